@@ -1,1 +1,17 @@
-//! Under construction.
+//! What every zibrato service shares: logging, the ordered end, exit codes and the status endpoint.
+//!
+//! A service's main parses its flags, calls [`init_logging`] and hands its `run(config, shutdown)`
+//! to [`run_service`]. Everything here is small on purpose: it holds no knowledge of frames,
+//! sockets of ZeroMQ or backends.
+
+mod exit;
+mod logging;
+mod metrics_text;
+mod shutdown;
+mod status;
+
+pub use exit::{EXIT_FAILURE, EXIT_OK, EXIT_USAGE, Failure, chain, run_main, run_service};
+pub use logging::init_logging;
+pub use metrics_text::{Family, MetricsText, Number};
+pub use shutdown::Shutdown;
+pub use status::{Health, StatusEndpoint, StatusError, serve_status};
