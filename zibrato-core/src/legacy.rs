@@ -154,6 +154,8 @@ impl core::error::Error for LegacyError {}
 
 #[cfg(test)]
 mod tests {
+    use std::prelude::v1::*;
+
     use super::*;
 
     const ORIGINALS: [&str; 3] = [

@@ -1,8 +1,24 @@
+//! Metrics for latency-critical code: what runs where nothing may wait, allocate or fail.
+//!
+//! This crate is `no_std` and, without features, does not allocate. It owns the bytes and the ring:
+//! metrics as statics, the per-thread ring and slab, cumulative series state, and the frames on the
+//! wire. It never opens a socket and never starts a thread; `zibrato-std` does.
+//!
+//! The modules stand in the order in which a measurement passes through them.
 #![no_std]
-pub mod kind;
-pub mod legacy;
-pub mod level;
-pub mod limits;
-pub mod text;
+
+#[cfg(feature = "alloc")]
+extern crate alloc;
 #[cfg(any(test, feature = "std"))]
 extern crate std;
+
+pub mod limits;
+pub mod text;
+
+pub mod kind;
+pub mod level;
+
+pub mod histogram;
+
+pub mod frame;
+pub mod legacy;

@@ -117,6 +117,8 @@ impl core::error::Error for TextError {}
 
 #[cfg(test)]
 mod tests {
+    use std::prelude::v1::*;
+
     use super::*;
 
     #[test]
