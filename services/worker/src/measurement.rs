@@ -1,0 +1,81 @@
+//! What the ledger hands to a backend at a flush: per series, what happened since the last one.
+
+use std::sync::Arc;
+
+use zibrato_core::histogram::Histogram;
+use zibrato_core::kind::Kind;
+
+/// What identifies a series for a backend; publishers are merged already, levels are not.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SeriesKey {
+    /// Level label.
+    pub level: String,
+    /// Counter, gauge or timer.
+    pub kind: Kind,
+    /// Metric name, 1 to 255 of `A-Za-z0-9.:_-`.
+    pub name: String,
+    /// Source, 1 to 255 of `A-Za-z0-9.:_-`.
+    pub source: String,
+    /// Unit, may be empty.
+    pub unit: String,
+    /// Tags in the order of their keys.
+    pub tags: Vec<(String, String)>,
+}
+
+/// One series with its change since the last committed flush.
+#[derive(Clone, Debug)]
+pub struct Measurement {
+    /// Which series.
+    pub series: Arc<SeriesKey>,
+    /// What it measured.
+    pub value: Value,
+}
+
+/// The change of a series over one flush.
+#[derive(Clone, Debug)]
+pub enum Value {
+    /// Sum of the increments. From native frames whole and not negative; legacy text may bring
+    /// fractions and negatives.
+    Counter {
+        /// The sum.
+        delta: f64,
+    },
+    /// One point for each window in which the gauge was set.
+    Gauge {
+        /// Points in the order of their times.
+        points: Vec<GaugePoint>,
+    },
+    /// A distribution of durations.
+    Timer(TimerDelta),
+    /// Legacy timer messages one by one, when `--timers raw` asks for it: time and seconds.
+    RawTimer {
+        /// Points in the order of arrival; `value` in seconds.
+        points: Vec<GaugePoint>,
+    },
+}
+
+/// One value of a gauge.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GaugePoint {
+    /// Unix milliseconds on the publisher's clock.
+    pub time_ms: u64,
+    /// The value set last in its window.
+    pub value: f64,
+}
+
+/// Durations since the last committed flush.
+#[derive(Clone, Debug)]
+pub struct TimerDelta {
+    /// Records; above 0.
+    pub count: u64,
+    /// Sum, in nanoseconds.
+    pub sum_ns: u128,
+    /// Sum of squares, in square nanoseconds.
+    pub sum_squares_ns2: u128,
+    /// Smallest, in nanoseconds; after a gap the bound of the lowest bucket that grew.
+    pub min_ns: u64,
+    /// Largest, in nanoseconds; after a gap the bound of the highest bucket that grew.
+    pub max_ns: u64,
+    /// Distribution, in seconds; its counts sum to `count` unless a key frame is still missing.
+    pub histogram: Histogram,
+}
