@@ -27,7 +27,9 @@ mod header;
 pub use buckets::{BucketRuns, encode_buckets};
 pub use control::{Ack, Forwarded, Replay, ReplayMessage, Topic, legacy_topic, topic};
 pub use entry::{Entries, Entry, EntryError, HistogramState, State};
-pub use header::{Flags, HEADER_BYTES, Header, PublisherId, TOPIC_FORWARDED, TOPIC_REPLAY, TOPIC_STATE, USER_ACK, VERSION};
+pub use header::{
+    Flags, HEADER_BYTES, Header, PublisherId, TOPIC_FORWARDED, TOPIC_REPLAY, TOPIC_STATE, USER_ACK, VERSION,
+};
 
 use core::fmt;
 
@@ -324,7 +326,9 @@ pub enum EncodeError {
 impl fmt::Display for EncodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Full => write!(f, "frame is full: the limit is the buffer's length, at most {FRAME_BYTES_MAX} bytes"),
+            Self::Full => {
+                write!(f, "frame is full: the limit is the buffer's length, at most {FRAME_BYTES_MAX} bytes")
+            }
             Self::Text => f.write_str("a level, name, source, unit or tag of the frame is not accepted"),
         }
     }
@@ -374,11 +378,19 @@ impl FrameError {
 impl fmt::Display for FrameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Oversize { bytes } => write!(f, "frame of {bytes} bytes exceeds the limit of {FRAME_BYTES_MAX}"),
+            Self::Oversize { bytes } => {
+                write!(f, "frame of {bytes} bytes exceeds the limit of {FRAME_BYTES_MAX}")
+            }
             Self::Topic => f.write_str("topic is not 0x01, a level and 0x00"),
             Self::Length => f.write_str("frame is not as long as its header says"),
             Self::Version { version } => {
-                write!(f, "frame version {}.{} is not readable: accepted is major {}", version >> 4, version & 15, VERSION >> 4)
+                write!(
+                    f,
+                    "frame version {}.{} is not readable: accepted is major {}",
+                    version >> 4,
+                    version & 15,
+                    VERSION >> 4
+                )
             }
             Self::Parts => f.write_str("part number of the frame is out of range"),
             Self::Prelude => f.write_str("prelude of the frame cannot be read"),

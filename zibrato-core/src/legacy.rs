@@ -39,7 +39,8 @@ impl<'a> Message<'a> {
         let text = str::from_utf8(bytes).map_err(|_| LegacyError::NotUtf8)?;
         let mut fields = text.split('|');
         let mut next = || fields.next().ok_or(LegacyError::FieldCount);
-        let (level, mtype, name, value, timestamp, source) = (next()?, next()?, next()?, next()?, next()?, next()?);
+        let (level, mtype, name, value, timestamp, source) =
+            (next()?, next()?, next()?, next()?, next()?, next()?);
         if fields.next().is_some() {
             return Err(LegacyError::FieldCount);
         }
@@ -82,7 +83,9 @@ impl fmt::Display for Message<'_> {
 fn kind_of(mtype: &str) -> Option<Kind> {
     let mtype = mtype.trim();
     let singular = mtype.strip_suffix(['s', 'S']).unwrap_or(mtype);
-    [Kind::Counter, Kind::Gauge, Kind::Timer].into_iter().find(|kind| singular.eq_ignore_ascii_case(kind.as_str()))
+    [Kind::Counter, Kind::Gauge, Kind::Timer]
+        .into_iter()
+        .find(|kind| singular.eq_ignore_ascii_case(kind.as_str()))
 }
 
 /// Why a legacy message was refused.
@@ -140,7 +143,9 @@ impl fmt::Display for LegacyError {
             Self::FieldCount => {
                 f.write_str("legacy message has not the six fields level|mtype|name|value|timestamp|source")
             }
-            Self::Level => f.write_str("legacy level refused: accepted are 1 to 32 bytes without control characters"),
+            Self::Level => {
+                f.write_str("legacy level refused: accepted are 1 to 32 bytes without control characters")
+            }
             Self::Kind => f.write_str("legacy mtype is none of Counter, Gauge and Timer"),
             Self::Name => f.write_str("legacy name is empty"),
             Self::Value => f.write_str("legacy value is not a number"),

@@ -35,7 +35,10 @@ impl Level {
     /// static that is a compile error. For a label made at run time use [`Level::try_new`].
     #[must_use]
     pub const fn new(label: &'static str) -> Self {
-        assert!(Field::Level.accepts(label), "level: accepted are 1 to 32 bytes without control characters, '|' or ','");
+        assert!(
+            Field::Level.accepts(label),
+            "level: accepted are 1 to 32 bytes without control characters, '|' or ','"
+        );
         Self { label, on_demand: false }
     }
 

@@ -18,7 +18,25 @@ pub mod text;
 pub mod kind;
 pub mod level;
 
+pub mod clock;
+pub mod metric;
+pub mod record;
+#[cfg(feature = "std")]
+pub mod registry;
+pub mod ring;
+#[cfg(feature = "std")]
+mod slab;
+mod sync;
+#[cfg(feature = "std")]
+mod thread;
+#[cfg(feature = "std")]
+pub use slab::{Drain, Pass, RING_RECORDS, SLAB_CELLS};
+#[cfg(feature = "std")]
+pub use thread::prepare_thread;
+
 pub mod histogram;
+
+pub mod series;
 
 pub mod frame;
 pub mod legacy;

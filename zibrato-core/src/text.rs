@@ -109,7 +109,13 @@ pub struct TextError {
 
 impl fmt::Display for TextError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {} bytes refused: accepted are {}", self.field.as_str(), self.bytes, self.field.accepted())
+        write!(
+            f,
+            "{} of {} bytes refused: accepted are {}",
+            self.field.as_str(),
+            self.bytes,
+            self.field.accepted()
+        )
     }
 }
 

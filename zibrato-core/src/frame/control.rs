@@ -222,7 +222,10 @@ impl<'a> Forwarded<'a> {
         let (level, rest) = split_first(TOPIC_FORWARDED, message)?;
         let (broker, rest) = take::<16>(rest)?;
         let (messages, rest) = take::<8>(rest)?;
-        rest.is_empty().then_some(Self { level, broker: PublisherId(broker), messages: u64::from_le_bytes(messages) })
+        rest.is_empty().then_some(Self {
+            level,
+            broker: PublisherId(broker),
+            messages: u64::from_le_bytes(messages),
+        })
     }
 }
-

@@ -128,7 +128,8 @@ impl<'a> Entry<'a> {
         let texts = Field::Name.accepts(self.name)
             && (self.source.is_empty() || Field::Source.accepts(self.source))
             && Field::Unit.accepts(self.unit);
-        let tags = self.tags.iter().all(|(key, value)| Field::TagKey.accepts(key) && Field::TagValue.accepts(value));
+        let tags =
+            self.tags.iter().all(|(key, value)| Field::TagKey.accepts(key) && Field::TagValue.accepts(value));
         if !texts || !tags {
             return Err(EntryError::Text);
         }
@@ -137,7 +138,9 @@ impl<'a> Entry<'a> {
         }
         match &self.state {
             State::Counter { .. } => Ok(()),
-            State::Gauge { last, min, max, .. } if [last, min, max].iter().all(|value| value.is_finite()) => Ok(()),
+            State::Gauge { last, min, max, .. } if [last, min, max].iter().all(|value| value.is_finite()) => {
+                Ok(())
+            }
             State::Gauge { .. } => Err(EntryError::NotFinite),
             State::Timer { histogram, .. } => histogram.check(),
         }

@@ -98,7 +98,9 @@ impl Header {
         if version >> 4 != VERSION >> 4 {
             return Err(FrameError::Version { version });
         }
-        let Some((header, body)) = bytes.split_first_chunk::<HEADER_BYTES>() else { return Err(FrameError::Length) };
+        let Some((header, body)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
+            return Err(FrameError::Length);
+        };
         let parsed = Self {
             version,
             flags: Flags::from_byte(header[1]),

@@ -11,7 +11,12 @@ fn example() -> Vec<u8> {
     let mut header = Header::new(PublisherId(*b"0123456789abcdef"), 42);
     header.flags.key = true;
     (header.part, header.of, header.age_ms) = (1, 3, 61_000);
-    let mut prelude = Prelude { window_end_ms: 1_700_000_001_000, window_ms: 1_000, source: "deathstar", ..Prelude::default() };
+    let mut prelude = Prelude {
+        window_end_ms: 1_700_000_001_000,
+        window_ms: 1_000,
+        source: "deathstar",
+        ..Prelude::default()
+    };
     prelude.losses.push(Loss { reason: LossReason::Spilled.code(), count: 3 }).unwrap();
     prelude.about = Some(About { program: "demo", host: "h", pid: 7, library: "1.0.0" });
     let mut encoder = Encoder::new(&mut buffer, "info", &header, &prelude).unwrap();
@@ -108,7 +113,9 @@ fn a_newer_minor_version_is_read_and_a_newer_major_refused() {
 
 #[test]
 fn part_numbers_out_of_range_are_refused() {
-    for (seq, part, of, ok) in [(1, 0, 1, true), (1, 0, 0, false), (1, 1, 1, false), (1, 1, 2, false), (0, 0, 1, false)] {
+    for (seq, part, of, ok) in
+        [(1, 0, 1, true), (1, 0, 0, false), (1, 1, 1, false), (1, 1, 2, false), (0, 0, 1, false)]
+    {
         let mut buffer = [0; 256];
         let mut header = Header::new(PublisherId([1; 16]), seq);
         (header.part, header.of) = (part, of);
@@ -272,7 +279,8 @@ fn golden_vectors_decode_to_what_their_listing_says() {
 
 #[test]
 fn the_golden_example_is_what_the_encoder_writes() {
-    let golden = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/vectors/v1/key-frame.hex")).unwrap();
+    let golden =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/vectors/v1/key-frame.hex")).unwrap();
     assert_eq!(example(), unhex(&golden));
 }
 
@@ -313,7 +321,8 @@ fn write_golden_vectors() {
     let mut buffer = [0; 256];
     let mut heartbeat = Header::new(id, 42);
     heartbeat.flags.heartbeat = true;
-    let heartbeat = Encoder::new(&mut buffer, "debug", &heartbeat, &Prelude::default()).unwrap().finish().to_vec();
+    let heartbeat =
+        Encoder::new(&mut buffer, "debug", &heartbeat, &Prelude::default()).unwrap().finish().to_vec();
     let mut buffer = [0; 256];
     let mut end = Header::new(id, 43);
     (end.flags.key, end.flags.end) = (true, true);
@@ -335,7 +344,12 @@ fn write_golden_vectors() {
         ("acknowledgement", ack),
         ("forwarded", forwarded),
     ] {
-        let hex: String = bytes.chunks(16).map(|line| line.iter().map(|b| format!("{b:02x} ")).collect::<String>().trim_end().to_string() + "\n").collect();
+        let hex: String = bytes
+            .chunks(16)
+            .map(|line| {
+                line.iter().map(|b| format!("{b:02x} ")).collect::<String>().trim_end().to_string() + "\n"
+            })
+            .collect();
         std::fs::write(format!("{directory}/{name}.hex"), hex).unwrap();
         std::fs::write(format!("{directory}/{name}.txt"), list(&bytes)).unwrap();
     }

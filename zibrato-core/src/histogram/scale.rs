@@ -11,24 +11,47 @@ const FIRST_BITS: u32 = 6;
 
 /// Mantissas of `2^(j/32)`, rounded down, so that `value <= bound` is exact for doubles.
 const BOUNDS: [u64; 33] = [
-    0x0000000000000, 0x059b0d3158574, 0x0b5586cf9890f, 0x11301d0125b50,
-    0x172b83c7d517a, 0x1d4873168b9aa, 0x2387a6e756238, 0x29e9df51fdee1,
-    0x306fe0a31b715, 0x371a7373aa9ca, 0x3dea64c123422, 0x44e086061892d,
-    0x4bfdad5362a27, 0x5342b569d4f81, 0x5ab07dd485429, 0x6247eb03a5584,
-    0x6a09e667f3bcc, 0x71f75e8ec5f73, 0x7a11473eb0186, 0x82589994cce12,
-    0x8ace5422aa0db, 0x93737b0cdc5e4, 0x9c49182a3f090, 0xa5503b23e255c,
-    0xae89f995ad3ad, 0xb7f76f2fb5e46, 0xc199bdd85529c, 0xcb720dcef9069,
-    0xd5818dcfba487, 0xdfc97337b9b5e, 0xea4afa2a490d9, 0xf50765b6e4540,
+    0x0000000000000,
+    0x059b0d3158574,
+    0x0b5586cf9890f,
+    0x11301d0125b50,
+    0x172b83c7d517a,
+    0x1d4873168b9aa,
+    0x2387a6e756238,
+    0x29e9df51fdee1,
+    0x306fe0a31b715,
+    0x371a7373aa9ca,
+    0x3dea64c123422,
+    0x44e086061892d,
+    0x4bfdad5362a27,
+    0x5342b569d4f81,
+    0x5ab07dd485429,
+    0x6247eb03a5584,
+    0x6a09e667f3bcc,
+    0x71f75e8ec5f73,
+    0x7a11473eb0186,
+    0x82589994cce12,
+    0x8ace5422aa0db,
+    0x93737b0cdc5e4,
+    0x9c49182a3f090,
+    0xa5503b23e255c,
+    0xae89f995ad3ad,
+    0xb7f76f2fb5e46,
+    0xc199bdd85529c,
+    0xcb720dcef9069,
+    0xd5818dcfba487,
+    0xdfc97337b9b5e,
+    0xea4afa2a490d9,
+    0xf50765b6e4540,
     0x10000000000000,
 ];
 
 /// For each value of the top six bits of a mantissa, the last bound below all mantissas that start
 /// so. Bounds lie further apart than 1/64, so at most one more bound is below the mantissa.
 const FIRST: [u8; 64] = [
-    0, 0, 1, 2, 2, 3, 4, 4, 5, 6, 6, 7, 7, 8, 9, 9,
-    10, 10, 11, 12, 12, 13, 13, 14, 14, 15, 15, 16, 16, 17, 17, 18,
-    18, 19, 19, 20, 20, 21, 21, 21, 22, 22, 23, 23, 24, 24, 25, 25,
-    25, 26, 26, 27, 27, 27, 28, 28, 29, 29, 29, 30, 30, 30, 31, 31,
+    0, 0, 1, 2, 2, 3, 4, 4, 5, 6, 6, 7, 7, 8, 9, 9, 10, 10, 11, 12, 12, 13, 13, 14, 14, 15, 15, 16, 16, 17,
+    17, 18, 18, 19, 19, 20, 20, 21, 21, 21, 22, 22, 23, 23, 24, 24, 25, 25, 25, 26, 26, 27, 27, 27, 28, 28,
+    29, 29, 29, 30, 30, 30, 31, 31,
 ];
 
 /// The bucket of a positive `value` at [`HISTOGRAM_SCALE`]: `ceil(log2(value) * 32) - 1`.

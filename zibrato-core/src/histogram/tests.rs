@@ -1,6 +1,5 @@
 use std::prelude::v1::*;
 
-
 use proptest::prelude::*;
 
 use super::*;

@@ -1,0 +1,263 @@
+//! Metrics: declared once as statics, recorded from anywhere.
+//!
+//! ```
+//! use zibrato_core::level::Level;
+//! use zibrato_core::metric::{Counter, Gauge, Timer};
+//!
+//! static REQUESTS: Counter = Counter::new("web.requests", Level::INFO);
+//! static DEPTH: Gauge = Gauge::new("queue.depth", Level::INFO).tags(&[("queue", "orders")]);
+//! static LATENCY: Timer = Timer::new("web.latency", Level::DEBUG).source("frontend").unit("s");
+//!
+//! REQUESTS.add(4);
+//! DEPTH.set(17.0);
+//! # #[cfg(feature = "std")]
+//! let answer = LATENCY.measure(|| 6 * 7);
+//! ```
+//!
+//! Each metric has one state word, which is gate and index in one load. Recording at an off level
+//! costs that load and a branch.
+
+mod counter;
+mod gauge;
+mod spill;
+mod timer;
+
+pub use counter::Counter;
+pub use gauge::Gauge;
+pub use spill::{Spill, Spilled};
+pub use timer::Timer;
+#[cfg(feature = "std")]
+pub use timer::TimerGuard;
+
+use core::fmt;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+use crate::kind::Kind;
+use crate::level::Level;
+use crate::limits::TAGS_MAX;
+use crate::text::Field;
+
+/// State word of a metric that is off: its records are not offered.
+pub(crate) const OFF: u32 = 0;
+/// State word of a timer or gauge that is on; a counter's is its index in the slabs.
+#[cfg(feature = "std")]
+pub(crate) const ON: u32 = 1;
+/// State word before the first call; as a signed number it is negative.
+pub(crate) const UNREGISTERED: u32 = u32::MAX;
+/// [`Metric::slot`] of a metric that no client has met yet.
+pub const NO_SLOT: u32 = u32::MAX;
+
+/// A tag: key and value.
+pub type Tag = (&'static str, &'static str);
+
+/// What counter, gauge and timer have in common: who they are and whether they are on.
+#[repr(C)]
+pub struct Metric {
+    state: AtomicU32,
+    slot: AtomicU32,
+    pub(crate) spill: Spill,
+    #[cfg(feature = "std")]
+    pub(crate) link: crate::registry::Link,
+    kind: Kind,
+    level: Level,
+    name: &'static str,
+    source: &'static str,
+    unit: &'static str,
+    tags: &'static [Tag],
+}
+
+impl Metric {
+    const fn new(kind: Kind, name: &'static str, level: Level) -> Self {
+        assert!(Field::Name.accepts(name), "metric name: accepted are 1 to 255 of A-Z a-z 0-9 . : _ -");
+        Self {
+            state: AtomicU32::new(UNREGISTERED),
+            slot: AtomicU32::new(NO_SLOT),
+            spill: Spill::new(),
+            #[cfg(feature = "std")]
+            link: crate::registry::Link::new(),
+            kind,
+            level,
+            name,
+            source: "",
+            unit: "",
+            tags: &[],
+        }
+    }
+
+    /// Counter, gauge or timer.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The level it was declared with.
+    #[must_use]
+    pub const fn level(&self) -> Level {
+        self.level
+    }
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Its own source, or empty for the client's.
+    #[must_use]
+    pub const fn source(&self) -> &'static str {
+        self.source
+    }
+
+    /// Its unit, or empty.
+    #[must_use]
+    pub const fn unit(&self) -> &'static str {
+        self.unit
+    }
+
+    /// Its tags, as declared.
+    #[must_use]
+    pub const fn tags(&self) -> &'static [Tag] {
+        self.tags
+    }
+
+    /// Index of a counter in the slabs' cells, from 1; 0 before its first call.
+    #[cfg(feature = "std")]
+    #[must_use]
+    pub fn index(&self) -> u32 {
+        self.link.index()
+    }
+
+    /// Measurements that could not go the ordinary way.
+    #[must_use]
+    pub const fn spill(&self) -> &Spill {
+        &self.spill
+    }
+
+    /// A number that the running client keeps here; [`NO_SLOT`] if it has not met this metric.
+    #[inline]
+    #[must_use]
+    pub fn slot(&self) -> u32 {
+        self.slot.load(Ordering::Relaxed)
+    }
+
+    /// Stores the client's number.
+    pub fn set_slot(&self, slot: u32) {
+        self.slot.store(slot, Ordering::Relaxed);
+    }
+
+    #[inline(always)]
+    pub(crate) fn state(&self) -> u32 {
+        self.state.load(Ordering::Relaxed)
+    }
+
+    #[cfg(feature = "std")]
+    pub(crate) fn set_state(&self, state: u32) {
+        self.state.store(state, Ordering::Relaxed);
+    }
+
+    /// Whether records of this metric are taken now.
+    #[inline(always)]
+    pub(crate) fn is_on(&'static self) -> bool {
+        let state = self.state();
+        if state == OFF {
+            return false;
+        }
+        // One test gives both answers: the sign tells an unregistered metric.
+        state.cast_signed() > 0 || self.is_on_after_registering()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn is_on_after_registering(&'static self) -> bool {
+        #[cfg(feature = "std")]
+        return crate::thread::register(self) != OFF;
+        #[cfg(not(feature = "std"))]
+        return !self.level.is_on_demand();
+    }
+}
+
+impl fmt::Debug for Metric {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} at {}", self.kind, self.name, self.level)
+    }
+}
+
+/// Refuses tags that no frame could carry; `const`, so that a static with such tags does not compile.
+const fn check_tags(tags: &[Tag]) {
+    assert!(tags.len() <= TAGS_MAX, "tags: accepted are at most 8");
+    let mut i = 0;
+    while i < tags.len() {
+        assert!(Field::TagKey.accepts(tags[i].0), "tag key: accepted are 1 to 64 of A-Z a-z 0-9 . : _ -");
+        assert!(
+            Field::TagValue.accepts(tags[i].1),
+            "tag value: accepted are 1 to 255 bytes without control characters"
+        );
+        i += 1;
+    }
+}
+
+/// The `const` builders that all three kinds share.
+macro_rules! declare {
+    ($kind:ident) => {
+        impl $kind {
+            /// Declares a metric at a level.
+            ///
+            /// # Panics
+            /// If the name is not 1 to 255 of `A-Za-z0-9.:_-`: in a static that is a compile error.
+            #[must_use]
+            pub const fn new(name: &'static str, level: $crate::level::Level) -> Self {
+                Self { metric: $crate::metric::Metric::new($crate::kind::Kind::$kind, name, level) }
+            }
+
+            /// The same metric with a source of its own instead of the client's.
+            ///
+            /// # Panics
+            /// If the source is not 1 to 255 of `A-Za-z0-9.:_-`.
+            #[must_use]
+            pub const fn source(mut self, source: &'static str) -> Self {
+                assert!(
+                    $crate::text::Field::Source.accepts(source),
+                    "source: accepted are 1 to 255 of A-Z a-z 0-9 . : _ -"
+                );
+                self.metric.source = source;
+                self
+            }
+
+            /// The same metric with a unit, for people and backends that show one.
+            ///
+            /// # Panics
+            /// If the unit is longer than 32 bytes or has a control character.
+            #[must_use]
+            pub const fn unit(mut self, unit: &'static str) -> Self {
+                assert!(
+                    $crate::text::Field::Unit.accepts(unit),
+                    "unit: accepted are at most 32 bytes without control characters"
+                );
+                self.metric.unit = unit;
+                self
+            }
+
+            /// The same metric with tags: at most 8, keys of 1 to 64 of `A-Za-z0-9.:_-`, values of
+            /// 1 to 255 bytes. Of two tags with one key the first counts.
+            ///
+            /// # Panics
+            /// If a tag is not accepted.
+            #[must_use]
+            pub const fn tags(mut self, tags: &'static [$crate::metric::Tag]) -> Self {
+                $crate::metric::check_tags(tags);
+                self.metric.tags = tags;
+                self
+            }
+
+            /// What this has in common with the other kinds.
+            #[must_use]
+            pub const fn metric(&'static self) -> &'static $crate::metric::Metric {
+                &self.metric
+            }
+        }
+    };
+}
+use declare;
+
+#[cfg(all(test, feature = "std"))]
+mod tests;

@@ -1,0 +1,28 @@
+//! Gauges.
+
+use super::{Metric, declare};
+
+/// A value that is set; the last one counts.
+#[derive(Debug)]
+#[repr(transparent)]
+pub struct Gauge {
+    metric: Metric,
+}
+
+declare!(Gauge);
+
+impl Gauge {
+    /// Sets the value. NaN and infinities are refused later, by the drain, and counted.
+    #[inline(always)]
+    pub fn set(&'static self, value: f64) {
+        if self.metric.is_on() {
+            let bits = value.to_bits();
+            // Rings of several threads have no common order, so the last value is kept here.
+            self.metric.spill.set_last(bits);
+            #[cfg(feature = "std")]
+            crate::thread::push(&self.metric, bits);
+            #[cfg(not(feature = "std"))]
+            self.metric.spill.fold_gauge(bits);
+        }
+    }
+}

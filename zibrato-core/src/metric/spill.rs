@@ -1,0 +1,193 @@
+//! Cells in the metric itself, for measurements that cannot go through slab or ring: the ring is
+//! full, the thread is ending, a counter beyond the slabs, or a target without thread-locals.
+//!
+//! Only targets with 64-bit atomics have them; elsewhere such a measurement is lost.
+
+#[cfg(target_has_atomic = "64")]
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::record::TimerValue;
+
+/// Shared cells on a cache line of their own, all zero at the start.
+#[derive(Debug)]
+#[cfg_attr(target_has_atomic = "64", repr(align(64)))]
+pub struct Spill {
+    /// Spilled timer records or gauge sets.
+    #[cfg(target_has_atomic = "64")]
+    count: AtomicU64,
+    /// Of a timer nanoseconds, of a counter its shared part.
+    #[cfg(target_has_atomic = "64")]
+    sum: AtomicU64,
+    /// The complement of the smallest value, so that zero means none.
+    #[cfg(target_has_atomic = "64")]
+    min_complement: AtomicU64,
+    /// The largest value.
+    #[cfg(target_has_atomic = "64")]
+    max: AtomicU64,
+    /// Bits of the value a gauge was set to last.
+    #[cfg(target_has_atomic = "64")]
+    last: AtomicU64,
+    /// Timer records whose clock went backwards.
+    #[cfg(target_has_atomic = "64")]
+    backwards: AtomicU64,
+}
+
+/// What was folded into the cells since they were taken last.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Spilled {
+    /// Records or sets.
+    pub count: u64,
+    /// Nanoseconds of a timer.
+    pub sum: u64,
+    /// Smallest value: nanoseconds, or a gauge's value in the order of [`Spill::order`].
+    pub min: u64,
+    /// Largest value, likewise.
+    pub max: u64,
+    /// How many of `count` had a clock that went backwards and were taken as 0.
+    pub backwards: u64,
+}
+
+impl Spill {
+    pub(super) const fn new() -> Self {
+        Self {
+            #[cfg(target_has_atomic = "64")]
+            count: AtomicU64::new(0),
+            #[cfg(target_has_atomic = "64")]
+            sum: AtomicU64::new(0),
+            #[cfg(target_has_atomic = "64")]
+            min_complement: AtomicU64::new(0),
+            #[cfg(target_has_atomic = "64")]
+            max: AtomicU64::new(0),
+            #[cfg(target_has_atomic = "64")]
+            last: AtomicU64::new(0),
+            #[cfg(target_has_atomic = "64")]
+            backwards: AtomicU64::new(0),
+        }
+    }
+
+    /// Maps the bits of an `f64` to a number of the same order.
+    #[must_use]
+    pub const fn order(bits: u64) -> u64 {
+        if bits >> 63 == 0 { bits ^ (1 << 63) } else { !bits }
+    }
+
+    /// The inverse of [`Spill::order`].
+    #[must_use]
+    pub const fn unorder(ordered: u64) -> u64 {
+        if ordered >> 63 == 0 { !ordered } else { ordered ^ (1 << 63) }
+    }
+}
+
+#[cfg(target_has_atomic = "64")]
+impl Spill {
+    /// Adds to a counter's shared part.
+    pub(crate) fn add_to_counter(&self, n: u64) {
+        self.sum.fetch_add(n, Relaxed);
+    }
+
+    /// A counter's shared part.
+    #[must_use]
+    pub fn counter(&self) -> u64 {
+        self.sum.load(Relaxed)
+    }
+
+    /// Keeps the value a gauge was set to.
+    #[inline(always)]
+    pub(crate) fn set_last(&self, bits: u64) {
+        self.last.store(bits, Relaxed);
+    }
+
+    /// Bits of the value the gauge was set to last, by whichever thread.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.last.load(Relaxed)
+    }
+
+    /// Folds a gauge's value.
+    pub(crate) fn fold_gauge(&self, bits: u64) {
+        let ordered = Self::order(bits);
+        self.fold(ordered, 0);
+    }
+
+    /// Folds a timer's value.
+    pub(crate) fn fold_timer(&self, bits: u64) {
+        let ns = match TimerValue::from_bits(bits) {
+            TimerValue::Nanoseconds(ns) => ns,
+            #[cfg(feature = "std")]
+            TimerValue::Ticks(ticks) => crate::clock::to_ns(ticks),
+            #[cfg(not(feature = "std"))]
+            TimerValue::Ticks(ticks) => ticks,
+            TimerValue::Backwards => {
+                self.backwards.fetch_add(1, Relaxed);
+                0
+            }
+        };
+        self.fold(ns, ns);
+    }
+
+    fn fold(&self, value: u64, sum: u64) {
+        self.max.fetch_max(value, Relaxed);
+        self.min_complement.fetch_max(!value, Relaxed);
+        self.sum.fetch_add(sum, Relaxed);
+        // Last, so that whoever takes the count takes at least what belongs to it.
+        self.count.fetch_add(1, core::sync::atomic::Ordering::Release);
+    }
+
+    /// Takes what was folded since the last call. Counts and sums are exact over all calls; a
+    /// record folded during the call may have its sum in this and its count in the next answer.
+    #[must_use]
+    pub fn take(&self) -> Option<Spilled> {
+        if self.count.load(Relaxed) == 0 {
+            return None;
+        }
+        let count = self.count.swap(0, core::sync::atomic::Ordering::Acquire);
+        let sum = self.sum.swap(0, Relaxed);
+        let max = self.max.swap(0, Relaxed);
+        let min = !self.min_complement.swap(0, Relaxed);
+        let backwards = self.backwards.swap(0, Relaxed);
+        Some(Spilled { count, sum, min: min.min(max), max, backwards })
+    }
+}
+
+#[cfg(not(target_has_atomic = "64"))]
+impl Spill {
+    #[expect(clippy::unused_self, reason = "the cells exist only where 64-bit atomics do")]
+    pub(crate) const fn add_to_counter(&self, _n: u64) {}
+    #[expect(clippy::unused_self, reason = "the cells exist only where 64-bit atomics do")]
+    pub(crate) const fn set_last(&self, _bits: u64) {}
+    #[expect(clippy::unused_self, reason = "the cells exist only where 64-bit atomics do")]
+    pub(crate) const fn fold_gauge(&self, _bits: u64) {}
+    #[expect(clippy::unused_self, reason = "the cells exist only where 64-bit atomics do")]
+    pub(crate) const fn fold_timer(&self, bits: u64) {
+        let _ = TimerValue::from_bits(bits);
+    }
+}
+
+#[cfg(all(test, target_has_atomic = "64"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_of_bits_is_the_order_of_values_and_back() {
+        let values = [f64::NEG_INFINITY, -1e9, -1.5, -0.0, 0.0, 1e-300, 17.0, f64::INFINITY];
+        for pair in values.windows(2) {
+            assert!(Spill::order(pair[0].to_bits()) < Spill::order(pair[1].to_bits()), "{pair:?}");
+        }
+        for value in values {
+            assert_eq!(Spill::unorder(Spill::order(value.to_bits())), value.to_bits());
+        }
+    }
+
+    #[test]
+    fn taking_returns_count_sum_min_and_max_once() {
+        let spill = Spill::new();
+        assert_eq!(spill.take(), None);
+        for ns in [5, 3, 9] {
+            spill.fold_timer(TimerValue::nanoseconds_to_bits(ns));
+        }
+        spill.fold_timer(u64::MAX);
+        let expected = Spilled { count: 4, sum: 17, min: 0, max: 9, backwards: 1 };
+        assert_eq!(spill.take(), Some(expected));
+        assert_eq!(spill.take(), None);
+    }
+}

@@ -1,0 +1,216 @@
+use core::time::Duration;
+use std::boxed::Box;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::vec::Vec;
+use std::{thread, vec};
+
+use super::*;
+use crate::record::{Record, TimerValue};
+use crate::registry;
+use crate::slab::{Drain, RING_RECORDS, SLAB_CELLS};
+
+/// One test at a time owns the switches and the drain of the process.
+fn alone() -> (MutexGuard<'static, ()>, Drain) {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let guard = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut drain = Drain::claim().unwrap();
+    registry::switch(true, vec![]);
+    drain.pass(|_| ());
+    (guard, drain)
+}
+
+fn drained(drain: &mut Drain, metric: &'static Metric) -> Vec<u64> {
+    let mut values = vec![];
+    drain.pass(|record: Record| {
+        if core::ptr::eq(record.metric, metric) {
+            values.push(record.value);
+        }
+    });
+    values
+}
+
+fn total(drain: &Drain, counter: &'static Counter) -> u64 {
+    let mut totals = vec![];
+    drain.counters(&mut totals);
+    let in_slabs = totals.get(counter.metric().index() as usize).copied().unwrap_or(0);
+    in_slabs.wrapping_add(counter.metric().spill().counter())
+}
+
+#[test]
+fn counters_of_many_threads_add_up_and_their_slabs_are_reused() {
+    static COUNTER: Counter = Counter::new("t.many", Level::INFO);
+    let (_guard, drain) = alone();
+    for _ in 0..20 {
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..100).for_each(|_| COUNTER.add(3)));
+            }
+        });
+    }
+    assert_eq!(total(&drain, &COUNTER), 20 * 4 * 100 * 3);
+}
+
+#[test]
+fn counters_beyond_the_slabs_share_an_atomic() {
+    let (_guard, drain) = alone();
+    let counters: Vec<&'static Counter> =
+        (0..SLAB_CELLS + 10).map(|_| &*Box::leak(Box::new(Counter::new("t.beyond", Level::INFO)))).collect();
+    for counter in &counters {
+        counter.add(2);
+        counter.increment();
+    }
+    assert!(counters.iter().all(|counter| total(&drain, counter) == 3));
+    let last = counters.last().unwrap();
+    assert_eq!(last.metric().spill().counter(), 3, "the last one has no cell");
+}
+
+#[test]
+fn gauges_and_timers_go_through_the_ring() {
+    static GAUGE: Gauge = Gauge::new("t.gauge", Level::INFO);
+    static TIMER: Timer = Timer::new("t.timer", Level::INFO);
+    let (_guard, mut drain) = alone();
+    for value in [0.0, -1.5, 1e9] {
+        GAUGE.set(value);
+    }
+    assert_eq!(drained(&mut drain, GAUGE.metric()), [0.0f64, -1.5, 1e9].map(f64::to_bits));
+    assert_eq!(GAUGE.metric().spill().last(), 1e9f64.to_bits());
+    TIMER.record(Duration::from_micros(3));
+    let stopped = TIMER.start().stop().unwrap();
+    TIMER.start().cancel();
+    drop(TIMER.start());
+    assert_eq!(TIMER.measure(|| 42), 42);
+    let values: Vec<_> = drained(&mut drain, TIMER.metric()).into_iter().map(TimerValue::from_bits).collect();
+    assert_eq!(values[0], TimerValue::Nanoseconds(3_000));
+    assert_eq!(values[1], TimerValue::Nanoseconds(stopped.as_nanos() as u64));
+    assert!(matches!(values[2..], [TimerValue::Ticks(_), TimerValue::Ticks(_)]), "{values:?}");
+}
+
+#[test]
+fn a_full_ring_spills_and_no_count_or_sum_is_lost() {
+    static TIMER: Timer = Timer::new("t.full", Level::INFO);
+    let (_guard, mut drain) = alone();
+    let extra = 10;
+    for ns in 0..(RING_RECORDS + extra) as u64 {
+        TIMER.record(Duration::from_nanos(ns));
+    }
+    assert_eq!(drained(&mut drain, TIMER.metric()).len(), RING_RECORDS);
+    let first = RING_RECORDS as u64;
+    let spilled = TIMER.metric().spill().take().unwrap();
+    assert_eq!((spilled.count, spilled.min, spilled.max), (10, first, first + 9));
+    assert_eq!(spilled.sum, (first..first + 10).sum::<u64>());
+    TIMER.record(Duration::from_nanos(1));
+    assert_eq!(drained(&mut drain, TIMER.metric()).len(), 1, "after a drain the ring takes records again");
+}
+
+#[test]
+fn an_off_level_records_nothing_and_reads_no_clock() {
+    static TIMER: Timer = Timer::new("t.gate", Level::DEBUG);
+    static COUNTER: Counter = Counter::new("t.gate.count", Level::DEBUG);
+    static GAUGE: Gauge = Gauge::new("t.gate.gauge", Level::DEBUG);
+    let (_guard, mut drain) = alone();
+    let record_all = || {
+        TIMER.measure(|| ());
+        COUNTER.add(5);
+        GAUGE.set(1.0);
+    };
+    let reads = || crate::clock::READS.get();
+    let before = reads();
+    record_all();
+    assert_eq!(reads(), before, "no clock is read while nobody subscribes");
+    assert_eq!((total(&drain, &COUNTER), drain.pass(|_| ()).records), (0, 0));
+    let early = TIMER.start();
+    registry::switch(true, vec!["debug".into()]);
+    drop(early);
+    record_all();
+    assert_eq!(reads(), before + 2);
+    assert_eq!((total(&drain, &COUNTER), drain.pass(|_| ()).records), (5, 2));
+    registry::switch(true, vec!["deb".into()]);
+    record_all();
+    registry::switch(false, vec!["debug".into()]);
+    record_all();
+    assert_eq!((reads(), total(&drain, &COUNTER)), (before + 2, 5));
+}
+
+#[test]
+fn always_levels_are_off_until_a_client_runs() {
+    static COUNTER: Counter = Counter::new("t.early", Level::INFO);
+    let (_guard, drain) = alone();
+    registry::switch(false, vec![]);
+    COUNTER.add(1);
+    registry::switch(true, vec![]);
+    COUNTER.add(10);
+    assert_eq!(total(&drain, &COUNTER), 10);
+}
+
+#[test]
+fn records_of_an_ended_thread_are_drained_and_its_ring_is_freed() {
+    static TIMER: Timer = Timer::new("t.ended", Level::INFO);
+    let (_guard, mut drain) = alone();
+    let panicked = thread::spawn(|| {
+        let _guard = TIMER.start();
+        panic!("a panic on purpose");
+    });
+    assert!(panicked.join().is_err());
+    thread::spawn(|| TIMER.record(Duration::from_nanos(5))).join().unwrap();
+    assert_eq!(drained(&mut drain, TIMER.metric()).len(), 2);
+}
+
+#[test]
+fn a_thread_local_destructor_can_still_record() {
+    static COUNTER: Counter = Counter::new("t.destructor", Level::INFO);
+    static TIMER: Timer = Timer::new("t.destructor.timer", Level::INFO);
+    static LATE: Timer = Timer::new("t.destructor.first.use", Level::INFO);
+    struct Last;
+    impl Drop for Last {
+        fn drop(&mut self) {
+            COUNTER.add(7);
+            TIMER.record(Duration::from_nanos(5));
+            LATE.record(Duration::from_nanos(6));
+        }
+    }
+    std::thread_local! { static LAST: Last = const { Last }; }
+    let (_guard, mut drain) = alone();
+    thread::spawn(|| {
+        // Registered first, so its destructor runs last, after ours.
+        LAST.with(|_| ());
+        COUNTER.add(1);
+        TIMER.record(Duration::from_nanos(1));
+    })
+    .join()
+    .unwrap();
+    assert_eq!(total(&drain, &COUNTER), 8);
+    let sum = |timer: &'static Timer, drain: &mut Drain| {
+        let in_ring = drained(drain, timer.metric()).len() as u64;
+        in_ring + timer.metric().spill().take().map_or(0, |spilled| spilled.count)
+    };
+    assert_eq!(sum(&LATE, &mut drain), 1);
+    // The pass above took TIMER's ring record with it, so only the spilled one is left.
+    assert_eq!(sum(&TIMER, &mut drain), 1);
+}
+
+#[test]
+fn two_threads_in_one_metric_at_once_lose_nothing() {
+    static TIMER: Timer = Timer::new("t.two", Level::INFO);
+    const EACH: u64 = if cfg!(miri) { 200 } else { 200_000 };
+    let (_guard, mut drain) = alone();
+    let mut in_rings = 0;
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..2)
+            .map(|_| scope.spawn(|| (0..EACH).for_each(|_| TIMER.record(Duration::from_nanos(1)))))
+            .collect();
+        while !workers.iter().all(|worker| worker.is_finished()) {
+            in_rings += drain.pass(|_| ()).records as u64;
+        }
+    });
+    in_rings += drain.pass(|_| ()).records as u64;
+    let spilled = TIMER.metric().spill().take().map_or(0, |spilled| spilled.count);
+    assert_eq!(in_rings + spilled, 2 * EACH);
+}
+
+#[test]
+fn a_second_drain_is_refused_while_the_first_is_held() {
+    let (_guard, drain) = alone();
+    assert!(Drain::claim().is_none());
+    drop(drain);
+    assert!(Drain::claim().is_some());
+}

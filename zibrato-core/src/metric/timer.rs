@@ -1,0 +1,110 @@
+//! Timers and their guards.
+
+#[cfg(feature = "std")]
+use core::mem::ManuallyDrop;
+use core::time::Duration;
+
+use super::{Metric, declare};
+#[cfg(feature = "std")]
+use crate::clock;
+use crate::record::TimerValue;
+
+/// Durations: count, sum and distribution.
+#[derive(Debug)]
+#[repr(transparent)]
+pub struct Timer {
+    metric: Metric,
+}
+
+declare!(Timer);
+
+impl Timer {
+    /// Records a duration that was measured elsewhere; longer ones than 146 years as 146 years.
+    #[inline]
+    pub fn record(&'static self, duration: Duration) {
+        if self.metric.is_on() {
+            let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+            self.push(TimerValue::nanoseconds_to_bits(ns));
+        }
+    }
+
+    #[inline(always)]
+    fn push(&'static self, bits: u64) {
+        #[cfg(feature = "std")]
+        crate::thread::push(&self.metric, bits);
+        #[cfg(not(feature = "std"))]
+        self.metric.spill.fold_timer(bits);
+    }
+}
+
+#[cfg(feature = "std")]
+impl Timer {
+    /// Starts a measurement that ends when the guard is dropped, also by a panic or an early return.
+    ///
+    /// If the level is off, no clock is read and nothing is recorded, even if the level comes on
+    /// before the guard is dropped.
+    #[inline(always)]
+    pub fn start(&'static self) -> TimerGuard {
+        if self.metric.is_on() {
+            TimerGuard { timer: Some(self), start: clock::ticks() }
+        } else {
+            TimerGuard { timer: None, start: 0 }
+        }
+    }
+
+    /// Measures how long `work` takes, and returns what it returns.
+    #[inline(always)]
+    pub fn measure<R>(&'static self, work: impl FnOnce() -> R) -> R {
+        let _guard = self.start();
+        work()
+    }
+}
+
+/// A running measurement of a [`Timer`]: records when it is dropped, into the ring of the thread
+/// that drops it.
+///
+/// Held across an `await` it measures the time from start to end, waiting included.
+#[cfg(feature = "std")]
+#[must_use = "a guard that is not bound to a name measures nothing: `let guard = TIMER.start();`"]
+#[derive(Debug)]
+pub struct TimerGuard {
+    timer: Option<&'static Timer>,
+    start: u64,
+}
+
+#[cfg(feature = "std")]
+impl TimerGuard {
+    /// Ends the measurement and returns exactly the duration that is recorded, or `None` if the
+    /// level was off at the start and no clock was read.
+    #[inline]
+    pub fn stop(self) -> Option<Duration> {
+        let guard = ManuallyDrop::new(self);
+        let timer = guard.timer?;
+        let ticks = clock::ticks().wrapping_sub(guard.start);
+        let bits = match TimerValue::from_bits(ticks) {
+            TimerValue::Ticks(ticks) => TimerValue::nanoseconds_to_bits(clock::to_ns(ticks)),
+            TimerValue::Nanoseconds(_) | TimerValue::Backwards => ticks,
+        };
+        timer.push(bits);
+        match TimerValue::from_bits(bits) {
+            TimerValue::Nanoseconds(ns) => Some(Duration::from_nanos(ns)),
+            TimerValue::Ticks(_) | TimerValue::Backwards => Some(Duration::ZERO),
+        }
+    }
+
+    /// Ends the measurement without recording it.
+    #[inline]
+    pub fn cancel(self) {
+        let _ = ManuallyDrop::new(self);
+    }
+}
+
+#[cfg(feature = "std")]
+impl Drop for TimerGuard {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if let Some(timer) = self.timer {
+            timer.push(clock::ticks().wrapping_sub(self.start));
+        }
+    }
+}

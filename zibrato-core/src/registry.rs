@@ -1,0 +1,112 @@
+//! All metrics of the program, and which of them are on (feature `std`).
+//!
+//! A metric registers itself at its first call, before or after a client exists. Registration and
+//! switching hold one lock, so that no metric is missed by a switch; recording never takes it.
+
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::boxed::Box;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::vec::Vec;
+
+use crate::kind::Kind;
+use crate::metric::{Metric, NO_SLOT, OFF, ON, UNREGISTERED};
+
+/// A metric's place in the list, and its index in the slabs if it is a counter.
+#[derive(Debug)]
+pub(crate) struct Link {
+    next: OnceLock<Option<&'static Metric>>,
+    index: AtomicU32,
+}
+
+impl Link {
+    pub(crate) const fn new() -> Self {
+        Self { next: OnceLock::new(), index: AtomicU32::new(0) }
+    }
+
+    pub(crate) fn index(&self) -> u32 {
+        self.index.load(Relaxed)
+    }
+}
+
+struct Registry {
+    newest: Option<&'static Metric>,
+    metrics: usize,
+    counters: u32,
+    running: bool,
+    subscribed: Vec<Box<str>>,
+}
+
+static REGISTRY: Mutex<Registry> =
+    Mutex::new(Registry { newest: None, metrics: 0, counters: 0, running: false, subscribed: Vec::new() });
+
+fn lock() -> MutexGuard<'static, Registry> {
+    REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Registry {
+    fn state_of(&self, metric: &Metric) -> u32 {
+        let level = metric.level();
+        let subscribed = || self.subscribed.iter().any(|label| **label == *level.label());
+        let on = self.running && (!level.is_on_demand() || subscribed());
+        match (on, metric.kind()) {
+            (false, _) => OFF,
+            (true, Kind::Counter) => metric.link.index(),
+            (true, Kind::Gauge | Kind::Timer) => ON,
+        }
+    }
+}
+
+/// Puts a metric into the list if it is not there, and returns its state word.
+///
+/// Neither allocates nor waits for more than another registration or a switch.
+pub(crate) fn register(metric: &'static Metric) -> u32 {
+    let mut registry = lock();
+    if metric.state() != UNREGISTERED {
+        return metric.state();
+    }
+    let _ = metric.link.next.set(registry.newest);
+    registry.newest = Some(metric);
+    registry.metrics += 1;
+    if metric.kind() == Kind::Counter {
+        registry.counters += 1;
+        metric.link.index.store(registry.counters, Relaxed);
+    }
+    let state = registry.state_of(metric);
+    metric.set_state(state);
+    state
+}
+
+/// All metrics registered so far, the newest first.
+pub fn metrics() -> impl Iterator<Item = &'static Metric> {
+    let newest = lock().newest;
+    core::iter::successors(newest, |metric| metric.link.next.get().copied().flatten())
+}
+
+/// How many metrics are registered.
+#[must_use]
+pub fn len() -> usize {
+    lock().metrics
+}
+
+/// Switches every metric: all off unless `running`; then always levels on, and on-demand levels on
+/// whose label is `subscribed`.
+pub fn switch(running: bool, subscribed: Vec<Box<str>>) {
+    // What is replaced is freed behind the lock: an instrumented allocator may register a metric.
+    let replaced;
+    {
+        let mut registry = lock();
+        registry.running = running;
+        replaced = core::mem::replace(&mut registry.subscribed, subscribed);
+        let mut next = registry.newest;
+        while let Some(metric) = next {
+            metric.set_state(registry.state_of(metric));
+            next = metric.link.next.get().copied().flatten();
+        }
+    }
+    drop(replaced);
+}
+
+/// Makes every metric unknown to the client, for a new one.
+pub fn forget_slots() {
+    metrics().for_each(|metric| metric.set_slot(NO_SLOT));
+}
