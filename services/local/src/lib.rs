@@ -1,1 +1,26 @@
-//! Under construction.
+//! zibrato-local: a receiver that answers the Librato metrics API v1 and stores in SQLite.
+//!
+//! A request passes `server` (routes, limits), `auth`, `api` (one module a resource), `body` and
+//! `validate` (JSON to points, whole batch or nothing) and ends in `store` (one writer thread, one
+//! reader). `totals` holds the law that every offered point is accepted or refused with a reason.
+//!
+//! Where the public record of the Librato API does not say what the service did, the choice made
+//! here is said at the place of the choice.
+
+mod api;
+mod args;
+mod auth;
+mod body;
+mod config;
+mod errors;
+mod rate;
+mod server;
+mod store;
+mod totals;
+mod validate;
+
+pub use args::Args;
+pub use config::{Config, ConfigError, Token};
+pub use server::{Error, Running, run, start};
+pub use store::StoreError;
+pub use totals::Totals;

@@ -1,0 +1,114 @@
+//! The command line of zibrato-local.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use crate::config::{self, Config, ConfigError, Token};
+
+/// The longest window that `--max-age` and `--max-ahead` accept: ten years, in seconds.
+const WINDOW_S_MAX: u64 = 315_360_000;
+
+/// Receives metrics over the Librato API v1 and stores them in one SQLite file.
+///
+/// Exit codes: 0 after a clean stop, 1 on a failure, 2 on bad usage. SIGTERM and SIGINT finish the
+/// requests under way and stop (5 s at most); a second one ends at once. RUST_LOG sets the log
+/// filter (default: info).
+#[derive(Clone, Debug, Parser)]
+#[command(name = "zibrato-local", version)]
+pub struct Args {
+    /// Address to listen on, as IP:PORT; port 0 takes a free one.
+    ///
+    /// An address that other machines can reach needs --token-file.
+    #[arg(long, value_name = "IP:PORT", default_value_t = config::LISTEN_DEFAULT, value_parser = parse_listen, env = "ZIBRATO_LOCAL_LISTEN")]
+    pub listen: SocketAddr,
+
+    /// SQLite file to store in; it and its directories are created when missing.
+    ///
+    /// Default: $STATE_DIRECTORY/local.db, else $XDG_STATE_HOME/zibrato/local.db, else
+    /// ~/.local/state/zibrato/local.db.
+    #[arg(long, value_name = "FILE", env = "ZIBRATO_LOCAL_DB")]
+    pub db: Option<PathBuf>,
+
+    /// File that holds the API token, on one line of 1 to 1024 bytes.
+    ///
+    /// With it each request must carry HTTP Basic credentials whose user or password is the token.
+    /// Default: none; then any and no credentials are accepted, and only on loopback.
+    #[arg(long, value_name = "FILE", env = "ZIBRATO_LOCAL_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
+
+    /// Oldest accepted measure_time, in seconds before now (1 to 315360000).
+    #[arg(long, value_name = "SECONDS", default_value_t = config::MAX_AGE_S_DEFAULT, value_parser = clap::value_parser!(u64).range(1..=WINDOW_S_MAX), env = "ZIBRATO_LOCAL_MAX_AGE")]
+    pub max_age: u64,
+
+    /// Newest accepted measure_time, in seconds after now (0 to 315360000).
+    ///
+    /// 0 refuses whatever a clock that runs ahead has stamped.
+    #[arg(long, value_name = "SECONDS", default_value_t = config::MAX_AHEAD_S_DEFAULT, value_parser = clap::value_parser!(u64).range(0..=WINDOW_S_MAX), env = "ZIBRATO_LOCAL_MAX_AHEAD")]
+    pub max_ahead: u64,
+
+    /// Check the settings, then exit: 0 if they are good, 2 if not.
+    #[arg(long)]
+    pub check_config: bool,
+}
+
+impl Args {
+    /// The settings these arguments stand for, checked.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] if the token file is unusable, no database path is known, or the address
+    /// is open to other machines without a token.
+    pub fn config(self) -> Result<Config, ConfigError> {
+        let db = match self.db {
+            Some(path) => path,
+            None => config::default_db(|name| std::env::var_os(name)).ok_or(ConfigError::NoStateDirectory)?,
+        };
+        let token = self.token_file.as_deref().map(Token::from_file).transpose()?;
+        let config =
+            Config { listen: self.listen, db, token, max_age_s: self.max_age, max_ahead_s: self.max_ahead };
+        config.check()?;
+        Ok(config)
+    }
+}
+
+fn parse_listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "not an address; give IP:PORT such as 127.0.0.1:5580 or [::1]:5580".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent_and_its_help_names_units_and_defaults() {
+        use clap::CommandFactory;
+        let mut command = Args::command();
+        command.clone().debug_assert();
+        let help = command.render_long_help().to_string();
+        for part in ["127.0.0.1:5580", "7200", "600", "seconds", "$STATE_DIRECTORY", "token"] {
+            assert!(help.contains(part), "{part} is missing in {help}");
+        }
+    }
+
+    #[test]
+    fn flags_become_settings() {
+        let args =
+            ["zibrato-local", "--listen", "[::1]:0", "--db", "x.db", "--max-age", "9", "--max-ahead", "0"];
+        let config = Args::try_parse_from(args).unwrap().config().unwrap();
+        assert_eq!(config.listen.to_string(), "[::1]:0");
+        assert_eq!((config.max_age_s, config.max_ahead_s), (9, 0));
+        assert!(config.token.is_none() && config.db.as_os_str() == "x.db");
+    }
+
+    #[test]
+    fn windows_out_of_range_and_bad_addresses_are_usage_errors() {
+        for args in
+            [["--max-age", "0"], ["--max-age", "315360001"], ["--listen", "localhost"], ["--max-ahead", "-1"]]
+        {
+            let error = Args::try_parse_from(["zibrato-local"].iter().chain(&args)).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{args:?}");
+        }
+    }
+}

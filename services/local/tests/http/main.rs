@@ -1,0 +1,8 @@
+//! The receiver over real sockets.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests may panic like tests")]
+
+mod client;
+mod lifecycle;
+mod post;
+mod program;
+mod read;
