@@ -1,0 +1,191 @@
+//! The one trait that a backend implements; flush, retry, spool, metrics and flags are the library's.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use crate::measurement::Measurement;
+use crate::units::{ByReason, PointUnits, Units};
+
+/// A store that batches are sent to.
+///
+/// The library merges the series of a flush, lets the backend encode them once, commits the bytes
+/// to the spool and sends exactly these bytes until [`Backend::classify`] says that they arrived
+/// or never will. A backend keeps no queue and never waits for a retry.
+pub trait Backend: Send + Sync + 'static {
+    /// Short lower-case name, as in `zibrato-<name>`.
+    fn name(&self) -> &'static str;
+
+    /// Where it sends to, for the log; never with credentials.
+    fn target(&self) -> String;
+
+    /// What the store accepts.
+    fn limits(&self) -> Limits;
+
+    /// Asks the store what it understands. A worker calls it at its start, and again until it was
+    /// answered; what it finds applies to what is encoded later.
+    fn probe(&self) -> Pending<'_, Probe>;
+
+    /// Encodes a flush. Points that the store would refuse are left out and counted, so that they
+    /// cannot poison a body. A body is never empty.
+    fn encode(&self, measurements: &[Measurement], flush: FlushTime) -> Encoded;
+
+    /// Makes one attempt to send a batch, bounded in time and in bytes of the answer.
+    fn send<'a>(&'a self, batch: &'a Batch) -> Pending<'a, Answer>;
+
+    /// What an answer means for the batch.
+    fn classify(&self, response: &Response, batch: &Batch, now_ms: u64) -> Verdict;
+
+    /// The body with only those points whose flag is set, which are at least one; `None` if the
+    /// bytes cannot be read.
+    fn select(&self, bytes: &[u8], keep: &[bool]) -> Option<Vec<u8>>;
+
+    /// Name and source of a point of a body, for the log; `None` if there is no such point.
+    fn describe(&self, bytes: &[u8], point: usize) -> Option<String>;
+}
+
+/// A boxed future of a backend.
+pub type Pending<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// What a store accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most points of one body.
+    pub points_max: usize,
+    /// Most bytes of one body; one point may exceed it alone.
+    pub body_bytes_max: usize,
+    /// Oldest accepted age of a point. A batch that is older is dropped whole as `too_old`.
+    pub age_max: Duration,
+    /// Most points of one series in one body; the last ones are kept.
+    pub points_per_series_max: usize,
+}
+
+/// When a flush took place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlushTime {
+    /// Unix milliseconds. It never goes back.
+    pub unix_ms: u64,
+    /// The interval between flushes.
+    pub interval: Duration,
+}
+
+/// The bodies of a flush, and what was left out of them.
+#[derive(Clone, Debug, Default)]
+pub struct Encoded {
+    /// In the order in which they are to be sent.
+    pub bodies: Vec<Body>,
+    /// Points left out, by a closed set of reasons.
+    pub refused: ByReason,
+    /// Different series that the store cannot tell apart, because their names became equal.
+    pub clashes: u64,
+}
+
+/// One encoded request, before it has an identity.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Body {
+    /// The frozen bytes.
+    pub bytes: Vec<u8>,
+    /// Their MIME type.
+    pub content_type: String,
+    /// What each point stands for, in the order of the points.
+    pub points: Vec<PointUnits>,
+}
+
+/// A body that the spool holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// Row of the spool.
+    pub row: i64,
+    /// 128 random bits in lower-case hex. The same on each attempt, so that a receiver can store
+    /// a batch once.
+    pub id: String,
+    /// When it was flushed, in Unix milliseconds.
+    pub flushed_ms: u64,
+    /// What is sent.
+    pub body: Body,
+}
+
+impl Batch {
+    /// What all points stand for.
+    pub fn units(&self) -> Units {
+        Units::of(&self.body.points)
+    }
+}
+
+/// What came of one attempt to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The store answered.
+    Response(Response),
+    /// Nothing of the batch left this machine, with the reason: no address, no connection, no TLS.
+    NotSent(String),
+    /// The batch was sent, wholly or in part, and the answer is missing. It may have been stored.
+    Lost(String),
+}
+
+/// An answer of a store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Response {
+    /// HTTP status, or 200 where a protocol has none.
+    pub status: u16,
+    /// Headers, names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// Start of the body, cut at [`crate::http::ANSWER_BYTES_MAX`].
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    /// The value of a header; its name in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// What to do with a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It arrived. `odd` asks for a warning: a success that the store does not document.
+    Delivered {
+        /// Whether the status is not the documented one.
+        odd: bool,
+    },
+    /// Send the same bytes again.
+    Retry {
+        /// How long the store asked to wait.
+        after: Option<Duration>,
+        /// Whether the batch may have been stored.
+        outcome_unknown: bool,
+    },
+    /// Send the same bytes again a few times, then drop them: something between us and the store
+    /// answered for it.
+    RetryFew,
+    /// The batch is not at fault: credentials or address are. Wait long, say so loudly, keep it.
+    Hold,
+    /// These points must go (indexes into the body's points, at least one); the rest is sent.
+    Poisoned {
+        /// Their indexes, ascending.
+        points: Vec<usize>,
+        /// What they count as.
+        reason: &'static str,
+    },
+    /// Some points must go, but the store does not say which: send halves.
+    Bisect,
+    /// The batch will never be accepted.
+    Drop {
+        /// What it counts as.
+        reason: &'static str,
+    },
+}
+
+/// What a probe found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// The store answered as it should.
+    Ready,
+    /// The store answered, but not as it should; the text says what.
+    Odd(String),
+    /// No answer; ask again.
+    Unanswered(String),
+    /// This backend has nothing to ask.
+    NotNeeded,
+}

@@ -1,0 +1,136 @@
+//! Merges what a store cannot tell apart: series that are equal but for their level.
+
+use std::collections::HashMap;
+use std::mem::{Discriminant, discriminant};
+
+use crate::measurement::{Measurement, SeriesKey, TimerDelta, Value};
+use crate::units::{PointUnits, Units};
+
+type Identity<'a> = (&'a str, &'a str, &'a str, &'a [(String, String)], u8, Discriminant<Value>);
+
+/// Merges series that are equal but for their level, in the order of their first appearance.
+///
+/// Counters are added, distributions are merged, gauge points are put in the order of their times.
+/// Records of a timer that came as distribution and one by one stay apart. A merged series carries
+/// the level of its first part.
+pub fn merge_levels(measurements: &[Measurement]) -> Vec<Measurement> {
+    let mut places: HashMap<Identity<'_>, usize> = HashMap::with_capacity(measurements.len());
+    let mut merged: Vec<Measurement> = Vec::with_capacity(measurements.len());
+    for measurement in measurements {
+        let place = *places.entry(identity(&measurement.series, &measurement.value)).or_insert(merged.len());
+        match merged.get_mut(place) {
+            Some(present) => join(&mut present.value, &measurement.value),
+            None => merged.push(measurement.clone()),
+        }
+    }
+    merged
+}
+
+/// Keeps the last `max` points of each gauge; returns how many sets were given up.
+pub fn keep_last_points(measurements: &mut [Measurement], max: usize) -> u64 {
+    let mut removed = 0;
+    for measurement in measurements {
+        if let Value::Gauge { points } = &mut measurement.value {
+            let excess = points.len().saturating_sub(max);
+            points.drain(..excess);
+            removed += excess as u64;
+        }
+    }
+    removed
+}
+
+/// What measurements stand for in the units of the law; a series is one point here.
+pub fn units_of(measurements: &[Measurement]) -> Units {
+    let mut units = Units::default();
+    for measurement in measurements {
+        units.add_point(match &measurement.value {
+            Value::Counter { delta } => PointUnits::Counter(*delta),
+            Value::Gauge { points } => PointUnits::Gauge(points.len() as u64),
+            Value::Timer(timer) => PointUnits::Timer(timer.count),
+            Value::RawTimer { points } => PointUnits::Timer(points.len() as u64),
+        });
+    }
+    units
+}
+
+fn identity<'a>(series: &'a SeriesKey, value: &Value) -> Identity<'a> {
+    (&series.name, &series.source, &series.unit, &series.tags, series.kind.code(), discriminant(value))
+}
+
+fn join(present: &mut Value, other: &Value) {
+    match (present, other) {
+        (Value::Counter { delta }, Value::Counter { delta: more }) => *delta += more,
+        (Value::Gauge { points }, Value::Gauge { points: more })
+        | (Value::RawTimer { points }, Value::RawTimer { points: more }) => {
+            points.extend_from_slice(more);
+            // Stable, so points of one instant stay in the order of their levels.
+            points.sort_by_key(|point| point.time_ms);
+        }
+        (Value::Timer(timer), Value::Timer(more)) => join_timers(timer, more),
+        // The identity contains the variant.
+        _ => {}
+    }
+}
+
+fn join_timers(timer: &mut TimerDelta, more: &TimerDelta) {
+    timer.count = timer.count.saturating_add(more.count);
+    timer.sum_ns = timer.sum_ns.saturating_add(more.sum_ns);
+    timer.sum_squares_ns2 = timer.sum_squares_ns2.saturating_add(more.sum_squares_ns2);
+    timer.min_ns = timer.min_ns.min(more.min_ns);
+    timer.max_ns = timer.max_ns.max(more.max_ns);
+    timer.histogram.merge(&more.histogram);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_support::{counter, gauge, raw_timer, timer};
+
+    #[test]
+    fn series_equal_but_for_their_level_become_one() {
+        let merged = merge_levels(&[
+            counter("info", "hits", "web", 2.0),
+            gauge("info", "depth", "web", &[(3_000, 1.0)]),
+            counter("debug", "hits", "web", 3.5),
+            gauge("debug", "depth", "web", &[(2_000, 0.0)]),
+            timer("info", "lat", "web", &[10, 30]),
+            timer("debug", "lat", "web", &[20]),
+        ]);
+        assert_eq!(merged.len(), 3);
+        assert!(matches!(merged[0].value, Value::Counter { delta } if delta == 5.5));
+        let Value::Gauge { points } = &merged[1].value else { panic!() };
+        assert_eq!(points.iter().map(|point| point.time_ms).collect::<Vec<_>>(), [2_000, 3_000]);
+        let Value::Timer(lat) = &merged[2].value else { panic!() };
+        assert_eq!((lat.count, lat.sum_ns, lat.sum_squares_ns2), (3, 60, 1_400));
+        assert_eq!((lat.min_ns, lat.max_ns, lat.histogram.total()), (10, 30, 3));
+    }
+
+    #[test]
+    fn series_that_differ_in_anything_else_stay_apart() {
+        let mut tagged = counter("info", "hits", "web", 1.0);
+        std::sync::Arc::make_mut(&mut tagged.series).tags = vec![("route".to_owned(), "a".to_owned())];
+        let all = [
+            counter("info", "hits", "web", 1.0),
+            counter("info", "hits", "api", 1.0),
+            counter("info", "misses", "web", 1.0),
+            gauge("info", "hits", "web", &[(1, 1.0)]),
+            timer("info", "lat", "web", &[1]),
+            raw_timer("info", "lat", "web", &[(1, 0.5)]),
+            tagged,
+        ];
+        let merged = merge_levels(&all);
+        assert_eq!(merged.len(), all.len());
+        assert!(units_of(&merged).same(&units_of(&all)));
+        assert_eq!(units_of(&merged).timer_records, 2);
+    }
+
+    #[test]
+    fn a_store_of_few_points_gets_the_last_ones() {
+        let mut one = [gauge("info", "depth", "web", &[(1, 1.0), (2, 2.0), (3, 3.0)])];
+        assert_eq!(keep_last_points(&mut one, 1), 2);
+        assert!(
+            matches!(&one[0].value, Value::Gauge { points } if points.len() == 1 && points[0].value == 3.0)
+        );
+        assert_eq!(keep_last_points(&mut one, 1), 0);
+    }
+}

@@ -1,0 +1,103 @@
+//! A secret that no `Debug`, log or error shows.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// The longest secret, in bytes.
+pub const SECRET_BYTES_MAX: usize = 1_024;
+
+/// A token or password. `Debug` does not show it, and there is no `Display`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// A secret of 1 to 1024 bytes without control characters. Surrounding blanks are cut off.
+    ///
+    /// # Errors
+    ///
+    /// [`SecretError::Unusable`] with the rule, never with the text.
+    pub fn new(text: &str) -> Result<Self, SecretError> {
+        let text = text.trim();
+        if text.is_empty() || text.len() > SECRET_BYTES_MAX || text.chars().any(char::is_control) {
+            return Err(SecretError::Unusable);
+        }
+        Ok(Self(text.to_owned()))
+    }
+
+    /// Reads the secret from a file that holds nothing else.
+    ///
+    /// # Errors
+    ///
+    /// [`SecretError::File`] if the file cannot be read, [`SecretError::Unusable`] as in [`Secret::new`].
+    pub fn from_file(path: &Path) -> Result<Self, SecretError> {
+        let failed = |source| SecretError::File { path: path.to_owned(), source };
+        let mut text = String::new();
+        // Twice the limit leaves room for blanks and still bounds what a wrong path can read.
+        let mut file = std::fs::File::open(path).map_err(failed)?.take(2 * SECRET_BYTES_MAX as u64);
+        file.read_to_string(&mut text).map_err(failed)?;
+        Self::new(&text)
+    }
+
+    /// The secret itself, for the one place that sends it.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(redacted)")
+    }
+}
+
+/// Why a secret is refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SecretError {
+    /// It is empty, too long or not printable.
+    #[error(
+        "the token is not usable; give one line of 1 to {SECRET_BYTES_MAX} bytes without control characters"
+    )]
+    Unusable,
+    /// The file cannot be read.
+    #[error("cannot read the token file {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The operating system's error.
+        source: io::Error,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_trimmed_and_shown_nowhere() {
+        let secret = Secret::new(" canary-71 \n").unwrap();
+        assert_eq!(secret.expose(), "canary-71");
+        assert_eq!(format!("{secret:?}"), "Secret(redacted)");
+    }
+
+    #[test]
+    fn an_unusable_secret_is_refused_without_showing_it() {
+        let long = "x".repeat(SECRET_BYTES_MAX + 1);
+        for bad in ["", " \n", "two\nlines", long.as_str()] {
+            let error = Secret::new(bad).unwrap_err();
+            assert!(matches!(error, SecretError::Unusable) && !error.to_string().contains("two"));
+        }
+        assert!(Secret::new(&long[1..]).is_ok());
+    }
+
+    #[test]
+    fn a_secret_file_holds_the_secret_and_a_missing_one_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        std::fs::write(&path, "canary-72\n").unwrap();
+        assert_eq!(Secret::from_file(&path).unwrap().expose(), "canary-72");
+        let error = Secret::from_file(&directory.path().join("gone")).unwrap_err();
+        assert!(matches!(&error, SecretError::File { .. }) && error.to_string().contains("gone"));
+    }
+}
