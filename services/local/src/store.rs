@@ -34,7 +34,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Store {
     jobs: mpsc::Sender<Job>,
-    reader: Arc<Mutex<Connection>>,
+    reader: Arc<Mutex<Option<Connection>>>,
     skip_queue: Arc<AtomicBool>,
     writer: Mutex<Option<thread::JoinHandle<()>>>,
 }
@@ -123,7 +123,12 @@ impl Store {
             .name("zibrato-local-writer".to_owned())
             .spawn(move || write_jobs(connection, queue, &skip))
             .map_err(StoreError::Thread)?;
-        Ok(Self { jobs, reader: Arc::new(Mutex::new(reader)), skip_queue, writer: Mutex::new(Some(writer)) })
+        Ok(Self {
+            jobs,
+            reader: Arc::new(Mutex::new(Some(reader))),
+            skip_queue,
+            writer: Mutex::new(Some(writer)),
+        })
     }
 
     /// Stores a batch in one transaction, unless its id is known or a kind clashes.
@@ -152,14 +157,20 @@ impl Store {
         self.read(move |connection| read::measurements(connection, &query)).await
     }
 
-    /// Stores what waits (or drops it, if `at_once`) and closes the file. Later writes fail.
+    /// Stores what waits (or drops it, if `at_once`) and closes the file, which SQLite then leaves
+    /// behind without a journal beside it. Later reads and writes fail.
     pub(crate) async fn close(&self, at_once: bool) {
         self.skip_queue.store(at_once, Ordering::Relaxed);
         // A failed send means that the writer is gone already.
         let _ = self.jobs.send(Job::Close).await;
+        let reader = Arc::clone(&self.reader);
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(writer) = writer {
-            let _ = tokio::task::spawn_blocking(move || writer.join()).await;
+        let closed = tokio::task::spawn_blocking(move || {
+            drop(reader.lock().unwrap_or_else(PoisonError::into_inner).take());
+            writer.map(thread::JoinHandle::join)
+        });
+        if !matches!(closed.await, Ok(None | Some(Ok(())))) {
+            tracing::error!("the store's writer panicked");
         }
     }
 
@@ -178,9 +189,11 @@ impl Store {
     ) -> Result<T, StoreError> {
         let reader = Arc::clone(&self.reader);
         let result = tokio::task::spawn_blocking(move || {
-            query(&reader.lock().unwrap_or_else(PoisonError::into_inner))
+            let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+            reader.as_ref().map(query)
         });
-        Ok(result.await.map_err(|_| StoreError::Closed)??)
+        let result = result.await.ok().flatten().ok_or(StoreError::Closed)?;
+        Ok(result?)
     }
 }
 
@@ -250,6 +263,7 @@ mod tests {
         let counters = Arc::new(Counters::default());
         store.close(false).await;
         assert!(matches!(store.write(batch(&counters, "id", 5)).await, Err(StoreError::Closed)));
+        assert!(matches!(store.metric("a".to_owned()).await, Err(StoreError::Closed)));
         let totals = counters.snapshot();
         assert!(totals.adds_up(), "{totals:?}");
         assert_eq!(totals.points_refused.get("abandoned"), Some(&1));

@@ -172,6 +172,21 @@ async fn measurements_come_raw_or_merged_by_source() {
 }
 
 #[tokio::test]
+async fn a_merged_measurement_does_not_claim_a_bound_that_one_part_lacks() {
+    let (_directory, db) = database();
+    let receiver = Receiver::on(&db).await;
+    let time = (now() - 3_600) / 60 * 60;
+    for rest in [r#""count":2,"sum":4,"min":1,"max":3,"sum_squares":10"#, r#""count":2,"sum":6"#] {
+        let body = format!(r#"{{"measure_time":{time},"gauges":[{{"name":"m",{rest}}}]}}"#);
+        assert_eq!(receiver.post(&body).await.status, 200);
+    }
+    let merged = receiver.measurements("m", "count=1&resolution=60").await;
+    let expected = json!([{"measure_time": time, "value": 2.5, "count": 4, "sum": 10.0, "min": null, "max": null,
+                           "sum_squares": null}]);
+    assert_eq!(merged["unassigned"], expected);
+}
+
+#[tokio::test]
 async fn counters_keep_their_absolute_values() {
     let (_directory, db) = database();
     let receiver = Receiver::on(&db).await;
