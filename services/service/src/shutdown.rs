@@ -112,7 +112,9 @@ mod tests {
         assert!(clone.is_requested() && !clone.is_immediate());
         shutdown.request();
         assert!(clone.is_requested() && clone.is_immediate());
-        shutdown.request();
+        for _ in 0..300 {
+            shutdown.request();
+        }
         assert!(clone.is_requested() && clone.is_immediate());
     }
 

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
 use crate::client::{call, database};
 
@@ -67,33 +67,86 @@ fn bad_usage_is_exit_code_2() {
     assert!(!std::path::Path::new(db).exists());
 }
 
+/// A running program; it is killed when this is dropped.
+struct Started {
+    child: Child,
+    addr: SocketAddr,
+    log: BufReader<ChildStderr>,
+    text: String,
+}
+
+impl Started {
+    /// Starts the program and reads its log until it says where it listens.
+    fn new(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap());
+        let mut text = String::new();
+        loop {
+            let begin = text.len();
+            assert_ne!(log.read_line(&mut text).unwrap(), 0, "{text}");
+            if let Some((_, rest)) = text[begin..].split_once("zibrato-local listens") {
+                let addr = rest.split_whitespace().find_map(|field| field.strip_prefix("addr="));
+                let addr = addr.unwrap().parse().unwrap();
+                return Self { child, addr, log, text };
+            }
+        }
+    }
+
+    fn rest_of_log(&mut self) -> String {
+        self.log.read_to_string(&mut self.text).unwrap();
+        self.text.clone()
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test]
+async fn what_was_answered_with_200_outlives_sigkill_and_is_not_stored_twice() {
+    let (_directory, db) = database();
+    let args = ["--listen", "127.0.0.1:0", "--db", db.to_str().unwrap()];
+    for life in 0..4 {
+        let started = Started::new(program(&args));
+        // Each life repeats the batch of the one before, as a worker does that got no answer.
+        for batch in [life, life + 1] {
+            let (id, body) = (batch.to_string(), format!(r#"{{"gauges":[{{"name":"a","value":{batch}}}]}}"#));
+            let headers = [("X-Zibrato-Batch", id.as_str())];
+            let answer = call(started.addr, "POST", "/v1/metrics", &headers, body.as_bytes()).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+        }
+        // Dropping kills it.
+    }
+    let started = Started::new(program(&args));
+    let answer = call(started.addr, "GET", "/v1/metrics/a?count=100", &[], b"").await.json();
+    let measurements = answer["measurements"]["unassigned"].as_array().unwrap();
+    let values: Vec<_> =
+        measurements.iter().map(|measurement| measurement["value"].as_f64().unwrap()).collect();
+    assert_eq!(values, [0.0, 1.0, 2.0, 3.0, 4.0]);
+}
+
 #[tokio::test]
 async fn the_program_serves_until_sigterm_and_logs_its_totals_last() {
     let (directory, _) = database();
     let token_file = directory.path().join("token");
     std::fs::write(&token_file, "canary-71\n").unwrap();
-    let args = ["--listen", "127.0.0.1:0", "--token-file", token_file.to_str().unwrap()];
-    let mut command = program(&args);
-    command.env("STATE_DIRECTORY", directory.path()).env("RUST_LOG", "trace").stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut log = BufReader::new(child.stderr.take().unwrap());
-    let mut text = String::new();
-    let addr: SocketAddr = loop {
-        let begin = text.len();
-        assert_ne!(log.read_line(&mut text).unwrap(), 0, "{text}");
-        if let Some((_, rest)) = text[begin..].split_once("zibrato-local listens") {
-            let addr = rest.split_whitespace().find_map(|field| field.strip_prefix("addr=")).unwrap();
-            break addr.parse().unwrap();
-        }
-    };
+    let mut command = program(&["--listen", "127.0.0.1:0", "--token-file", token_file.to_str().unwrap()]);
+    command.env("STATE_DIRECTORY", directory.path()).env("RUST_LOG", "trace");
+    let mut started = Started::new(command);
+    let addr = started.addr;
     // me:canary-71
     let authorization = [("Authorization", "Basic bWU6Y2FuYXJ5LTcx")];
     let body = br#"{"gauges":[{"name":"a","value":1}]}"#;
     assert_eq!(call(addr, "POST", "/v1/metrics", &authorization, body).await.status, 200);
     assert_eq!(call(addr, "POST", "/v1/metrics", &[], body).await.status, 401);
-    assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
-    log.read_to_string(&mut text).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(0), "{text}");
+    assert!(
+        Command::new("kill").args(["-TERM", &started.child.id().to_string()]).status().unwrap().success()
+    );
+    let text = started.rest_of_log();
+    assert_eq!(started.child.wait().unwrap().code(), Some(0), "{text}");
     let last = text.lines().last().unwrap();
     for part in ["totals", "requests=2", "points_offered=1", "points_accepted=1", "duplicate_batches=0"] {
         assert!(last.contains(part), "{part} in {last}");
