@@ -79,17 +79,17 @@ impl Started {
     /// Starts the program and reads its log until it says where it listens.
     fn new(mut command: Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let mut text = String::new();
-        loop {
-            let begin = text.len();
-            assert_ne!(log.read_line(&mut text).unwrap(), 0, "{text}");
-            if let Some((_, rest)) = text[begin..].split_once("zibrato-local listens") {
+        let log = BufReader::new(child.stderr.take().unwrap());
+        let mut started = Self { child, addr: ([127, 0, 0, 1], 0).into(), log, text: String::new() };
+        while started.addr.port() == 0 {
+            let begin = started.text.len();
+            assert_ne!(started.log.read_line(&mut started.text).unwrap(), 0, "{}", started.text);
+            if let Some((_, rest)) = started.text[begin..].split_once("zibrato-local listens") {
                 let addr = rest.split_whitespace().find_map(|field| field.strip_prefix("addr="));
-                let addr = addr.unwrap().parse().unwrap();
-                return Self { child, addr, log, text };
+                started.addr = addr.unwrap().parse().unwrap();
             }
         }
+        started
     }
 
     fn rest_of_log(&mut self) -> String {
