@@ -40,3 +40,6 @@ pub mod series;
 
 pub mod frame;
 pub mod legacy;
+
+#[cfg(feature = "macros")]
+pub use zibrato_macros::{count_me, time_me};
