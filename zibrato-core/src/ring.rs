@@ -168,9 +168,11 @@ impl<const N: usize> Ring<N> {
         }
         for at in 0..records {
             let slot = &self.slots[index::slot::<N>(head.wrapping_add(at))];
-            // SAFETY: R2: slots from `head` to `tail` are initialised, and the acquire of `tail`
-            // made their content visible.
-            fold(slot.with(|slot| unsafe { (*slot).assume_init() }));
+            // SAFETY: R2: nobody writes slots from `head` to `tail`, and the acquire of `tail` made
+            // their content visible.
+            let content = slot.with(|slot| unsafe { slot.read() });
+            // SAFETY: R2: slots from `head` to `tail` are initialised.
+            fold(unsafe { content.assume_init() });
             slot.with_mut(|slot| {
                 if slot.addr() % LINE_BYTES == 0 {
                     // SAFETY: R4: the slot is consumed and `head` is not yet released.

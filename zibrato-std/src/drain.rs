@@ -1,0 +1,310 @@
+//! The drain thread: rings and cells into state, state into frames, frames into sockets.
+//!
+//! It is the only thread that touches the sockets, and the only one that reads rings. Producers
+//! never wake it; flush, statistics and shutdown do.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use zibrato_core::{Drain, clock, registry};
+
+use crate::builder::{Config, Wire};
+use crate::gates::Gates;
+use crate::links::{Links, News};
+use crate::publisher::{FrameKind, Frames, Publisher};
+use crate::shared::{Request, Shared};
+use crate::stats::{Flow, Stats};
+
+/// Pause between passes while records come in.
+const PAUSE_MIN: Duration = Duration::from_micros(100);
+/// Longest pause, reached when nothing happens: 0.3 % of a core.
+const PAUSE_MAX: Duration = Duration::from_millis(20);
+/// How often sockets are read while records come in.
+const READ_EVERY: Duration = Duration::from_millis(5);
+/// How long a shutdown waits for a first connection.
+const FIRST_CONNECTION: Duration = Duration::from_millis(250);
+/// How often an end frame is repeated until it is acknowledged.
+const REPEAT_END: Duration = Duration::from_millis(100);
+/// Longest linger of the sockets behind a shutdown.
+const LINGER_MAX: Duration = Duration::from_secs(2);
+
+/// The state of the thread.
+pub(crate) struct Worker {
+    pub(crate) config: Config,
+    pub(crate) drain: Drain,
+    pub(crate) publisher: Publisher,
+    pub(crate) links: Links,
+    pub(crate) gates: Gates,
+    pub(crate) shared: Arc<Shared>,
+    /// End frames by level that no broker has acknowledged, and whether one was sent at all.
+    pub(crate) ends: HashMap<&'static str, Frames>,
+    pub(crate) delivered: Flow,
+}
+
+impl Worker {
+    /// Runs until a shutdown is requested, and through it.
+    pub(crate) fn run(mut self) {
+        let mut window_end = Instant::now() + self.config.window;
+        let mut pause = PAUSE_MIN;
+        let mut read_at = Instant::now();
+        loop {
+            let records = self.publisher.fold_rings(&mut self.drain);
+            pause = if records > 0 { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
+            let now = Instant::now();
+            if now >= read_at {
+                read_at = now + READ_EVERY;
+                if !self.exchange() {
+                    break;
+                }
+            }
+            if now >= window_end {
+                self.end_window();
+                // A thread that was held up skips the windows it missed.
+                while window_end <= now {
+                    window_end += self.config.window;
+                }
+            }
+            let wait = pause.min(window_end.saturating_duration_since(now));
+            match self.shared.wait(wait) {
+                None => {}
+                Some(Request::Stats(ticket)) => {
+                    self.publisher.fold_rings(&mut self.drain);
+                    self.publisher.fold_cells(&self.drain);
+                    self.shared.answer(ticket, self.stats());
+                }
+                Some(Request::Flush(ticket)) => {
+                    self.exchange();
+                    self.publisher.fold_rings(&mut self.drain);
+                    self.end_window();
+                    self.shared.answer(ticket, self.stats());
+                }
+                Some(Request::Tell) => {
+                    self.exchange();
+                    self.tell_subscriptions();
+                }
+                Some(Request::Shutdown(deadline)) => {
+                    self.shutdown(deadline);
+                    break;
+                }
+            }
+        }
+        registry::switch(false, Vec::new());
+        let stats = self.stats();
+        tracing::info!(%stats, "client ended");
+        let linger = if self.ends.is_empty() && self.legacy_is_empty() { Duration::ZERO } else { LINGER_MAX };
+        let Self { links, drain, shared, .. } = self;
+        links.close(linger.as_millis() as i32);
+        drop(drain);
+        shared.end(stats);
+    }
+
+    /// Reads the sockets, moves the gates and offers again what was refused. False if the sockets
+    /// are gone, because the context they came from ended.
+    fn exchange(&mut self) -> bool {
+        match self.links.read() {
+            Ok(news) => self.take_news(news),
+            Err(error) => {
+                tracing::error!(%error, "the ZeroMQ context ended: nothing more can be sent");
+                return false;
+            }
+        }
+        let sent = self.links.retry().is_ok();
+        self.send_legacy();
+        sent
+    }
+
+    fn take_news(&mut self, news: News) {
+        self.gates.update(&self.links, news.changed, Instant::now());
+        for topic in &news.subscribed {
+            for at in 0..self.publisher.levels().len() {
+                let label = self.publisher.levels()[at].label;
+                let full = zibrato_core::frame::topic(zibrato_core::frame::TOPIC_STATE, label);
+                if full.is_some_and(|full| full.starts_with(topic)) {
+                    self.publisher.level_mut(at).wants_key = true;
+                }
+            }
+        }
+        if !news.subscribed.is_empty() {
+            // Whoever just subscribed gets the whole state now instead of at the window's end.
+            self.publish_wanted_keys();
+        }
+        if news.changed {
+            self.tell_subscriptions();
+        }
+    }
+
+    /// Lets `wait_subscribed` and the legacy queue know who subscribes.
+    fn tell_subscriptions(&mut self) {
+        let wire = self.config.wire;
+        if let Some(queue) = self.publisher.legacy.as_mut() {
+            let labels = registry::metrics().map(|metric| metric.level().label());
+            let mut wanted: Vec<&'static str> =
+                labels.filter(|label| self.links.wants_legacy(label)).collect();
+            wanted.sort_unstable();
+            wanted.dedup();
+            queue.set_subscribed(wanted.into_iter().map(str::to_owned).collect());
+        }
+        self.shared.update_subscribed(|label| match wire {
+            Wire::State => self.links.has_worker(label),
+            Wire::Legacy => self.links.wants_legacy(label),
+        });
+    }
+
+    fn end_window(&mut self) {
+        clock::refine();
+        self.publisher.fold_cells(&self.drain);
+        self.tell_subscriptions();
+        if self.config.wire == Wire::Legacy {
+            self.publisher.queue_legacy_window();
+            self.send_legacy();
+            return;
+        }
+        for at in 0..self.publisher.levels().len() {
+            let label = self.publisher.levels()[at].label;
+            if !self.links.wants_state(label) || self.links.is_blocked(label) {
+                continue;
+            }
+            if let Some(kind) = self.publisher.due(at) {
+                self.publish(at, kind);
+            }
+        }
+    }
+
+    fn publish_wanted_keys(&mut self) {
+        if self.config.wire == Wire::Legacy {
+            return;
+        }
+        for at in 0..self.publisher.levels().len() {
+            let level = &self.publisher.levels()[at];
+            if level.wants_key && level.has_series() && self.links.wants_state(level.label) {
+                self.publish(at, FrameKind::Key);
+            }
+        }
+    }
+
+    fn publish(&mut self, at: usize, kind: FrameKind) {
+        let label = self.publisher.levels()[at].label;
+        let frames = self.publisher.encode(at, kind, self.config.window.as_millis() as u32);
+        match self.links.offer(label, &frames) {
+            Ok(true) => {}
+            Ok(false) => self.publisher.level_mut(at).wants_key = true,
+            Err(error) => tracing::error!(%error, level = label, "a frame could not be offered"),
+        }
+    }
+
+    fn send_legacy(&mut self) {
+        let links = &mut self.links;
+        if let Some(queue) = self.publisher.legacy.as_mut().filter(|_| links.connected() > 0) {
+            queue.send_with(|message| links.send_legacy(message));
+        }
+    }
+
+    fn legacy_is_empty(&self) -> bool {
+        self.publisher.legacy.as_ref().is_none_or(|queue| queue.is_empty())
+    }
+
+    /// Ends all levels: last records, end frames, and their acknowledgements until `deadline`.
+    fn shutdown(&mut self, deadline: Instant) {
+        let started = Instant::now();
+        self.publisher.fold_rings(&mut self.drain);
+        self.publisher.fold_cells(&self.drain);
+        registry::switch(false, Vec::new());
+        // What other threads recorded until they saw the switch.
+        self.publisher.fold_rings(&mut self.drain);
+        self.publisher.fold_cells(&self.drain);
+        let connect_by = deadline.min(started + FIRST_CONNECTION);
+        while self.links.connected() == 0 && Instant::now() < connect_by {
+            if !self.read_only() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if self.config.wire == Wire::Legacy {
+            self.end_legacy(deadline);
+            return;
+        }
+        for at in 0..self.publisher.levels().len() {
+            if self.publisher.levels()[at].has_series() {
+                let frames = self.publisher.encode(at, FrameKind::End, self.config.window.as_millis() as u32);
+                self.ends.insert(self.publisher.levels()[at].label, frames);
+            }
+        }
+        let mut repeat_at = Instant::now();
+        while !self.ends.is_empty() && self.links.connected() > 0 && Instant::now() < deadline {
+            if Instant::now() >= repeat_at {
+                repeat_at += REPEAT_END;
+                let ends: Vec<_> = self.ends.iter().map(|(label, frames)| (*label, frames.clone())).collect();
+                for (label, frames) in ends {
+                    if self.links.offer(label, &frames).is_err() {
+                        return;
+                    }
+                }
+            }
+            if !self.read_only() || self.links.retry().is_err() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Reads the sockets during the shutdown, when gates stay shut.
+    fn read_only(&mut self) -> bool {
+        let Ok(news) = self.links.read() else { return false };
+        for (level, frame_seq) in &news.acknowledged {
+            self.acknowledge(level, *frame_seq);
+        }
+        if news.changed {
+            self.tell_subscriptions();
+        }
+        true
+    }
+
+    /// A broker stored the end frame of a level: all that the level counted is delivered.
+    fn acknowledge(&mut self, level: &str, frame_seq: u64) {
+        if self.ends.get(level).is_some_and(|end| end.frame_seq == frame_seq) {
+            self.ends.remove(level);
+            if let Some(at) = self.publisher.levels().iter().position(|known| known.label == level) {
+                self.delivered = self.delivered.plus(self.publisher.accepted(at));
+            }
+        }
+    }
+
+    fn end_legacy(&mut self, deadline: Instant) {
+        self.tell_subscriptions();
+        self.publisher.queue_legacy_window();
+        while self.links.connected() > 0 && Instant::now() < deadline {
+            self.send_legacy();
+            if self.legacy_is_empty() || !self.read_only() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn stats(&self) -> Stats {
+        let refused = self.publisher.refused();
+        let levels = 0..self.publisher.levels().len();
+        let accepted = levels.fold(Flow::default(), |sum, at| sum.plus(self.publisher.accepted(at)));
+        let (delivered, dropped) = match self.publisher.legacy.as_ref() {
+            Some(queue) => (queue.sent(), queue.dropped()),
+            None => (self.delivered, Flow::default()),
+        };
+        Stats {
+            publisher: self.publisher.identity().id,
+            offered: accepted.plus(refused),
+            accepted,
+            refused,
+            delivered,
+            held: accepted.minus(delivered).minus(dropped),
+            dropped,
+            losses: *self.publisher.losses(),
+            series: self.publisher.series_count(),
+            messages_sent: self.links.messages_sent,
+            bytes_sent: self.links.bytes_sent,
+            refused_by_socket: self.links.refused_by_socket,
+            connected: self.links.connected(),
+            unacknowledged: self.ends.len(),
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Which on-demand levels are on: those that a worker subscribes to, and for the hold after that.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use zibrato_core::registry;
+
+use crate::builder::Wire;
+use crate::links::Links;
+
+/// Most on-demand levels that are on at a time; further subscriptions switch nothing on.
+const LEVELS_MAX: usize = 1_024;
+
+/// The gate of each on-demand level.
+pub(crate) struct Gates {
+    hold: Duration,
+    wire: Wire,
+    /// Labels that are on, and since when nobody subscribes; `None` while somebody does.
+    on: BTreeMap<String, Option<Instant>>,
+    metrics_seen: usize,
+}
+
+impl Gates {
+    pub(crate) fn new(hold: Duration, wire: Wire) -> Self {
+        Self { hold, wire, on: BTreeMap::new(), metrics_seen: 0 }
+    }
+
+    /// Switches metrics by who subscribes now. Cheap when nothing changed.
+    pub(crate) fn update(&mut self, links: &Links, changed: bool, now: Instant) {
+        let metrics = registry::len();
+        let expired = self.on.values().flatten().any(|left| now.duration_since(*left) >= self.hold);
+        if !changed && !expired && metrics == self.metrics_seen {
+            return;
+        }
+        self.metrics_seen = metrics;
+        let before: Vec<String> = self.on.keys().cloned().collect();
+        for (label, left) in &mut self.on {
+            *left = if wanted(self.wire, links, label) { None } else { left.or(Some(now)) };
+        }
+        self.on.retain(|_, left| left.is_none_or(|left| now.duration_since(left) < self.hold));
+        // Exact subscriptions come on before the level has a metric; prefixes once it has one.
+        let exact = links.exact_levels().map(str::to_owned);
+        let declared = registry::metrics().filter(|metric| metric.level().is_on_demand());
+        let by_prefix =
+            declared.map(|metric| metric.level().label()).filter(|label| wanted(self.wire, links, label));
+        for label in exact.chain(by_prefix.map(str::to_owned)) {
+            if self.on.len() < LEVELS_MAX && !self.on.contains_key(&label) {
+                self.on.insert(label, None);
+            }
+        }
+        if self.on.keys().ne(before.iter()) {
+            tracing::debug!(levels = ?self.on.keys(), "on-demand levels switched");
+            registry::switch(true, self.on.keys().map(|label| label.as_str().into()).collect());
+        }
+    }
+}
+
+fn wanted(wire: Wire, links: &Links, label: &str) -> bool {
+    match wire {
+        Wire::State => links.has_worker(label),
+        Wire::Legacy => links.wants_legacy(label),
+    }
+}

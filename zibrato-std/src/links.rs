@@ -1,0 +1,225 @@
+//! The client's sockets: one XPUB for each broker endpoint (DESIGN: transport).
+//!
+//! Invariants: a link never sends a part before an older one of the same level that it refused; it
+//! keeps at most one refused frame a level, and forgets that one for a key frame when a newer frame
+//! comes; nothing here waits.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use zibrato_core::frame::{Ack, PublisherId, TOPIC_STATE, topic};
+use zmq::{Context, Error, Socket};
+
+use crate::publisher::Frames;
+use crate::socket::{Sent, publisher, recv_now, send_now};
+
+/// Longest topic of a subscription that is looked at, in bytes; longer ones cannot match.
+const TOPIC_BYTES_MAX: usize = 64;
+/// Most distinct subscriptions that are kept for one broker.
+const SUBSCRIPTIONS_MAX: usize = 4_096;
+/// Most messages read from one socket in one pass.
+const READS_MAX: usize = 1_000;
+
+/// One connection to one broker.
+struct Link {
+    socket: Socket,
+    subscriptions: BTreeSet<Vec<u8>>,
+    /// Parts that the socket refused, by level, oldest first.
+    pending: HashMap<&'static str, VecDeque<Arc<[u8]>>>,
+}
+
+impl Link {
+    /// Whether somebody behind this link has a subscription that `topic` starts with.
+    fn wants(&self, topic: &[u8]) -> bool {
+        (0..=topic.len()).any(|length| self.subscriptions.contains(&topic[..length]))
+    }
+
+    /// The broker's own subscription, or anybody's: either means that a connection is up.
+    fn is_up(&self) -> bool {
+        !self.subscriptions.is_empty()
+    }
+}
+
+/// What the sockets said since the last call.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    /// Subscriptions came or went.
+    pub(crate) changed: bool,
+    /// Topics newly subscribed to: whoever did needs a key frame of the levels they match.
+    pub(crate) subscribed: Vec<Vec<u8>>,
+    /// Acknowledged end frames: level and name.
+    pub(crate) acknowledged: Vec<(String, u64)>,
+}
+
+/// All links of a client.
+pub(crate) struct Links {
+    links: Vec<Link>,
+    id: PublisherId,
+    pub(crate) messages_sent: u64,
+    pub(crate) bytes_sent: u64,
+    pub(crate) refused_by_socket: u64,
+}
+
+impl Links {
+    /// Opens a socket for each endpoint. Connecting goes on in the background for ever.
+    pub(crate) fn open(
+        context: &Context,
+        endpoints: &[String],
+        id: PublisherId,
+    ) -> Result<Self, (String, Error)> {
+        let links = endpoints
+            .iter()
+            .map(|endpoint| {
+                let failed = |error| (endpoint.clone(), error);
+                let socket = publisher(context).map_err(failed)?;
+                socket.connect(endpoint).map_err(failed)?;
+                Ok(Link { socket, subscriptions: BTreeSet::new(), pending: HashMap::new() })
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self { links, id, messages_sent: 0, bytes_sent: 0, refused_by_socket: 0 })
+    }
+
+    /// Brokers that are connected.
+    pub(crate) fn connected(&self) -> usize {
+        self.links.iter().filter(|link| link.is_up()).count()
+    }
+
+    /// Whether anybody wants state frames of `level`, the broker itself included.
+    pub(crate) fn wants_state(&self, level: &str) -> bool {
+        topic(TOPIC_STATE, level).is_some_and(|topic| self.links.iter().any(|link| link.wants(&topic)))
+    }
+
+    /// Whether a worker subscribes to state frames of `level`: by more than the broker's one byte.
+    pub(crate) fn has_worker(&self, level: &str) -> bool {
+        let Some(topic) = topic(TOPIC_STATE, level) else { return false };
+        let prefixes =
+            |link: &Link| (2..=topic.len()).any(|length| link.subscriptions.contains(&topic[..length]));
+        self.links.iter().any(prefixes)
+    }
+
+    /// Whether anybody subscribes to legacy text of `level`, by any prefix of `level|`.
+    pub(crate) fn wants_legacy(&self, level: &str) -> bool {
+        let topic = format!("{level}|");
+        self.links.iter().any(|link| link.wants(topic.as_bytes()))
+    }
+
+    /// Levels that workers subscribe to by their exact topic.
+    pub(crate) fn exact_levels(&self) -> impl Iterator<Item = &str> {
+        self.links.iter().flat_map(|link| &link.subscriptions).filter_map(|topic| match topic.as_slice() {
+            [TOPIC_STATE, level @ .., 0] => std::str::from_utf8(level).ok(),
+            _ => None,
+        })
+    }
+
+    /// Reads what the sockets have. A socket acts on connections only when it is read.
+    pub(crate) fn read(&mut self) -> Result<News, Error> {
+        let mut news = News::default();
+        for link in &mut self.links {
+            for _ in 0..READS_MAX {
+                let Some(message) = recv_now(&link.socket)? else { break };
+                match message.split_first() {
+                    Some((1, topic)) if topic.len() <= TOPIC_BYTES_MAX => {
+                        if link.subscriptions.len() < SUBSCRIPTIONS_MAX || link.subscriptions.contains(topic)
+                        {
+                            link.subscriptions.insert(topic.to_vec());
+                            news.subscribed.push(topic.to_vec());
+                            news.changed = true;
+                        }
+                    }
+                    Some((0, topic)) => news.changed |= link.subscriptions.remove(topic),
+                    _ => {
+                        if let Some(ack) = Ack::parse(&message).filter(|ack| ack.publisher == self.id) {
+                            news.acknowledged.push((ack.level.to_owned(), ack.frame_seq));
+                        }
+                    }
+                }
+            }
+            if !link.is_up() {
+                // The connection is gone, and with it whoever waited for the rest of a frame.
+                link.pending.clear();
+            }
+        }
+        Ok(news)
+    }
+
+    /// Offers a frame to every link with a subscriber of `level`. Returns whether every link took
+    /// all of it or has the rest pending; false means that one lost an older frame by this, and so
+    /// everybody needs a key frame.
+    pub(crate) fn offer(&mut self, level: &'static str, frames: &Frames) -> Result<bool, Error> {
+        let Some(topic) = topic(TOPIC_STATE, level) else { return Ok(true) };
+        let mut whole = true;
+        for at in 0..self.links.len() {
+            if !self.links[at].wants(&topic) {
+                continue;
+            }
+            let pending = self.links[at].pending.entry(level).or_default();
+            whole &= pending.is_empty();
+            pending.clear();
+            pending.extend(frames.parts.iter().cloned());
+            self.send_pending(at, level)?;
+        }
+        Ok(whole)
+    }
+
+    /// Offers again what sockets refused.
+    pub(crate) fn retry(&mut self) -> Result<(), Error> {
+        for at in 0..self.links.len() {
+            let levels: Vec<_> = self.links[at].pending.keys().copied().collect();
+            for level in levels {
+                self.send_pending(at, level)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether every link that wants `level` still has parts of its last frame to take.
+    pub(crate) fn is_blocked(&self, level: &str) -> bool {
+        let Some(topic) = topic(TOPIC_STATE, level) else { return true };
+        self.links.iter().filter(|link| link.wants(&topic)).all(|link| link.pending.contains_key(level))
+    }
+
+    fn send_pending(&mut self, at: usize, level: &'static str) -> Result<(), Error> {
+        let link = &mut self.links[at];
+        let Some(pending) = link.pending.get_mut(level) else { return Ok(()) };
+        while let Some(part) = pending.front() {
+            match send_now(&link.socket, part)? {
+                Sent::Accepted => {
+                    self.messages_sent += 1;
+                    self.bytes_sent += part.len() as u64;
+                    pending.pop_front();
+                }
+                Sent::Full => {
+                    self.refused_by_socket += 1;
+                    return Ok(());
+                }
+            }
+        }
+        link.pending.remove(level);
+        Ok(())
+    }
+
+    /// Sends one legacy message on the only link; false if the socket is full.
+    pub(crate) fn send_legacy(&mut self, message: &[u8]) -> bool {
+        let Some(link) = self.links.first() else { return false };
+        match send_now(&link.socket, message) {
+            Ok(Sent::Accepted) => {
+                self.messages_sent += 1;
+                self.bytes_sent += message.len() as u64;
+                true
+            }
+            Ok(Sent::Full) => {
+                self.refused_by_socket += 1;
+                false
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// Closes the sockets, and lets each go on sending for `linger_ms` at most.
+    pub(crate) fn close(self, linger_ms: i32) {
+        for link in self.links {
+            // A socket that refuses its option keeps the shared default, which is bounded too.
+            let _ = link.socket.set_linger(linger_ms);
+        }
+    }
+}

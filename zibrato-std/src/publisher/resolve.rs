@@ -1,0 +1,158 @@
+//! Which series a metric belongs to: found or made at its first record.
+
+use zibrato_core::kind::Kind;
+use zibrato_core::limits::TAGS_MAX;
+use zibrato_core::metric::{Metric, NO_SLOT};
+use zibrato_core::registry;
+use zibrato_core::series::GaugeSeries;
+
+use super::{CLASH_SLOT, Cell, Level, Publisher, Series, SeriesState};
+
+/// Name of the series that takes what is beyond the limit, one of each kind and level.
+const OVERFLOW: [&str; 3] = ["zibrato.overflow.counter", "zibrato.overflow.gauge", "zibrato.overflow.timer"];
+
+/// The name of the overflow series of a kind.
+pub(crate) const fn overflow_name(kind: Kind) -> &'static str {
+    OVERFLOW[kind.code() as usize]
+}
+
+/// What makes two metrics one series. The kind is not part of it: a second kind is a clash.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct SeriesKey {
+    level: &'static str,
+    pub(crate) name: &'static str,
+    pub(crate) source: &'static str,
+    pub(super) unit: Unit,
+    pub(super) tags: heapless::Vec<(&'static str, &'static str), TAGS_MAX>,
+}
+
+/// A unit describes a series and does not tell it from another.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unit(pub(super) &'static str);
+
+impl PartialEq for Unit {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Unit {}
+
+impl std::hash::Hash for Unit {
+    fn hash<H: std::hash::Hasher>(&self, _: &mut H) {}
+}
+
+impl SeriesKey {
+    fn of(metric: &'static Metric) -> Self {
+        let mut tags = heapless::Vec::<_, TAGS_MAX>::new();
+        for &tag in metric.tags() {
+            if !tags.iter().any(|&(key, _)| key == tag.0) {
+                // A metric has at most TAGS_MAX tags.
+                let _ = tags.push(tag);
+            }
+        }
+        tags.sort_unstable();
+        let unit = Unit(metric.unit());
+        Self { level: metric.level().label(), name: metric.name(), source: metric.source(), unit, tags }
+    }
+
+    fn overflow(level: &'static str, kind: Kind) -> Self {
+        Self { level, name: overflow_name(kind), source: "", unit: Unit(""), tags: heapless::Vec::new() }
+    }
+
+    /// Whether this is one of the series that take what is beyond the limit.
+    pub(super) fn is_overflow(&self) -> bool {
+        self.name.starts_with("zibrato.overflow.")
+    }
+}
+
+impl Publisher {
+    /// Meets the metrics that registered since the last call. A series is made at the first record
+    /// that counts, so a metric that was never on has none.
+    pub(super) fn meet_metrics(&mut self) {
+        let total = registry::len();
+        let new: Vec<_> = registry::metrics().take(total.saturating_sub(self.metrics_seen)).collect();
+        self.metrics_seen += new.len();
+        // The list has the newest first; series are numbered in the order of registration.
+        for metric in new.into_iter().rev() {
+            if metric.kind() == Kind::Counter {
+                self.cells.push(Cell { metric, folded: 0 });
+            } else {
+                self.spilling.push(metric);
+            }
+        }
+    }
+
+    /// The number of the series of `metric`.
+    #[inline]
+    pub(super) fn slot_of(&mut self, metric: &'static Metric) -> usize {
+        match metric.slot() {
+            NO_SLOT => self.resolve(metric) as usize,
+            slot => slot as usize,
+        }
+    }
+
+    /// Finds or makes the series of `metric`, keeps its number in the metric and returns it.
+    #[cold]
+    fn resolve(&mut self, metric: &'static Metric) -> u32 {
+        let mut key = SeriesKey::of(metric);
+        let is_new = !self.by_key.contains_key(&key);
+        if is_new && self.series.len() >= self.series_max {
+            key = SeriesKey::overflow(metric.level().label(), metric.kind());
+        }
+        let slot = match self.by_key.get(&key) {
+            Some(&slot) if self.kind_of(slot) == metric.kind() => slot,
+            Some(&slot) => {
+                tracing::warn!(
+                    metric = metric.name(),
+                    level = metric.level().label(),
+                    kind = %metric.kind(),
+                    first = %self.kind_of(slot),
+                    "a metric of this name has another kind: its records are refused"
+                );
+                CLASH_SLOT
+            }
+            None => self.make(key, metric),
+        };
+        metric.set_slot(slot);
+        slot
+    }
+
+    fn kind_of(&self, slot: u32) -> Kind {
+        match self.series[slot as usize].state {
+            SeriesState::Counter { .. } => Kind::Counter,
+            SeriesState::Gauge { .. } => Kind::Gauge,
+            SeriesState::Timer { .. } => Kind::Timer,
+        }
+    }
+
+    fn make(&mut self, key: SeriesKey, metric: &'static Metric) -> u32 {
+        let level = self.level_of(key.level);
+        let state = match metric.kind() {
+            Kind::Counter => SeriesState::Counter { sum: 0 },
+            Kind::Gauge => SeriesState::Gauge { gauge: GaugeSeries::default(), set_by: metric },
+            Kind::Timer => SeriesState::Timer { timer: Box::default(), base: None },
+        };
+        let index = self.series.len();
+        self.levels[level].series.push(index);
+        self.by_key.insert(key.clone(), index as u32);
+        self.series.push(Series { level, key, state, dirty: false, legacy_pending: 0 });
+        index as u32
+    }
+
+    fn level_of(&mut self, label: &'static str) -> usize {
+        if let Some(found) = self.levels.iter().position(|level| level.label == label) {
+            return found;
+        }
+        // The first frame of a level is a key frame.
+        self.levels.push(Level {
+            label,
+            seq: 0,
+            key_seq: 0,
+            windows_since_key: 0,
+            wants_key: true,
+            series: Vec::new(),
+        });
+        self.levels.len() - 1
+    }
+}
