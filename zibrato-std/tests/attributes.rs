@@ -22,7 +22,7 @@ fn handle(bytes: &[u8]) -> Option<u8> {
 }
 
 #[time_me(level = "info")]
-#[count_me(level = "info", crate = crate::metrics)]
+#[count_me(level = "info", name = "s.later", crate = crate::metrics)]
 async fn handle_later(bytes: &[u8]) -> Option<u8> {
     handle(bytes)
 }

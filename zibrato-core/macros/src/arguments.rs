@@ -34,6 +34,15 @@ impl Arguments {
     pub(crate) fn parse(attribute: Attribute, tokens: TokenStream) -> Result<Self> {
         (|input: ParseStream<'_>| parse_all(attribute, input)).parse2(tokens)
     }
+
+    /// What makes two metrics one series, as far as it shows in the tokens.
+    pub(crate) fn series(&self) -> impl PartialEq + use<> {
+        let text = |expr: &Expr| expr.to_token_stream().to_string();
+        let (Level::Label(level) | Level::Constant(level)) = &self.level;
+        let mut tags: Vec<_> = self.tags.iter().map(|(key, value)| (text(key), text(value))).collect();
+        tags.sort_unstable();
+        (text(level), self.name.as_ref().map(text), self.source.as_ref().map(text), tags)
+    }
 }
 
 fn parse_all(attribute: Attribute, input: ParseStream<'_>) -> Result<Arguments> {

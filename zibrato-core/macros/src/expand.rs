@@ -3,7 +3,7 @@
 use proc_macro2::{Delimiter, Group, Ident, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
-use syn::{Error, Expr, Result};
+use syn::{Attribute as Attr, Error, Expr, Result};
 
 use crate::arguments::{Arguments, Level};
 use crate::class::Class;
@@ -22,6 +22,13 @@ impl Attribute {
         match self {
             Self::CountMe => "count_me",
             Self::TimeMe => "time_me",
+        }
+    }
+
+    const fn other(self) -> Self {
+        match self {
+            Self::CountMe => Self::TimeMe,
+            Self::TimeMe => Self::CountMe,
         }
     }
 
@@ -51,12 +58,34 @@ pub(crate) fn try_expand(
 ) -> Result<TokenStream> {
     let function = Function::parse(attribute, item)?;
     let arguments = Arguments::parse(attribute, arguments)?;
+    refuse_clash(attribute, &arguments, &function)?;
     let home = match &arguments.home {
         Some(path) => Home::given(path),
         None => Home::found()?,
     };
     let record = record(attribute, &arguments, &home, &function.sig.ident)?;
     Ok(function.with_first(&record))
+}
+
+/// Refuses two attributes on one function that would declare a counter and a timer of one series:
+/// a client takes the first kind that it meets and refuses the other's records.
+fn refuse_clash(attribute: Attribute, arguments: &Arguments, function: &Function) -> Result<()> {
+    let other = attribute.other();
+    let is_other =
+        |attr: &&Attr| attr.path().segments.last().is_some_and(|last| last.ident == other.as_str());
+    for attr in function.attrs.iter().filter(is_other) {
+        // What is wrong in the other attribute is told when its turn comes.
+        let Ok(tokens) = attr.meta.require_list().map(|list| list.tokens.clone()) else { continue };
+        let Ok(others) = Arguments::parse(other, tokens) else { continue };
+        if arguments.series() == others.series() {
+            let (one, two) = (attribute.as_str(), other.as_str());
+            let text = format!(
+                "{one} and {two} would make two kinds of metric with one name: give one of them another `name`"
+            );
+            return Err(Error::new(Span::call_site(), text));
+        }
+    }
+    Ok(())
 }
 
 /// The static metric and the statement that records into it.

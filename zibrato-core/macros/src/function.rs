@@ -9,7 +9,7 @@ use crate::expand::{Attribute, braced};
 
 /// A function with a body. The body stays tokens: it passes through untouched.
 pub(crate) struct Function {
-    attrs: Vec<Attr>,
+    pub(crate) attrs: Vec<Attr>,
     vis: Visibility,
     pub(crate) sig: Signature,
     inner_attrs: Vec<Attr>,

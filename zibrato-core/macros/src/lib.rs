@@ -28,6 +28,10 @@
 //! The default name does not contain the type of a method, which an attribute cannot see: two
 //! methods of one name in one module are one series unless they get a `name` each.
 //!
+//! Both attributes may stand on one function. They make two metrics, a counter and a timer, and a
+//! series has one kind: at one level they need different names (or sources, or tags). The same ones
+//! do not compile, where they are written alike.
+//!
 //! In an `async fn` an attribute acts in the future and not in the call that makes it: a future that is
 //! never polled records nothing. The same holds for a function whose last expression is
 //! `Box::pin(async …)`, which is what `async_trait` makes of an `async fn`. In a function that
@@ -57,7 +61,7 @@ use crate::expand::{Attribute, expand};
 /// The value is added before the body runs, so a call that returns early, fails or panics counts
 /// too. It may be computed from the arguments, and is computed for each call whether or not the
 /// level is on; the function's arguments must still be usable after it. Takes the arguments listed
-/// at the [top of this crate](crate).
+/// in the documentation of [zibrato-macros](crate).
 ///
 /// # Examples
 ///
@@ -115,7 +119,7 @@ pub fn count_me(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// function's own arguments comes after the measurement.
 ///
 /// If the level is off at the start, no clock is read and the call is not recorded. Takes the
-/// arguments listed at the [top of this crate](crate). Timers need a clock, so in `zibrato-core`
+/// arguments listed in the documentation of [zibrato-macros](crate). Timers need a clock, so in `zibrato-core`
 /// this one works with the feature `std`.
 ///
 /// # Examples

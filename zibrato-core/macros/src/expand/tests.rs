@@ -217,6 +217,34 @@ fn only_a_function_that_runs_can_be_instrumented() {
 }
 
 #[test]
+fn a_counter_and_a_timer_of_one_function_may_not_be_one_series() {
+    let of = |count: &str, time: &str| {
+        expanded(Attribute::CountMe, count, &format!("#[zibrato_std::time_me({time})] fn f() {{}}"))
+    };
+    let clash =
+        "count_me and time_me would make two kinds of metric with one name: give one of them another `name`";
+    for (count, time) in [
+        ("level = \"info\"", "level = \"info\", unit = \"s\""),
+        ("level = L, name = \"n\", value = 2", "name = \"n\", level = L"),
+        ("level = L, tags(a = \"1\", b = \"2\")", "level = L, tags = [(\"b\", \"2\"), (\"a\", \"1\")]"),
+    ] {
+        assert_eq!(of(count, time).unwrap_err().to_string(), clash, "{count}");
+    }
+    for (count, time) in [
+        ("level = \"info\"", "level = \"debug\""),
+        ("level = L", "level = L, name = \"n\""),
+        ("level = L, source = \"s\"", "level = L"),
+        ("level = L, tags(a = \"1\")", "level = L, tags(a = \"2\")"),
+        ("level = L", ""),
+    ] {
+        assert!(of(count, time).is_ok(), "{count}");
+    }
+    let error =
+        expanded(Attribute::TimeMe, "level = L", "#[count_me(level = L)] fn f() {}").unwrap_err().to_string();
+    assert!(error.starts_with("time_me and count_me would make"), "{error}");
+}
+
+#[test]
 fn a_refused_attribute_leaves_the_function_in_place() {
     let all = expand(
         Attribute::CountMe,
