@@ -110,3 +110,12 @@ pub fn switch(running: bool, subscribed: Vec<Box<str>>) {
 pub fn forget_slots() {
     metrics().for_each(|metric| metric.set_slot(NO_SLOT));
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    /// Runs `f` while this thread holds the lock.
+    pub(crate) fn while_locked(f: impl FnOnce()) {
+        let _held = super::lock();
+        f();
+    }
+}

@@ -214,3 +214,30 @@ fn a_second_drain_is_refused_while_the_first_is_held() {
     drop(drain);
     assert!(Drain::claim().is_some());
 }
+
+#[test]
+fn recording_takes_no_lock_after_the_first_record() {
+    static COUNTER: Counter = Counter::new("t.lock", Level::INFO);
+    static TIMER: Timer = Timer::new("t.lock.timer", Level::INFO);
+    let (_guard, drain) = alone();
+    let (go, gone) = std::sync::mpsc::channel::<()>();
+    let (done, finished) = std::sync::mpsc::channel();
+    let recorder = thread::spawn(move || {
+        for _ in 0..2 {
+            for _ in 0..RING_RECORDS {
+                COUNTER.add(1);
+                drop(TIMER.start());
+            }
+            done.send(()).unwrap();
+            gone.recv().unwrap();
+        }
+    });
+    finished.recv().unwrap();
+    registry::tests::while_locked(|| {
+        go.send(()).unwrap();
+        finished.recv_timeout(Duration::from_secs(10)).expect("recording waits for the registry's lock");
+    });
+    go.send(()).unwrap();
+    recorder.join().unwrap();
+    assert_eq!(total(&drain, &COUNTER), 2 * RING_RECORDS as u64);
+}

@@ -9,16 +9,16 @@ use zibrato_core::frame::{Ack, Frame, State, TOPIC_STATE, topic};
 use zibrato_std::{Builder, Client, socket};
 
 /// Longest wait for anything that should happen.
-pub const DEADLINE: Duration = Duration::from_secs(10);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
 
 /// One client a process: tests that build one take turns.
-pub fn alone() -> MutexGuard<'static, ()> {
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Polls until `done` answers something.
-pub fn until<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + DEADLINE;
     loop {
         if let Some(value) = done() {
@@ -29,19 +29,19 @@ pub fn until<T>(what: &str, mut done: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-pub struct Broker {
-    pub socket: zmq::Socket,
-    pub endpoint: String,
+pub(crate) struct Broker {
+    pub(crate) socket: zmq::Socket,
+    pub(crate) endpoint: String,
     context: zmq::Context,
 }
 
 impl Broker {
     /// Binds a free port; subscribes to nothing.
-    pub fn bind() -> Self {
+    pub(crate) fn bind() -> Self {
         Self::bind_to("tcp://127.0.0.1:*")
     }
 
-    pub fn bind_to(endpoint: &str) -> Self {
+    pub(crate) fn bind_to(endpoint: &str) -> Self {
         let context = zmq::Context::new();
         let socket = socket::broker_in(&context).unwrap();
         until("free port", || socket.bind(endpoint).ok());
@@ -50,33 +50,33 @@ impl Broker {
     }
 
     /// Holds the subscription of a real broker.
-    pub fn with_own_subscription(self) -> Self {
+    pub(crate) fn with_own_subscription(self) -> Self {
         self.subscribe(&[TOPIC_STATE]);
         self
     }
 
-    pub fn subscribe(&self, topic: &[u8]) {
+    pub(crate) fn subscribe(&self, topic: &[u8]) {
         self.socket.send([&[1], topic].concat(), 0).unwrap();
     }
 
-    pub fn unsubscribe(&self, topic: &[u8]) {
+    pub(crate) fn unsubscribe(&self, topic: &[u8]) {
         self.socket.send([&[0], topic].concat(), 0).unwrap();
     }
 
-    pub fn subscribe_level(&self, level: &str) {
+    pub(crate) fn subscribe_level(&self, level: &str) {
         self.subscribe(&topic(TOPIC_STATE, level).unwrap());
     }
 
-    pub fn unsubscribe_level(&self, level: &str) {
+    pub(crate) fn unsubscribe_level(&self, level: &str) {
         self.unsubscribe(&topic(TOPIC_STATE, level).unwrap());
     }
 
-    pub fn read(&self) -> Option<Vec<u8>> {
+    pub(crate) fn read(&self) -> Option<Vec<u8>> {
         socket::recv_now(&self.socket).unwrap().map(|message| message.to_vec())
     }
 
     /// Polls until `done`, reading in between: a socket acts on connections only then.
-    pub fn serve_until(&self, what: &str, mut done: impl FnMut() -> bool) {
+    pub(crate) fn serve_until(&self, what: &str, mut done: impl FnMut() -> bool) {
         until(what, || {
             self.read();
             done().then_some(())
@@ -84,12 +84,12 @@ impl Broker {
     }
 
     /// The next message that `select` answers something for.
-    pub fn next<T>(&self, what: &str, mut select: impl FnMut(&[u8]) -> Option<T>) -> T {
+    pub(crate) fn next<T>(&self, what: &str, mut select: impl FnMut(&[u8]) -> Option<T>) -> T {
         until(what, || self.read().and_then(|message| select(&message)))
     }
 
     /// Acknowledges every end frame until `count` levels have ended; what each frame said.
-    pub fn acknowledge(&self, message: &[u8]) {
+    pub(crate) fn acknowledge(&self, message: &[u8]) {
         let frame = Frame::parse(message).unwrap();
         if frame.header.flags.end && frame.header.part + 1 == frame.header.of {
             let (publisher, frame_seq) = (frame.header.publisher, frame.header.frame_seq());
@@ -99,7 +99,7 @@ impl Broker {
 }
 
 /// The sum of counter `name` in a frame, if it is there.
-pub fn counter(message: &[u8], name: &str) -> Option<u64> {
+pub(crate) fn counter(message: &[u8], name: &str) -> Option<u64> {
     let frame = Frame::parse(message).ok()?;
     frame.entries().flatten().find(|entry| entry.name == name).and_then(|entry| match entry.state {
         State::Counter { sum } => Some(sum),
@@ -108,7 +108,7 @@ pub fn counter(message: &[u8], name: &str) -> Option<u64> {
 }
 
 /// A client for `endpoint` with short windows.
-pub fn builder(endpoint: &str) -> Builder {
+pub(crate) fn builder(endpoint: &str) -> Builder {
     Client::builder()
         .endpoint(endpoint)
         .window(Duration::from_millis(50))
