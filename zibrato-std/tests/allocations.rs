@@ -1,6 +1,7 @@
 //! What recording and a client at rest take from the heap, seen by a counting allocator that
 //! itself records: an instrumented allocator must not hang or recurse without end.
 #![expect(unsafe_code, reason = "a global allocator is an unsafe trait")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail the test")]
+
 use core::time::Duration;
 use std::boxed::Box;
 use std::sync::{Mutex, MutexGuard, PoisonError};
