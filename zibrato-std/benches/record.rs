@@ -38,7 +38,7 @@ fn batches(client: &Client, n: u64, mut record: impl FnMut()) -> Duration {
 }
 
 fn record(c: &mut Criterion) {
-    let client = Client::builder().endpoint("tcp://127.0.0.1:9").build().expect("no other client runs");
+    let Ok(client) = Client::builder().endpoint("tcp://127.0.0.1:9").build() else { return };
     let mut group = c.benchmark_group("record");
     group.bench_function("fetch_add", |b| b.iter(|| PLAIN.fetch_add(black_box(1), Relaxed)));
     group.bench_function("counter", |b| b.iter(|| HITS.add(black_box(1))));
