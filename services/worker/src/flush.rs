@@ -22,8 +22,8 @@ pub struct FlushClock {
     backwards: u64,
 }
 
-/// The least distance of the times of two flushes: stores keep whole seconds.
-const STEP_MS: u64 = 1_000;
+/// Stores keep whole seconds, so two flushes must not carry the same one.
+const SECOND_MS: u64 = 1_000;
 
 impl FlushClock {
     /// A clock whose last flush carried `last_ms`, 0 if there was none.
@@ -39,14 +39,20 @@ impl FlushClock {
         Duration::from_millis(self.due_ms.saturating_sub(now_ms))
     }
 
-    /// The time that a flush made now carries. [`FlushClock::made`] says that it was made.
+    /// The time that a flush made now carries: now, or the second after the last flush if that is
+    /// later. With an interval below a second several flushes share one. [`FlushClock::made`] says that
+    /// it was made.
     pub fn stamp_ms(&self, now_ms: u64) -> u64 {
-        if now_ms < self.last_ms { self.last_ms.saturating_add(STEP_MS) } else { now_ms }
+        let next_second_ms = (self.last_ms / SECOND_MS).saturating_add(1).saturating_mul(SECOND_MS);
+        let earliest_ms =
+            if self.interval < Duration::from_millis(SECOND_MS) { self.last_ms } else { next_second_ms };
+        now_ms.max(earliest_ms)
     }
 
     /// Notes that a flush with this time was made or tried, and sets the next one.
     pub fn made(&mut self, now_ms: u64, stamp_ms: u64) {
-        if now_ms < self.last_ms {
+        // A last flush at a shutdown may be up to a second ahead of the clock by itself.
+        if now_ms.saturating_add(SECOND_MS) < self.last_ms {
             self.backwards += 1;
         }
         self.last_ms = stamp_ms;
@@ -102,6 +108,18 @@ mod tests {
         clock.made(now, stamp);
         assert_eq!(clock.stamp_ms(now + 60_000), NOON_MS + 2_000);
         assert_eq!(clock.backwards(), 1);
+    }
+
+    #[test]
+    fn two_flushes_never_carry_the_same_second() {
+        let mut clock = FlushClock::new(NOON_MS, NOON_MS + 200, MINUTE);
+        assert_eq!(clock.stamp_ms(NOON_MS + 700), NOON_MS + 1_000);
+        clock.made(NOON_MS + 700, NOON_MS + 1_000);
+        assert_eq!(clock.stamp_ms(NOON_MS + 60_000), NOON_MS + 60_000);
+        assert_eq!(clock.backwards(), 0);
+        let quick = FlushClock::new(NOON_MS, NOON_MS + 200, Duration::from_millis(50));
+        assert_eq!(quick.stamp_ms(NOON_MS + 700), NOON_MS + 700);
+        assert_eq!(quick.stamp_ms(NOON_MS + 100), NOON_MS + 200);
     }
 
     #[test]

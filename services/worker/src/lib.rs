@@ -4,6 +4,9 @@
 //! [`backend::Backend`]; scheduling, retry, spool, self-metrics and flags are the library's. The
 //! modules stand in the order in which a measurement passes through them.
 
+pub mod subscription;
+
+pub mod ledger;
 pub mod measurement;
 
 pub mod flush;
@@ -14,8 +17,19 @@ pub mod http;
 pub mod librato;
 pub mod retry;
 
+mod batch_id;
+mod sender;
+pub mod spool;
+
+pub mod clock;
 pub mod secret;
+pub mod totals;
 pub mod units;
+
+mod status;
+pub mod worker;
+
+pub mod cli;
 
 #[cfg(test)]
 mod test_support;

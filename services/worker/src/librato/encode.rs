@@ -1,6 +1,5 @@
 //! Encodes a flush as the JSON bodies of `POST /v1/metrics`.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 
 use serde::Serialize;
@@ -89,7 +88,7 @@ struct Encoder<'a> {
 }
 
 impl Encoder<'_> {
-    fn count_clash<'a>(&mut self, seen: &mut Seen<'a>, series: &'a SeriesKey, source: &Cow<'_, str>) {
+    fn count_clash<'a>(&mut self, seen: &mut Seen<'a>, series: &'a SeriesKey, source: &str) {
         let identity = (series.source.as_str(), series.tags.as_slice());
         let key = (series.name.to_ascii_lowercase(), source.to_ascii_lowercase());
         if *seen.entry(key).or_insert(identity) != identity {

@@ -52,12 +52,6 @@ pub(super) fn is_rate_limited(body: &[u8]) -> bool {
     })
 }
 
-/// The first lines of an answer for the log, without control characters, cut to 200 characters.
-pub(super) fn excerpt(body: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&body[..body.len().min(1_000)]);
-    text.chars().map(|char| if char.is_control() { ' ' } else { char }).take(200).collect()
-}
-
 /// Whom the complaints name.
 pub(super) fn offenders(complaints: &[Complaint]) -> Vec<Offender> {
     let mut named: Vec<_> = complaints.iter().filter_map(offender).collect();
@@ -166,11 +160,5 @@ mod tests {
         assert!(is_html(b"<html>\r\n<head><title>400 Bad Request</title></head>"));
         assert!(is_html(b" \n<!DOCTYPE HTML PUBLIC>"));
         assert!(!is_html(br#"{"errors":{}}"#) && !is_html(b"") && !is_html(b"<ht"));
-    }
-
-    #[test]
-    fn an_excerpt_is_short_and_on_one_line() {
-        assert_eq!(excerpt(b"a\nb\x1b[31m"), "a b [31m");
-        assert_eq!(excerpt(&[b'x'; 5_000]).len(), 200);
     }
 }

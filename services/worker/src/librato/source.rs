@@ -35,7 +35,10 @@ pub fn tagged_source<'a>(source: &'a str, tags: &[(String, String)]) -> Cow<'a, 
     }
     if !is_plain || text.len() > SOURCE_BYTES_MAX {
         // All that was appended is ASCII; a source that is not would be refused anyway.
-        let cut = text.floor_char_boundary(CUT_BYTES.min(text.len()));
+        let mut cut = CUT_BYTES.min(text.len());
+        while !text.is_char_boundary(cut) {
+            cut -= 1;
+        }
         text.truncate(cut);
         // Writing to a String cannot fail.
         let _ = write!(text, ":{:08x}", hash(source, tags));

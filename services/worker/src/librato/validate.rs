@@ -5,7 +5,7 @@ use zibrato_core::text::Field;
 /// Largest magnitude Librato accepts.
 pub(super) const MAGNITUDE_MAX: f64 = 1e126;
 /// How far ahead of the flush a point may be, in seconds. Librato's own bound is not on record.
-pub(super) const AHEAD_S_MAX: u64 = 300;
+pub(super) const AHEAD_S_MAX: u64 = 600;
 /// The source that Librato reserves for queries.
 const SOURCE_RESERVED: &str = "all";
 
@@ -90,7 +90,7 @@ mod tests {
         let check = |time_s| check_time(time_s, 10_000, 6_900);
         assert_eq!(check(3_100), Ok(()));
         assert_eq!(check(3_099), Err(reason::TOO_OLD));
-        assert_eq!(check(10_300), Ok(()));
-        assert_eq!(check(10_301), Err(reason::TIME_AHEAD));
+        assert_eq!(check(10_600), Ok(()));
+        assert_eq!(check(10_601), Err(reason::TIME_AHEAD));
     }
 }

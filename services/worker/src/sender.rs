@@ -1,0 +1,321 @@
+//! Takes batches from the spool, oldest first, and sends each until the backend decided about it.
+
+mod settle;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use zibrato_service::Shutdown;
+
+use crate::backend::{Answer, Backend, Batch, Probe, Response, Verdict};
+use crate::clock::WallClock;
+use crate::retry::{RETRY_FEW_MAX, RetryPolicy};
+use crate::spool::{Next, Spool, SpoolError};
+use crate::totals::Shared;
+
+/// Why batches or points of them are given up, beside what a backend's verdict names.
+pub(crate) mod reason {
+    /// Older than the backend takes.
+    pub(crate) const TOO_OLD: &str = "too_old";
+    /// Refused again and again by something that answers in the backend's place.
+    pub(crate) const REFUSED_ON_THE_WAY: &str = "refused_on_the_way";
+    /// Refused alone, without a reason that names it.
+    pub(crate) const REFUSED: &str = "refused_by_backend";
+    /// Not what was committed.
+    pub(crate) const SPOOL_DAMAGED: &str = "spool_damaged";
+    /// Refused in part, but its points cannot be told apart.
+    pub(crate) const UNREADABLE: &str = "unreadable";
+}
+
+/// How long to wait before the disk is tried again.
+const DISK_RETRY: Duration = Duration::from_millis(500);
+
+/// Whether more flushes will come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The worker runs.
+    Running,
+    /// The last flush is spooled; send until the instant.
+    Finishing(Instant),
+}
+
+/// What the sender works with.
+#[derive(Clone)]
+pub(crate) struct Sender {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) spool: Arc<Mutex<Spool>>,
+    pub(crate) totals: Shared,
+    pub(crate) policy: RetryPolicy,
+    pub(crate) clock: WallClock,
+    /// Notified after each commit.
+    pub(crate) committed: Arc<Notify>,
+    pub(crate) phase: watch::Receiver<Phase>,
+    pub(crate) shutdown: Shutdown,
+}
+
+/// What is known about the batch at the head.
+#[derive(Clone, Copy, Debug, Default)]
+struct Attempts {
+    row: i64,
+    failures: u32,
+    few: u32,
+}
+
+/// Whether to go on.
+type Go = std::ops::ControlFlow<()>;
+const ON: Go = Go::Continue(());
+const STOP: Go = Go::Break(());
+
+impl Sender {
+    /// Sends until the phase's deadline has passed or nothing is held in it, or an immediate end is
+    /// requested. A batch that was not settled stays in the spool.
+    pub(crate) async fn run(mut self) {
+        self.probe().await;
+        let mut attempts = Attempts::default();
+        loop {
+            if self.is_over() {
+                return;
+            }
+            let go = match self.oldest().await {
+                Ok(Some(Next::Batch(batch))) => self.advance(&batch, &mut attempts).await,
+                Ok(Some(Next::Damaged { row, units })) => {
+                    tracing::error!(%units, "a batch in the spool is damaged and was dropped");
+                    self.drop_row(row, units, reason::SPOOL_DAMAGED).await
+                }
+                Ok(None) => self.wait_for_work().await,
+                Err(error) => {
+                    tracing::error!(%error, "cannot read the spool; trying again");
+                    self.sleep(DISK_RETRY).await
+                }
+            };
+            if go.is_break() {
+                return;
+            }
+        }
+    }
+
+    /// Makes one attempt for the batch and does what the verdict says.
+    async fn advance(&mut self, batch: &Batch, attempts: &mut Attempts) -> Go {
+        if attempts.row != batch.row {
+            *attempts = Attempts { row: batch.row, ..Attempts::default() };
+        }
+        let now_ms = self.clock.now_ms();
+        let age = Duration::from_millis(now_ms.saturating_sub(batch.flushed_ms));
+        if age > self.backend.limits().age_max {
+            let age_s = age.as_secs();
+            tracing::error!(batch = batch.id, age_s, units = %batch.units(), "a batch is older than the backend takes and was dropped");
+            return self.drop_row(batch.row, batch.units(), reason::TOO_OLD).await;
+        }
+        self.totals.lock().attempts += 1;
+        let Some(answer) = self.send(batch).await else {
+            self.totals.lock().ambiguous += 1;
+            tracing::warn!(batch = batch.id, "stopped while a batch was being sent; it stays in the spool");
+            return STOP;
+        };
+        match answer {
+            Answer::NotSent(error) => self.retry(batch, attempts, &error, None, false).await,
+            Answer::Lost(error) => self.retry(batch, attempts, &error, None, true).await,
+            Answer::Response(response) => self.obey(batch, attempts, &response, now_ms).await,
+        }
+    }
+
+    async fn obey(&mut self, batch: &Batch, attempts: &mut Attempts, response: &Response, now_ms: u64) -> Go {
+        let said = said(response);
+        self.totals.lock().is_rejected = false;
+        match self.backend.classify(response, batch, now_ms) {
+            Verdict::Delivered { odd } => {
+                if odd {
+                    tracing::warn!(batch = batch.id, said, "delivered, with a status that is not documented");
+                }
+                let go = self.deliver(batch).await;
+                if !self.totals.lock().probed {
+                    self.probe().await;
+                }
+                go
+            }
+            Verdict::Retry { after, outcome_unknown } => {
+                self.retry(batch, attempts, &said, after, outcome_unknown).await
+            }
+            Verdict::RetryFew => {
+                attempts.few += 1;
+                if attempts.few < RETRY_FEW_MAX {
+                    return self.retry(batch, attempts, &said, None, false).await;
+                }
+                tracing::error!(
+                    batch = batch.id,
+                    said,
+                    "a batch was refused on the way to the backend and was dropped"
+                );
+                self.drop_row(batch.row, batch.units(), reason::REFUSED_ON_THE_WAY).await
+            }
+            Verdict::Hold => {
+                {
+                    let mut totals = self.totals.lock();
+                    totals.rejections += 1;
+                    totals.is_rejected = true;
+                    totals.retries += 1;
+                }
+                let delay = self.policy.hold_delay(random());
+                let wait_s = delay.as_secs();
+                tracing::error!(
+                    target = self.backend.target(),
+                    said,
+                    wait_s,
+                    "the backend refuses credentials or address; batches are kept"
+                );
+                self.sleep(delay).await
+            }
+            Verdict::Poisoned { points, reason } => self.cut(batch, &points, reason, &said).await,
+            Verdict::Bisect => self.bisect(batch, &said).await,
+            Verdict::Drop { reason } => {
+                tracing::error!(batch = batch.id, said, reason, units = %batch.units(), "the backend refuses a batch for good; it was dropped");
+                self.drop_row(batch.row, batch.units(), reason).await
+            }
+        }
+    }
+
+    async fn retry(
+        &mut self,
+        batch: &Batch,
+        attempts: &mut Attempts,
+        why: &str,
+        after: Option<Duration>,
+        unknown: bool,
+    ) -> Go {
+        attempts.failures = attempts.failures.saturating_add(1);
+        {
+            let mut totals = self.totals.lock();
+            totals.retries += 1;
+            totals.ambiguous += u64::from(unknown);
+        }
+        let delay = self.policy.delay(attempts.failures, after, random());
+        let (wait_ms, failures) = (delay.as_millis() as u64, attempts.failures);
+        tracing::warn!(
+            batch = batch.id,
+            why,
+            failures,
+            wait_ms,
+            may_be_stored = unknown,
+            "a batch was not delivered; trying again"
+        );
+        self.sleep(delay).await
+    }
+
+    /// Sends, unless the end comes first.
+    async fn send(&mut self, batch: &Batch) -> Option<Answer> {
+        let (backend, mut phase, shutdown) =
+            (Arc::clone(&self.backend), self.phase.clone(), self.shutdown.clone());
+        tokio::select! {
+            answer = backend.send(batch) => Some(answer),
+            () = shutdown.immediate() => None,
+            () = deadline(&mut phase) => None,
+        }
+    }
+
+    async fn probe(&mut self) {
+        let (backend, mut phase, shutdown) =
+            (Arc::clone(&self.backend), self.phase.clone(), self.shutdown.clone());
+        let probe = tokio::select! {
+            probe = backend.probe() => probe,
+            () = shutdown.immediate() => return,
+            () = deadline(&mut phase) => return,
+        };
+        let target = self.backend.target();
+        match probe {
+            Probe::Ready => tracing::info!(target, "the backend answers"),
+            Probe::NotNeeded => {}
+            Probe::Odd(said) => {
+                tracing::warn!(target, said, "the backend answers, but not as it should; going on")
+            }
+            Probe::Unanswered(why) => {
+                tracing::warn!(target, why, "the backend does not answer; batches are kept until it does");
+                return;
+            }
+        }
+        self.totals.lock().probed = true;
+    }
+
+    /// Waits for the next commit or for the end.
+    async fn wait_for_work(&mut self) -> Go {
+        if matches!(*self.phase.borrow(), Phase::Finishing(_)) {
+            return STOP;
+        }
+        let shutdown = self.shutdown.clone();
+        tokio::select! {
+            () = self.committed.notified() => ON,
+            () = shutdown.immediate() => STOP,
+            changed = self.phase.changed() => if changed.is_ok() { ON } else { STOP },
+        }
+    }
+
+    /// Waits. The begin of the end cuts a wait short, for one more attempt; within the end a wait that
+    /// would pass the deadline is the end.
+    async fn sleep(&mut self, delay: Duration) -> Go {
+        let phase = *self.phase.borrow_and_update();
+        if matches!(phase, Phase::Finishing(deadline) if Instant::now() + delay >= deadline) {
+            return STOP;
+        }
+        let shutdown = self.shutdown.clone();
+        tokio::select! {
+            () = tokio::time::sleep(delay) => ON,
+            () = shutdown.immediate() => STOP,
+            changed = self.phase.changed() => if changed.is_ok() { ON } else { STOP },
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let is_late =
+            matches!(*self.phase.borrow(), Phase::Finishing(deadline) if Instant::now() >= deadline);
+        is_late || self.shutdown.is_immediate()
+    }
+
+    async fn oldest(&self) -> Result<Option<Next>, SpoolError> {
+        self.with_spool(|spool| spool.oldest()).await.unwrap_or(Ok(None))
+    }
+
+    /// Runs a piece of work on the spool where it may block; `None` if the runtime is ending.
+    async fn with_spool<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Spool) -> T + Send + 'static,
+    ) -> Option<T> {
+        let spool = Arc::clone(&self.spool);
+        let work = move || work(&mut spool.lock().unwrap_or_else(PoisonError::into_inner));
+        tokio::task::spawn_blocking(work).await.ok()
+    }
+}
+
+/// Resolves at the deadline of the end, once there is one.
+async fn deadline(phase: &mut watch::Receiver<Phase>) {
+    loop {
+        let now = *phase.borrow_and_update();
+        match now {
+            Phase::Finishing(deadline) => return tokio::time::sleep_until(deadline).await,
+            Phase::Running => {
+                if phase.changed().await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Status and start of an answer, for the log.
+fn said(response: &Response) -> String {
+    let start = &response.body[..response.body.len().min(600)];
+    let text: String = String::from_utf8_lossy(start)
+        .chars()
+        .map(|char| if char.is_control() { ' ' } else { char })
+        .take(200)
+        .collect();
+    format!("status {}: {}", response.status, text.trim())
+}
+
+/// Evenly spread bits for jitter. Without a source of them the middle is taken.
+fn random() -> u32 {
+    getrandom::u32().unwrap_or(u32::MAX / 2)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,327 @@
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::*;
+use crate::backend::{Body, Encoded, FlushTime, Limits, Pending};
+use crate::measurement::Measurement;
+use crate::spool::Commit;
+use crate::units::PointUnits;
+
+const NOW_MS: u64 = 1_700_000_000_000;
+const AGE_MAX: Duration = Duration::from_secs(6_900);
+const POLICY: RetryPolicy = RetryPolicy {
+    floor: Duration::from_millis(1),
+    ceiling: Duration::from_millis(4),
+    hold: Duration::from_millis(1),
+};
+const LONG: Duration = Duration::from_secs(30);
+
+/// A store of words: a body is words separated by commas, a point is a word.
+#[derive(Default)]
+struct Words {
+    /// Answers to give before the rule below applies.
+    script: Mutex<VecDeque<Answer>>,
+    /// What was sent: id and bytes of each attempt.
+    sent: Mutex<Vec<(String, String)>>,
+    /// Whether a refusal names the words with an x.
+    names: bool,
+}
+
+impl Words {
+    fn sent(&self) -> Vec<(String, String)> {
+        self.sent.lock().unwrap().clone()
+    }
+
+    fn stored(&self) -> Vec<String> {
+        self.sent().into_iter().map(|(_, text)| text).filter(|text| !text.contains('x')).collect()
+    }
+}
+
+fn status(status: u16) -> Answer {
+    Answer::Response(Response { status, ..Response::default() })
+}
+
+impl Backend for Words {
+    fn name(&self) -> &'static str {
+        "words"
+    }
+    fn target(&self) -> String {
+        "memory".to_owned()
+    }
+    fn limits(&self) -> Limits {
+        Limits { points_max: 300, body_bytes_max: 1 << 20, age_max: AGE_MAX, points_per_series_max: 1 }
+    }
+    fn probe(&self) -> Pending<'_, Probe> {
+        Box::pin(async { Probe::NotNeeded })
+    }
+    fn encode(&self, _: &[Measurement], _: FlushTime) -> Encoded {
+        Encoded::default()
+    }
+    fn send<'a>(&'a self, batch: &'a Batch) -> Pending<'a, Answer> {
+        let text = String::from_utf8(batch.body.bytes.clone()).unwrap();
+        let refused = text.contains('x');
+        self.sent.lock().unwrap().push((batch.id.clone(), text));
+        let scripted = self.script.lock().unwrap().pop_front();
+        Box::pin(async move { scripted.unwrap_or_else(|| status(if refused { 400 } else { 200 })) })
+    }
+    fn classify(&self, response: &Response, batch: &Batch, _: u64) -> Verdict {
+        match response.status {
+            200 => Verdict::Delivered { odd: false },
+            400 if self.names => {
+                let text = String::from_utf8(batch.body.bytes.clone()).unwrap();
+                let named = text.split(',').enumerate().filter(|(_, word)| word.contains('x'));
+                Verdict::Poisoned { points: named.map(|(at, _)| at).collect(), reason: "refused_by_backend" }
+            }
+            400 => Verdict::Bisect,
+            401 => Verdict::Hold,
+            409 => Verdict::Drop { reason: "refused_by_backend" },
+            418 => Verdict::RetryFew,
+            504 => Verdict::Retry { after: None, outcome_unknown: true },
+            _ => Verdict::Retry { after: None, outcome_unknown: false },
+        }
+    }
+    fn select(&self, bytes: &[u8], keep: &[bool]) -> Option<Vec<u8>> {
+        let text = std::str::from_utf8(bytes).ok()?;
+        let words: Vec<_> =
+            text.split(',').zip(keep).filter(|(_, keep)| **keep).map(|(word, _)| word).collect();
+        Some(words.join(",").into_bytes())
+    }
+    fn describe(&self, _: &[u8], point: usize) -> Option<String> {
+        Some(format!("word {point}"))
+    }
+}
+
+struct Setup {
+    backend: Arc<Words>,
+    sender: Sender,
+    phase: watch::Sender<Phase>,
+    now_ms: Arc<AtomicU64>,
+}
+
+fn setup(directory: &Path, backend: Words) -> Setup {
+    let backend = Arc::new(backend);
+    let (spool, _) = Spool::open(directory, 1 << 20, NOW_MS).unwrap();
+    let (phase, receiver) = watch::channel(Phase::Running);
+    let now_ms = Arc::new(AtomicU64::new(NOW_MS));
+    let clock = Arc::clone(&now_ms);
+    let totals = Shared::default();
+    totals.lock().restored = spool.held().units;
+    let sender = Sender {
+        backend: Arc::clone(&backend) as Arc<dyn Backend>,
+        spool: Arc::new(Mutex::new(spool)),
+        totals,
+        policy: POLICY,
+        clock: WallClock::from_fn(move || clock.load(Ordering::SeqCst)),
+        committed: Arc::new(Notify::new()),
+        phase: receiver,
+        shutdown: Shutdown::new(),
+    };
+    Setup { backend, sender, phase, now_ms }
+}
+
+impl Setup {
+    fn commit(&self, texts: &[&str]) {
+        let bodies: Vec<_> = texts
+            .iter()
+            .map(|text| {
+                let points = text.split(',').map(|word| PointUnits::Timer(word.len() as u64)).collect();
+                let body =
+                    Body { bytes: text.as_bytes().to_vec(), content_type: "text/plain".to_owned(), points };
+                (format!("id-{text}"), body)
+            })
+            .collect();
+        self.sender.totals.lock().accepted.add(&{
+            let mut units = crate::units::Units::default();
+            bodies.iter().for_each(|(_, body)| units.add(&crate::units::Units::of(&body.points)));
+            units
+        });
+        let offered = self.sender.totals.lock().accepted;
+        self.sender.totals.lock().offered = offered;
+        let commit = Commit { flushed_ms: NOW_MS, bodies: &bodies, rows: &[], removed: &[] };
+        self.sender.spool.lock().unwrap().commit(&commit).unwrap();
+        self.sender.committed.notify_one();
+    }
+
+    /// Sends all that is held, then ends.
+    async fn drain(self) -> (Arc<Words>, crate::totals::Totals) {
+        self.phase.send(Phase::Finishing(Instant::now() + LONG)).unwrap();
+        let totals = self.sender.totals.clone();
+        tokio::time::timeout(LONG, self.sender.run()).await.unwrap();
+        let totals = totals.snapshot();
+        assert!(totals.law_holds(), "{totals}");
+        (self.backend, totals)
+    }
+}
+
+fn temporary() -> tempfile::TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+#[tokio::test]
+async fn batches_are_sent_in_order_and_each_retry_carries_the_same_bytes_and_id() {
+    let directory = temporary();
+    let setup = setup(directory.path(), Words::default());
+    setup.backend.script.lock().unwrap().extend([
+        status(500),
+        status(429),
+        Answer::NotSent("refused".to_owned()),
+        Answer::Lost("reset".to_owned()),
+        status(504),
+    ]);
+    setup.commit(&["a,b", "c"]);
+    let (backend, totals) = setup.drain().await;
+    let first = ("id-a,b".to_owned(), "a,b".to_owned());
+    let mut expected = vec![first; 6];
+    expected.push(("id-c".to_owned(), "c".to_owned()));
+    assert_eq!(backend.sent(), expected);
+    assert_eq!((totals.attempts, totals.retries, totals.ambiguous), (7, 5, 2));
+    assert_eq!((totals.delivered.timer_records, totals.batches_delivered, totals.held.batches), (3, 2, 0));
+    assert_eq!(totals.last_success_ms, Some(NOW_MS));
+}
+
+#[tokio::test]
+async fn a_named_offender_alone_is_lost() {
+    let directory = temporary();
+    let setup = setup(directory.path(), Words { names: true, ..Words::default() });
+    setup.commit(&["a,xx,b", "xxx,x"]);
+    let (backend, totals) = setup.drain().await;
+    assert_eq!(backend.stored(), ["a,b"]);
+    assert_eq!(
+        (totals.delivered.timer_records, totals.dropped.of("refused_by_backend").timer_records),
+        (2, 6)
+    );
+    // The rest is another batch, so it has another id.
+    assert_ne!(backend.sent()[1].0, "id-a,xx,b");
+}
+
+#[tokio::test]
+async fn an_offender_that_nobody_names_is_found_by_halves() {
+    let directory = temporary();
+    let setup = setup(directory.path(), Words::default());
+    setup.commit(&["a,b,c,xx,d,e,f", "g"]);
+    let (backend, totals) = setup.drain().await;
+    let mut words: Vec<_> = backend
+        .stored()
+        .iter()
+        .flat_map(|text| text.split(',').map(str::to_owned).collect::<Vec<_>>())
+        .collect();
+    words.sort();
+    assert_eq!(words, ["a", "b", "c", "d", "e", "f", "g"]);
+    assert_eq!(totals.dropped.of("refused_by_backend").timer_records, 2);
+}
+
+#[tokio::test]
+async fn what_the_backend_refuses_for_good_or_a_gateway_refuses_five_times_is_dropped() {
+    let directory = temporary();
+    let setup = setup(directory.path(), Words::default());
+    setup.backend.script.lock().unwrap().extend([409, 418, 418, 418, 418, 418].map(status));
+    setup.commit(&["a", "bb", "ccc"]);
+    let (backend, totals) = setup.drain().await;
+    assert_eq!(totals.dropped.of("refused_by_backend").timer_records, 1);
+    assert_eq!(totals.dropped.of("refused_on_the_way").timer_records, 2);
+    assert_eq!((totals.delivered.timer_records, backend.sent().len()), (3, 7));
+}
+
+#[tokio::test]
+async fn refused_credentials_drop_nothing() {
+    let directory = temporary();
+    let setup = setup(directory.path(), Words::default());
+    setup.backend.script.lock().unwrap().extend([401; 20].map(status));
+    setup.commit(&["a"]);
+    let (backend, totals) = setup.drain().await;
+    assert!(!totals.is_rejected);
+    assert_eq!((backend.sent().len(), totals.rejections, totals.delivered.timer_records), (21, 20, 1));
+}
+
+#[tokio::test]
+async fn an_hour_without_the_backend_loses_nothing_and_two_lose_what_it_would_refuse() {
+    for (passed_s, delivered, dropped) in [(3_600, 1, 0), (6_900, 1, 0), (6_901, 0, 1)] {
+        let directory = temporary();
+        let setup = setup(directory.path(), Words::default());
+        setup.commit(&["a"]);
+        setup.now_ms.store(NOW_MS + passed_s * 1_000, Ordering::SeqCst);
+        let (backend, totals) = setup.drain().await;
+        assert_eq!(
+            (totals.delivered.timer_records, totals.dropped.of("too_old").timer_records),
+            (delivered, dropped)
+        );
+        assert_eq!(backend.sent().len() as u64, delivered);
+    }
+}
+
+#[tokio::test]
+async fn a_commit_wakes_the_sender_and_an_immediate_end_keeps_what_was_not_sent() {
+    let directory = temporary();
+    let setup = setup(directory.path(), Words::default());
+    let (totals, shutdown) = (setup.sender.totals.clone(), setup.sender.shutdown.clone());
+    let running = tokio::spawn(setup.sender.clone().run());
+    setup.commit(&["a"]);
+    tokio::time::timeout(LONG, async {
+        while totals.snapshot().delivered.timer_records == 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap();
+    setup.backend.script.lock().unwrap().extend([500; 1_000].map(status));
+    setup.commit(&["b"]);
+    shutdown.request();
+    shutdown.request();
+    tokio::time::timeout(LONG, running).await.unwrap().unwrap();
+    assert_eq!(setup.sender.spool.lock().unwrap().held().batches, 1);
+}
+
+#[tokio::test]
+async fn a_batch_that_is_being_sent_at_the_deadline_stays_and_counts_as_ambiguous() {
+    struct Never(Words);
+    impl Backend for Never {
+        fn name(&self) -> &'static str {
+            "never"
+        }
+        fn target(&self) -> String {
+            self.0.target()
+        }
+        fn limits(&self) -> Limits {
+            self.0.limits()
+        }
+        fn probe(&self) -> Pending<'_, Probe> {
+            self.0.probe()
+        }
+        fn encode(&self, measurements: &[Measurement], flush: FlushTime) -> Encoded {
+            self.0.encode(measurements, flush)
+        }
+        fn send<'a>(&'a self, _: &'a Batch) -> Pending<'a, Answer> {
+            Box::pin(std::future::pending())
+        }
+        fn classify(&self, response: &Response, batch: &Batch, now_ms: u64) -> Verdict {
+            self.0.classify(response, batch, now_ms)
+        }
+        fn select(&self, bytes: &[u8], keep: &[bool]) -> Option<Vec<u8>> {
+            self.0.select(bytes, keep)
+        }
+        fn describe(&self, bytes: &[u8], point: usize) -> Option<String> {
+            self.0.describe(bytes, point)
+        }
+    }
+    let directory = temporary();
+    let mut setup = setup(directory.path(), Words::default());
+    setup.sender.backend = Arc::new(Never(Words::default()));
+    setup.commit(&["a"]);
+    setup.phase.send(Phase::Finishing(Instant::now() + Duration::from_millis(20))).unwrap();
+    tokio::time::timeout(LONG, setup.sender.clone().run()).await.unwrap();
+    assert_eq!(setup.sender.totals.snapshot().ambiguous, 1);
+    assert_eq!(setup.sender.spool.lock().unwrap().held().batches, 1);
+}
+
+#[tokio::test]
+async fn a_restart_sends_what_the_spool_holds() {
+    let directory = temporary();
+    let first = setup(directory.path(), Words::default());
+    first.commit(&["a", "bb"]);
+    drop(first);
+    let second = setup(directory.path(), Words::default());
+    let (backend, totals) = second.drain().await;
+    assert_eq!(backend.sent(), [("id-a".to_owned(), "a".to_owned()), ("id-bb".to_owned(), "bb".to_owned())]);
+    assert_eq!((totals.restored.timer_records, totals.delivered.timer_records), (3, 3));
+}

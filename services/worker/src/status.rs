@@ -1,0 +1,205 @@
+//! What a worker says about itself on `/metrics` and `/healthz`.
+
+use std::time::Duration;
+
+use zibrato_service::{Health, MetricsText};
+
+use crate::totals::Totals;
+use crate::units::{ByReason, Units};
+
+/// Age of the oldest batch held beyond which a worker is degraded: by then several attempts failed.
+pub(crate) const OLDEST_AGE_HEALTHY: Duration = Duration::from_secs(300);
+
+/// Healthy unless the spool does not take flushes, the backend refuses us, or batches grow old.
+pub(crate) fn health(totals: &Totals, now_ms: u64) -> Health {
+    if totals.is_aborting {
+        return Health::Degraded("the spool does not take flushes; the log says why".to_owned());
+    }
+    if totals.is_rejected {
+        return Health::Degraded("the backend refuses credentials or address; batches are kept".to_owned());
+    }
+    let age_ms = totals.oldest_ms.map_or(0, |oldest_ms| now_ms.saturating_sub(oldest_ms));
+    if Duration::from_millis(age_ms) > OLDEST_AGE_HEALTHY {
+        return Health::Degraded(format!(
+            "the oldest of {} batches held is {} s old",
+            totals.held.batches,
+            age_ms / 1_000
+        ));
+    }
+    Health::Ok
+}
+
+/// The page of `/metrics`.
+pub(crate) fn page(totals: &Totals, backend: &str, now_ms: u64) -> String {
+    let mut text = MetricsText::new();
+    let labels = [("backend", backend)];
+    let counters = [
+        ("zibrato_worker_messages_total", "Messages taken from the subscription.", totals.received),
+        ("zibrato_worker_frames_total", "Native frames among them.", totals.ledger.frames),
+        (
+            "zibrato_worker_legacy_messages_total",
+            "Legacy messages among them.",
+            totals.ledger.legacy_messages,
+        ),
+        (
+            "zibrato_worker_legacy_lost_total",
+            "Legacy messages that a broker forwarded and that did not arrive.",
+            totals.ledger.legacy_lost,
+        ),
+        (
+            "zibrato_worker_joined_late_series_total",
+            "Series with history from before the subscription, which is not posted.",
+            totals.ledger.joined_late_series,
+        ),
+        (
+            "zibrato_worker_vanished_total",
+            "Publishers, by level, that fell silent without an end frame.",
+            totals.ledger.vanished,
+        ),
+        ("zibrato_worker_flushes_total", "Committed flushes.", totals.flushes),
+        (
+            "zibrato_worker_flushes_aborted_total",
+            "Flushes that the spool did not take; they became part of the next one.",
+            totals.flushes_aborted,
+        ),
+        (
+            "zibrato_worker_spool_full_total",
+            "Aborted flushes for which there was no room.",
+            totals.spool_full,
+        ),
+        (
+            "zibrato_worker_clock_backwards_total",
+            "Flushes whose time was moved because the clock had gone back.",
+            totals.clock_backwards,
+        ),
+        (
+            "zibrato_worker_source_clashes_total",
+            "Series that the backend cannot tell from another one.",
+            totals.clashes,
+        ),
+        (
+            "zibrato_worker_spool_quarantined_total",
+            "Spool files put away because they were damaged.",
+            totals.quarantined,
+        ),
+        (
+            "zibrato_worker_batches_delivered_total",
+            "Batches that the backend acknowledged.",
+            totals.batches_delivered,
+        ),
+        ("zibrato_worker_attempts_total", "Attempts to send a batch.", totals.attempts),
+        (
+            "zibrato_worker_retries_total",
+            "Attempts after which the same bytes are sent again.",
+            totals.retries,
+        ),
+        (
+            "zibrato_worker_ambiguous_total",
+            "Attempts whose outcome is unknown: the batch may have been stored twice.",
+            totals.ambiguous,
+        ),
+        ("zibrato_worker_rejections_total", "Answers that blame credentials or address.", totals.rejections),
+    ];
+    for (name, help, value) in counters {
+        text.counter(name, help).sample(&labels, value);
+    }
+    refused_by_ledger(&mut text, totals, backend);
+    let units = [
+        ("zibrato_worker_offered", "Taken from the ledger", &totals.offered),
+        ("zibrato_worker_accepted", "Committed to the spool", &totals.accepted),
+        ("zibrato_worker_restored", "Found in the spool at the start", &totals.restored),
+        ("zibrato_worker_delivered", "Acknowledged by the backend", &totals.delivered),
+    ];
+    for (name, help, amounts) in units {
+        write_units(&mut text, name, help, backend, amounts);
+    }
+    by_reason(&mut text, "zibrato_worker_refused", "Left out of bodies", backend, &totals.refused);
+    by_reason(&mut text, "zibrato_worker_dropped", "Given up", backend, &totals.dropped);
+    gauges(&mut text, totals, backend, now_ms);
+    text.finish()
+}
+
+fn gauges(text: &mut MetricsText, totals: &Totals, backend: &str, now_ms: u64) {
+    let labels = [("backend", backend)];
+    let age_s = |since_ms: u64| now_ms.saturating_sub(since_ms) as f64 / 1_000.0;
+    let gauges = [
+        ("zibrato_worker_ledger_series", "Series in the ledger.", totals.series),
+        ("zibrato_worker_spool_batches", "Batches held.", totals.held.batches),
+        ("zibrato_worker_spool_bytes", "Bytes of the batches held.", totals.held.bytes),
+        ("zibrato_worker_held_points", "Points of the batches held.", totals.held.units.points),
+    ];
+    for (name, help, value) in gauges {
+        text.gauge(name, help).sample(&labels, value);
+    }
+    text.gauge("zibrato_worker_oldest_batch_age_seconds", "Age of the oldest batch held; 0 without one.")
+        .sample(&labels, totals.oldest_ms.map_or(0.0, age_s));
+    if let Some(last_success_ms) = totals.last_success_ms {
+        text.gauge("zibrato_worker_last_success_age_seconds", "Time since the last delivery.")
+            .sample(&labels, age_s(last_success_ms));
+    }
+}
+
+fn refused_by_ledger(text: &mut MetricsText, totals: &Totals, backend: &str) {
+    let mut family =
+        text.counter("zibrato_worker_messages_refused_total", "Messages, frames or states not taken in.");
+    for (reason, count) in &totals.ledger.refused {
+        family.sample(&[("backend", backend), ("reason", reason)], *count);
+    }
+}
+
+fn write_units(text: &mut MetricsText, name: &str, help: &str, backend: &str, amounts: &Units) {
+    let labels = [("backend", backend)];
+    for (unit, value) in [
+        ("points", amounts.points),
+        ("timer_records", amounts.timer_records),
+        ("gauge_sets", amounts.gauge_sets),
+    ] {
+        text.counter(&format!("{name}_{unit}_total"), &format!("{help}: {unit}.")).sample(&labels, value);
+    }
+    // A sum of legacy counters may fall, so it is a gauge for whoever scrapes it.
+    text.gauge(&format!("{name}_counter_sum"), &format!("{help}: sum of counters."))
+        .sample(&labels, amounts.counter_sum);
+}
+
+fn by_reason(text: &mut MetricsText, name: &str, help: &str, backend: &str, tally: &ByReason) {
+    let mut family = text.counter(&format!("{name}_points_total"), &format!("{help}: points, by reason."));
+    for (reason, units) in tally.iter() {
+        family.sample(&[("backend", backend), ("reason", reason)], units.points);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::units::PointUnits;
+
+    #[test]
+    fn a_worker_is_degraded_by_old_batches_refusals_and_a_full_spool() {
+        let mut totals = Totals::default();
+        assert_eq!(health(&totals, 1_000_000), Health::Ok);
+        totals.oldest_ms = Some(700_000);
+        assert_eq!(health(&totals, 1_000_000), Health::Ok);
+        assert!(matches!(health(&totals, 1_000_001), Health::Degraded(why) if why.contains("300 s old")));
+        totals.is_rejected = true;
+        assert!(matches!(health(&totals, 0), Health::Degraded(why) if why.contains("credentials")));
+        totals.is_aborting = true;
+        assert!(matches!(health(&totals, 0), Health::Degraded(why) if why.contains("spool")));
+    }
+
+    #[test]
+    fn the_page_carries_the_law_and_the_reasons() {
+        let mut totals = Totals { received: 7, last_success_ms: Some(1_000), ..Totals::default() };
+        totals.delivered = Units::of(&[PointUnits::Timer(3), PointUnits::Counter(-1.5)]);
+        totals.dropped.add("too_old", &Units::of(&[PointUnits::Gauge(1)]));
+        let page = page(&totals, "librato", 3_500);
+        for line in [
+            "zibrato_worker_messages_total{backend=\"librato\"} 7\n",
+            "zibrato_worker_delivered_timer_records_total{backend=\"librato\"} 3\n",
+            "zibrato_worker_delivered_counter_sum{backend=\"librato\"} -1.5\n",
+            "zibrato_worker_dropped_points_total{backend=\"librato\",reason=\"too_old\"} 1\n",
+            "zibrato_worker_last_success_age_seconds{backend=\"librato\"} 2.5\n",
+        ] {
+            assert!(page.contains(line), "{line} is missing in {page}");
+        }
+    }
+}

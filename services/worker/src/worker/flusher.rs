@@ -1,0 +1,126 @@
+//! One flush: what changed since the last one becomes bodies, and bodies and ledger are committed.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::backend::{Backend, Body, Encoded, FlushTime};
+use crate::batch_id::batch_id;
+use crate::flush::FlushClock;
+use crate::ledger::{Flush, Ledger};
+use crate::merge::{keep_last_points, merge_levels, units_of};
+use crate::spool::{Commit, Spool, SpoolError};
+use crate::subscription::{Incoming, Message};
+use crate::totals::Shared;
+use crate::units::Units;
+
+/// The ledger and where its flushes go.
+pub(super) struct Flusher {
+    pub(super) ledger: Ledger,
+    pub(super) clock: FlushClock,
+    pub(super) interval: Duration,
+    pub(super) backend: Arc<dyn Backend>,
+    pub(super) spool: Arc<Mutex<Spool>>,
+    pub(super) committed: Arc<Notify>,
+    pub(super) totals: Shared,
+    /// Messages taken in.
+    pub(super) received: u64,
+}
+
+/// Why a flush was not committed.
+#[derive(Debug, thiserror::Error)]
+enum FlushError {
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    #[error("no random bits for the ids of batches: {0}")]
+    Random(#[from] getrandom::Error),
+}
+
+impl Flusher {
+    /// Flushes. What the spool does not take stays in the ledger and is part of the next flush.
+    pub(super) fn flush(&mut self, now_ms: u64) {
+        let stamp_ms = self.clock.stamp_ms(now_ms);
+        self.clock.made(now_ms, stamp_ms);
+        let flush = self.ledger.prepare_flush(now_ms);
+        let result = self.commit(flush, stamp_ms);
+        match &result {
+            Ok(()) => {
+                self.ledger.commit_flush();
+                self.committed.notify_one();
+            }
+            Err(error) => {
+                self.ledger.abort_flush();
+                tracing::error!(%error, "a flush was not spooled; its changes stay in memory for the next one");
+            }
+        }
+        let counts = self.ledger.counts();
+        let mut totals = self.totals.lock();
+        totals.ledger = counts;
+        totals.clock_backwards = self.clock.backwards();
+        totals.is_aborting = result.is_err();
+        match result {
+            Ok(()) => totals.flushes += 1,
+            Err(error) => {
+                totals.flushes_aborted += 1;
+                totals.spool_full += u64::from(matches!(error, FlushError::Spool(error) if error.is_full()));
+            }
+        }
+    }
+
+    /// Takes a message in.
+    pub(super) fn receive(&mut self, incoming: &Incoming, now_ms: u64) {
+        self.ledger.receive(incoming, now_ms);
+        self.received +=
+            u64::from(matches!(incoming.message, Message::Published(_) | Message::Replayed { .. }));
+    }
+
+    /// Shows what was received. It is cheap, but takes a lock, so once a turn is enough.
+    pub(super) fn show_received(&self) {
+        self.totals.lock().received = self.received;
+    }
+
+    /// Shows what the ledger counts.
+    pub(super) fn show(&self) {
+        let (counts, series) = (self.ledger.counts(), self.ledger.series() as u64);
+        let mut totals = self.totals.lock();
+        (totals.ledger, totals.series) = (counts, series);
+    }
+
+    fn commit(&mut self, flush: Flush, stamp_ms: u64) -> Result<(), FlushError> {
+        let offered = units_of(&flush.measurements);
+        let mut merged = merge_levels(&flush.measurements);
+        let merged_sets = keep_last_points(&mut merged, self.backend.limits().points_per_series_max);
+        let flush_time = FlushTime { unix_ms: stamp_ms, interval: self.interval };
+        let Encoded { bodies, refused, clashes } = self.backend.encode(&merged, flush_time);
+        let bodies = bodies
+            .into_iter()
+            .map(|body| Ok((batch_id()?, body)))
+            .collect::<Result<Vec<(String, Body)>, getrandom::Error>>()?;
+        let rows: Vec<_> = flush.rows.into_iter().map(|row| (row.key, row.value)).collect();
+        let mut accepted = Units::default();
+        bodies.iter().for_each(|(_, body)| accepted.add(&Units::of(&body.points)));
+
+        let mut spool = self.spool.lock().unwrap_or_else(PoisonError::into_inner);
+        // A flush without any change would only cost a write.
+        if !(bodies.is_empty() && rows.is_empty() && flush.removed.is_empty()) {
+            let removed = &flush.removed;
+            spool.commit(&Commit { flushed_ms: stamp_ms, bodies: &bodies, rows: &rows, removed })?;
+        }
+        let oldest_ms = spool.oldest_ms().unwrap_or(None);
+        // Still under the spool's lock, so that the sender cannot deliver what is not yet accepted.
+        let mut totals = self.totals.lock();
+        totals.offered.add(&offered);
+        totals.merged_sets += merged_sets;
+        totals.refused.merge(&refused);
+        totals.clashes += clashes;
+        totals.accepted.add(&accepted);
+        (totals.held, totals.oldest_ms) = (spool.held(), oldest_ms);
+        drop(totals);
+        drop(spool);
+        for (reason, units) in refused.iter() {
+            tracing::warn!(reason, %units, "points that the backend would refuse were left out");
+        }
+        Ok(())
+    }
+}

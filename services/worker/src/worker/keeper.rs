@@ -1,0 +1,94 @@
+//! The thread that owns the ledger: takes messages in, asks for replays, and flushes in time.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use zibrato_service::Shutdown;
+
+use super::flusher::Flusher;
+use crate::clock::WallClock;
+use crate::subscription::{Incoming, Subscription};
+
+/// Longest wait for a message, so that an end is noticed and silence is watched.
+const TICK: Duration = Duration::from_millis(50);
+/// How often the ledger is asked for replays, and how often the totals show what it counts.
+const LOOK: Duration = Duration::from_secs(1);
+/// Messages taken in before anything else gets a turn.
+const TURN_MESSAGES_MAX: u32 = 1_000;
+
+/// What the thread owns.
+pub(super) struct Keeper {
+    pub(super) flusher: Flusher,
+    pub(super) incoming: Receiver<Incoming>,
+    pub(super) subscription: Subscription,
+    pub(super) clock: WallClock,
+    pub(super) shutdown: Shutdown,
+}
+
+impl Keeper {
+    /// Runs until a shutdown is requested; false if the subscription ended first. Either way the
+    /// last flush was made.
+    pub(super) fn run(mut self) -> bool {
+        let mut looked: Option<Instant> = None;
+        let in_order = loop {
+            if self.shutdown.is_requested() {
+                break true;
+            }
+            if !self.take_turn() {
+                tracing::error!("the subscription ended by itself; flushing and stopping");
+                break false;
+            }
+            if looked.is_none_or(|looked| looked.elapsed() >= LOOK) {
+                looked = Some(Instant::now());
+                for level in self.flusher.ledger.replay_wanted(self.clock.now_ms()) {
+                    self.subscription.request_replay(&level);
+                }
+                self.flusher.show();
+            }
+            let now_ms = self.clock.now_ms();
+            if self.flusher.clock.wait(now_ms).is_zero() {
+                self.flusher.flush(now_ms);
+            }
+        };
+        self.finish();
+        in_order
+    }
+
+    /// Takes in what waits, or waits for something to take in; false if nothing will come any more.
+    fn take_turn(&mut self) -> bool {
+        let wait = self.flusher.clock.wait(self.clock.now_ms()).min(TICK);
+        let first = match self.incoming.recv_timeout(wait) {
+            Ok(first) => first,
+            Err(RecvTimeoutError::Timeout) => return true,
+            Err(RecvTimeoutError::Disconnected) => return false,
+        };
+        let now_ms = self.clock.now_ms();
+        self.flusher.receive(&first, now_ms);
+        for _ in 1..TURN_MESSAGES_MAX {
+            let Ok(next) = self.incoming.try_recv() else { break };
+            self.flusher.receive(&next, now_ms);
+        }
+        self.flusher.show_received();
+        true
+    }
+
+    /// The last read and the last flush.
+    fn finish(self) {
+        let Self { mut flusher, incoming, subscription, clock, .. } = self;
+        // It hands on what is there while this thread takes it in; a channel that nobody reads would
+        // hold it up.
+        let stopping = thread::Builder::new().name("stop".to_owned()).spawn(move || subscription.stop());
+        while let Ok(message) = incoming.recv() {
+            flusher.receive(&message, clock.now_ms());
+        }
+        flusher.show_received();
+        match stopping.map(thread::JoinHandle::join) {
+            Ok(Ok(totals)) => tracing::debug!(?totals, "subscription stopped"),
+            // Without the thread the subscription was dropped, which ends it as well.
+            Ok(Err(_)) | Err(_) => tracing::error!("the subscription could not be stopped in order"),
+        }
+        flusher.flush(clock.now_ms());
+        flusher.show();
+    }
+}
