@@ -6,8 +6,8 @@ use crate::text::Field;
 
 /// A label by which workers select what they receive, and when its metrics are on.
 ///
-/// Two levels with the same label are the same level; the first one that a program registers
-/// decides whether it is on demand.
+/// Two levels with the same label are the same level to a worker. Whether a metric is on demand is
+/// decided by the level it was declared with.
 #[derive(Clone, Copy, Debug)]
 pub struct Level {
     label: &'static str,

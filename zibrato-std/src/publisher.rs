@@ -335,6 +335,9 @@ impl Publisher {
             }
             SeriesState::Counter { .. } => {}
         }
+        if series.key.is_overflow() {
+            self.losses.add(LossReason::SeriesLimit, spilled.count);
+        }
         series.dirty = true;
     }
 }
