@@ -1,0 +1,295 @@
+//! Flush in two phases: what changed is prepared, kept in a spool by the owner, then committed.
+//!
+//! Between both nothing is lost and nothing is counted twice: what arrives meanwhile belongs to the
+//! next flush, and an aborted flush is part of the next one.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use super::identity;
+use super::legacy::{Folded, merge_timers};
+use super::points::HeldPoint;
+use super::rows::{self, Decoded, Row};
+use super::series::{Series, Taken, Undo};
+use super::stream::Stream;
+use super::{Amounts, Config, Ledger};
+use crate::measurement::{GaugePoint, Measurement, SeriesKey, TimerDelta, Value};
+
+/// What one flush hands over. All of it is to be kept in one transaction before
+/// [`Ledger::commit_flush`].
+#[derive(Clone, Debug, Default)]
+pub struct Flush {
+    /// Per series what changed, in a fixed order; publishers are merged.
+    pub measurements: Vec<Measurement>,
+    /// Rows to add or replace.
+    pub rows: Vec<Row>,
+    /// Keys of rows to remove; none of them is in `rows`.
+    pub removed: Vec<Vec<u8>>,
+}
+
+/// A prepared flush: how to take it back, and what it stands for.
+#[derive(Debug, Default)]
+pub(super) struct InFlight {
+    pub(super) amounts: Amounts,
+    undo: Vec<(usize, Arc<[u8]>, Undo)>,
+    legacy: HashMap<Arc<[u8]>, Folded>,
+    points: VecDeque<HeldPoint>,
+    points_amounts: Amounts,
+    streams: Vec<usize>,
+    levels: Vec<usize>,
+    created: bool,
+    buckets_unknown: u64,
+}
+
+/// Changes of one series, over all its publishers.
+#[derive(Debug, Default)]
+struct Group {
+    counter: Option<(u128, f64)>,
+    timer: Option<TimerDelta>,
+    points: Vec<GaugePoint>,
+}
+
+impl Ledger {
+    /// Rebuilds a ledger from the rows of all its committed flushes.
+    ///
+    /// A damaged row is counted and skipped. Then no publisher that started before now is trusted
+    /// to be new, so that nothing is counted twice: what it did since the last commit is joined
+    /// late.
+    #[must_use]
+    pub fn restore(config: Config, rows: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>, now_ms: u64) -> Self {
+        let mut ledger = Self::new(config, now_ms);
+        let mut decoded = Vec::new();
+        for (key, value) in rows {
+            match rows::decode(&key, &value) {
+                Some(row) => decoded.push(row),
+                None => ledger.counts.rows_damaged += 1,
+            }
+        }
+        decoded.sort_by_key(Decoded::order);
+        for row in decoded {
+            ledger.restore_row(row);
+        }
+        if ledger.counts.rows_damaged > 0 {
+            ledger.doubt_all(now_ms);
+        }
+        ledger
+    }
+
+    fn restore_row(&mut self, row: Decoded) {
+        match row {
+            Decoded::Meta { created_ms } => (self.created_ms, self.created_dirty) = (created_ms, false),
+            Decoded::Level { level, horizon_ms } => {
+                self.add_level(&level, horizon_ms, false);
+            }
+            Decoded::Stream { publisher, level, kept } => match self.level_at(&level) {
+                Some(level) => {
+                    self.add_stream(Stream::restored(publisher, level, &kept));
+                }
+                None => self.counts.rows_damaged += 1,
+            },
+            Decoded::Series { publisher, identity, level, kept } => {
+                let slot = self.level_at(&level).and_then(|level| self.stream_slots.get(&(publisher, level)));
+                let Some(stream) = slot.and_then(|&slot| self.streams[slot].as_mut()) else {
+                    self.counts.rows_damaged += 1;
+                    return;
+                };
+                let name: Arc<[u8]> =
+                    self.names.get(&identity[..]).cloned().unwrap_or_else(|| identity.into());
+                self.names.insert(name.clone());
+                stream.series.insert(name, Series::restored(kept));
+                self.native_series += 1;
+            }
+        }
+    }
+
+    /// Rows are missing, so nothing that started before now is known to be new.
+    fn doubt_all(&mut self, now_ms: u64) {
+        (self.created_ms, self.doubt_ms) = (self.created_ms.max(now_ms), now_ms);
+        for level in &mut self.levels {
+            level.horizon_ms = level.horizon_ms.max(now_ms);
+            level.dirty = true;
+        }
+        self.streams.iter_mut().flatten().for_each(Stream::doubt);
+    }
+
+    /// Collects what changed since the last committed flush.
+    ///
+    /// A timer whose buckets wait for a key frame is left for a later flush, for at most
+    /// [`BUCKET_PATIENCE_KEY_PERIODS`](super::BUCKET_PATIENCE_KEY_PERIODS). A flush that was prepared before and not committed is aborted first.
+    pub fn prepare_flush(&mut self, now_ms: u64) -> Flush {
+        self.abort_flush();
+        self.advance(now_ms);
+        self.forget_silent();
+        let mut in_flight = InFlight { amounts: self.held(), ..InFlight::default() };
+        let mut groups: HashMap<Arc<[u8]>, Group> = HashMap::new();
+        let mut rows = Vec::new();
+        self.take_series(&mut in_flight, &mut groups, &mut rows);
+        self.take_legacy(&mut in_flight, &mut groups);
+        self.take_rows(&mut in_flight, &mut rows);
+        if !self.removed.is_empty() {
+            // A publisher may have come back since its rows were given up.
+            let kept: HashSet<&[u8]> = rows.iter().map(|row| &row.key[..]).collect();
+            self.removed.retain(|key| !kept.contains(&key[..]));
+        }
+        let mut groups: Vec<_> = groups.into_iter().collect();
+        groups.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        let mut measurements = Vec::with_capacity(groups.len());
+        for (name, group) in groups {
+            if let Some(key) = identity::read(&name) {
+                group.into_measurements(Arc::new(key), &mut measurements);
+            }
+        }
+        // What was left for a later flush is still pending here.
+        self.in_flight = None;
+        in_flight.amounts -= self.held();
+        self.in_flight = Some(in_flight);
+        Flush { measurements, rows, removed: self.removed.clone() }
+    }
+
+    /// The prepared flush is kept for good; without one nothing happens.
+    pub fn commit_flush(&mut self) {
+        if let Some(in_flight) = self.in_flight.take() {
+            self.counts.flushed += in_flight.amounts;
+            self.counts.buckets_unknown += in_flight.buckets_unknown;
+            self.removed.clear();
+        }
+    }
+
+    /// The prepared flush was not kept: the next one includes it. Without one nothing happens.
+    pub fn abort_flush(&mut self) {
+        let Some(in_flight) = self.in_flight.take() else { return };
+        for (slot, name, undo) in in_flight.undo {
+            let Some(series) = self.streams[slot].as_mut().and_then(|stream| stream.series.get_mut(&name))
+            else {
+                continue;
+            };
+            series.undo(undo);
+            if !std::mem::replace(&mut series.dirty, true) {
+                self.dirty.push((slot, name));
+            }
+        }
+        for (name, earlier) in in_flight.legacy {
+            match self.legacy.get_mut(&name) {
+                Some(folded) => folded.merge(earlier),
+                None => {
+                    self.legacy.insert(name, earlier);
+                }
+            }
+        }
+        self.points.put_back(in_flight.points, in_flight.points_amounts, &mut self.counts);
+        for slot in in_flight.streams {
+            self.streams[slot].iter_mut().for_each(|stream| stream.dirty = true);
+        }
+        in_flight.levels.into_iter().for_each(|level| self.levels[level].dirty = true);
+        self.created_dirty |= in_flight.created;
+    }
+
+    fn take_series(
+        &mut self,
+        in_flight: &mut InFlight,
+        groups: &mut HashMap<Arc<[u8]>, Group>,
+        rows: &mut Vec<Row>,
+    ) {
+        for (slot, name) in std::mem::take(&mut self.dirty) {
+            let Some(stream) = &mut self.streams[slot] else { continue };
+            let patience_ms = stream.bucket_patience_ms();
+            let Some(series) = stream.series.get_mut(&name) else { continue };
+            let taken = series.take(self.awake_ms, patience_ms);
+            rows.extend(rows::series(stream.publisher, &name, &series.kept()));
+            series.dirty = false;
+            let undo = match taken {
+                Taken::Nothing => Undo::Nothing,
+                Taken::Counter(delta) => {
+                    let (sum, _) = group(groups, &name).counter.get_or_insert((0, 0.0));
+                    *sum += u128::from(delta);
+                    Undo::Counter(delta)
+                }
+                Taken::Timer(delta, undo) => {
+                    group(groups, &name).add_timer(*delta);
+                    in_flight.buckets_unknown += undo.buckets_unknown;
+                    Undo::Timer(Box::new(undo))
+                }
+                Taken::Deferred => {
+                    series.dirty = true;
+                    self.dirty.push((slot, name));
+                    continue;
+                }
+            };
+            in_flight.undo.push((slot, name, undo));
+        }
+    }
+
+    fn take_legacy(&mut self, in_flight: &mut InFlight, groups: &mut HashMap<Arc<[u8]>, Group>) {
+        in_flight.legacy = std::mem::take(&mut self.legacy);
+        for (name, folded) in &in_flight.legacy {
+            match folded {
+                Folded::Counter { sum, .. } => {
+                    let (_, legacy) = group(groups, name).counter.get_or_insert((0, 0.0));
+                    *legacy += sum;
+                }
+                Folded::Timer(timer) => group(groups, name).add_timer(TimerDelta::clone(timer)),
+                Folded::Points => {}
+            }
+        }
+        (in_flight.points, in_flight.points_amounts) = self.points.take();
+        for held in &in_flight.points {
+            group(groups, &held.series).points.push(held.point);
+        }
+    }
+
+    fn take_rows(&mut self, in_flight: &mut InFlight, rows: &mut Vec<Row>) {
+        if std::mem::take(&mut self.created_dirty) {
+            rows.extend(rows::meta(self.created_ms));
+            in_flight.created = true;
+        }
+        for (at, level) in self.levels.iter_mut().enumerate() {
+            if std::mem::take(&mut level.dirty) {
+                rows.extend(rows::level(&level.label, level.horizon_ms));
+                in_flight.levels.push(at);
+            }
+        }
+        for (slot, stream) in self.streams.iter_mut().enumerate() {
+            let Some(stream) = stream.as_mut().filter(|stream| stream.dirty) else { continue };
+            stream.dirty = false;
+            rows.extend(rows::stream(
+                stream.publisher,
+                &self.levels[stream.level].label,
+                &stream.kept(self.awake_ms),
+            ));
+            in_flight.streams.push(slot);
+        }
+    }
+}
+
+fn group<'a>(groups: &'a mut HashMap<Arc<[u8]>, Group>, name: &Arc<[u8]>) -> &'a mut Group {
+    groups.entry(name.clone()).or_default()
+}
+
+impl Group {
+    fn add_timer(&mut self, delta: TimerDelta) {
+        match &mut self.timer {
+            Some(timer) => merge_timers(timer, &delta),
+            None => self.timer = Some(delta),
+        }
+    }
+
+    fn into_measurements(mut self, series: Arc<SeriesKey>, out: &mut Vec<Measurement>) {
+        let mut push = |value| out.push(Measurement { series: series.clone(), value });
+        if let Some((native, legacy)) = self.counter {
+            push(Value::Counter { delta: native as f64 + legacy });
+        }
+        if let Some(timer) = self.timer {
+            push(Value::Timer(timer));
+        }
+        if self.points.is_empty() {
+            return;
+        }
+        if series.kind == zibrato_core::kind::Kind::Timer {
+            push(Value::RawTimer { points: self.points });
+        } else {
+            // The sort is stable: of two points of one time the later one stays last.
+            self.points.sort_by_key(|point| point.time_ms);
+            push(Value::Gauge { points: self.points });
+        }
+    }
+}

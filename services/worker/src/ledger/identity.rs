@@ -1,0 +1,92 @@
+//! A series as one run of bytes: cheap to hash, to share between publishers and to keep in a row.
+//!
+//! `level 0x00 kind name 0x00 source 0x00 unit (0x00 key 0x00 value)*`. No text of a frame may have
+//! control characters, so the zeros separate without ambiguity.
+
+use zibrato_core::frame::Entry;
+use zibrato_core::kind::Kind;
+
+use crate::measurement::SeriesKey;
+
+/// Replaces `out` by the identity of a native series.
+pub(super) fn write_entry(out: &mut Vec<u8>, level: &str, source: &str, entry: &Entry<'_>) {
+    let source = if entry.source.is_empty() { source } else { entry.source };
+    write(out, level, entry.state.kind(), entry.name, source);
+    push(out, entry.unit);
+    for (key, value) in &entry.tags {
+        push(out, key);
+        push(out, value);
+    }
+}
+
+/// Replaces `out` by the identity of a legacy series, which has neither unit nor tags.
+pub(super) fn write_legacy(out: &mut Vec<u8>, level: &str, kind: Kind, name: &str, source: &str) {
+    write(out, level, kind, name, source);
+    push(out, "");
+}
+
+fn write(out: &mut Vec<u8>, level: &str, kind: Kind, name: &str, source: &str) {
+    out.clear();
+    out.extend_from_slice(level.as_bytes());
+    out.push(0);
+    out.push(kind.code());
+    out.extend_from_slice(name.as_bytes());
+    push(out, source);
+}
+
+fn push(out: &mut Vec<u8>, text: &str) {
+    out.push(0);
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// The series behind an identity; `None` for bytes that are none.
+pub(super) fn read(identity: &[u8]) -> Option<SeriesKey> {
+    let level_bytes = identity.iter().position(|&byte| byte == 0)?;
+    let level = std::str::from_utf8(&identity[..level_bytes]).ok()?.to_owned();
+    let (&code, rest) = identity[level_bytes + 1..].split_first()?;
+    let kind = Kind::from_code(code)?;
+    let mut fields = std::str::from_utf8(rest).ok()?.split('\0').map(str::to_owned);
+    let (name, source, unit) = (fields.next()?, fields.next()?, fields.next()?);
+    let mut tags = Vec::new();
+    while let Some(key) = fields.next() {
+        tags.push((key, fields.next()?));
+    }
+    Some(SeriesKey { level, kind, name, source, unit, tags })
+}
+
+/// The kind of an identity that [`read`] accepts.
+pub(super) fn kind(identity: &[u8]) -> Option<Kind> {
+    let level_bytes = identity.iter().position(|&byte| byte == 0)?;
+    Kind::from_code(*identity.get(level_bytes + 1)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use zibrato_core::frame::State;
+
+    use super::*;
+
+    #[test]
+    fn an_identity_comes_back_as_its_series() {
+        let mut entry = Entry::new("web.requests", State::Counter { sum: 1 });
+        entry.tags.push(("route", "/")).unwrap();
+        entry.tags.push(("verb", "GET")).unwrap();
+        let mut bytes = Vec::new();
+        write_entry(&mut bytes, "info", "deathstar", &entry);
+        let key = read(&bytes).unwrap();
+        assert_eq!(
+            (&key.level[..], &key.name[..], &key.source[..], &key.unit[..]),
+            ("info", "web.requests", "deathstar", "")
+        );
+        assert_eq!(key.tags, [("route".into(), "/".into()), ("verb".into(), "GET".into())]);
+        assert_eq!(kind(&bytes), Some(Kind::Counter));
+        entry.source = "own";
+        write_entry(&mut bytes, "info", "deathstar", &entry);
+        assert_eq!(read(&bytes).unwrap().source, "own");
+        write_legacy(&mut bytes, "info", Kind::Timer, "t", "s");
+        assert_eq!(read(&bytes).unwrap().kind, Kind::Timer);
+        for length in 0..bytes.len() {
+            assert_eq!(read(&bytes[..length]), None, "{length}");
+        }
+    }
+}

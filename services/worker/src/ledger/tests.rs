@@ -1,0 +1,7 @@
+mod baseline;
+mod faults;
+mod legacy;
+mod limits;
+mod model;
+mod silence;
+mod timers;
