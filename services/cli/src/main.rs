@@ -1,2 +1,26 @@
-//! Under construction.
-fn main() {}
+//! The `zibrato` command.
+
+mod args;
+mod demo;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use zibrato_service::{Failure, init_logging, run_service};
+
+use args::{Cli, Command};
+
+fn main() -> ExitCode {
+    let Cli { command: Command::Up(args) } = Cli::parse();
+    // What `up` has to say it prints itself; the log is for what needs care.
+    init_logging("warn");
+    run_service("zibrato up", async |shutdown| {
+        let config = args.resolve().map_err(Failure::usage)?;
+        if args.check_config {
+            return Ok(());
+        }
+        up::run(config, shutdown).await?;
+        Ok(())
+    })
+}

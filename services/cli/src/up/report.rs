@@ -1,0 +1,205 @@
+//! What is printed: where everything listens, the status line, and the account of each part.
+
+use std::collections::BTreeMap;
+use std::fmt::{Display, Write as _};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use zibrato_worker::totals::Totals as WorkerTotals;
+
+use super::board::Extremes;
+use super::parts::{Accounts, Part, Parts, Snapshot};
+
+/// Refusals of the store that lose nothing: what came again was stored before.
+const DUPLICATE: &str = "duplicate_batch";
+
+/// Where everything listens.
+pub(crate) fn banner(parts: &Parts, data: &Path) -> String {
+    let Parts { endpoint_in, endpoint_out, api, broker_http, worker_http, .. } = parts;
+    let http =
+        |addr: &Option<SocketAddr>| addr.map_or_else(|| "off".to_owned(), |addr| format!("http://{addr}"));
+    format!(
+        "zibrato {version} is up\n\
+         \x20 publishers connect to  {endpoint_in}\n\
+         \x20 workers connect to     {endpoint_out}\n\
+         \x20 metrics API            http://{api}/v1/metrics\n\
+         \x20 broker's status        {broker}\n\
+         \x20 worker's status        {worker}\n\
+         \x20 data                   {data}\n\
+         list the metrics:  curl 'http://{api}/v1/metrics'\n\
+         stop with Ctrl-C",
+        version = env!("CARGO_PKG_VERSION"),
+        broker = http(broker_http),
+        worker = http(worker_http),
+        data = data.display(),
+    )
+}
+
+/// The status line.
+pub(crate) fn status(snapshot: &Snapshot) -> String {
+    let mut line = format!(
+        "recorded {}  delivered {} points  dropped {}",
+        short(recorded(&snapshot.worker)),
+        short(u128::from(snapshot.local.points_accepted)),
+        short(dropped(snapshot)),
+    );
+    match snapshot.board.extremes() {
+        None => line.push_str("  no timers in the last flush"),
+        Some(Extremes { slowest, fastest }) => {
+            // Writing to a string has no way to fail.
+            let _ = write!(line, "  slowest {} p99 {}", slowest.name, human(slowest.p99));
+            if fastest.name != slowest.name {
+                let _ = write!(line, "  fastest {} p99 {}", fastest.name, human(fastest.p99));
+            }
+        }
+    }
+    line
+}
+
+/// The account of each part, one a line, and whether all of them add up.
+pub(crate) fn accounts(accounts: &Accounts) -> (String, bool) {
+    let Accounts { demo, broker, worker, local } = accounts;
+    let refused = local.points_refused_sum();
+    let local_line = format!(
+        "points offered {} = accepted {} + refused {refused}{}",
+        local.points_offered,
+        local.points_accepted,
+        reasons(&local.points_refused)
+    );
+    let mut lines = Vec::new();
+    let mut all_hold = true;
+    let mut add = |part: Part, account: &dyn Display, holds: bool| {
+        all_hold &= holds;
+        lines.push(format!("{part:6}  {account}: {}", if holds { "law holds" } else { "law does not hold" }));
+    };
+    if let Some(stats) = demo {
+        add(Part::Demo, stats, stats.law_holds());
+    }
+    add(Part::Broker, broker, broker.adds_up() && broker.failed.is_none());
+    add(Part::Worker, worker, worker.law_holds());
+    add(Part::Local, &local_line, local.adds_up());
+    (lines.join("\n"), all_hold)
+}
+
+/// Measurements that publishers made, as far as the worker knows: timer records, sums of counters
+/// and sets of gauges.
+fn recorded(worker: &WorkerTotals) -> u128 {
+    let accepted = &worker.ledger.accepted;
+    accepted.counters + accepted.timers + accepted.gauges + accepted.legacy_counters
+}
+
+/// Everything that was given up or refused on the way, in the units of each stage.
+fn dropped(snapshot: &Snapshot) -> u128 {
+    let Snapshot { broker, worker, local, .. } = snapshot;
+    let ledger = &worker.ledger;
+    let in_ledger = ledger
+        .dropped
+        .values()
+        .map(|amounts| amounts.counters + amounts.timers + amounts.gauges + amounts.legacy_counters);
+    let in_store = local.points_refused.iter().filter(|(reason, _)| **reason != DUPLICATE);
+    let messages = broker.refused()
+        + ledger.refused.values().sum::<u64>()
+        + ledger.legacy_lost
+        + worker.refused.sum().points
+        + worker.dropped.sum().points
+        + in_store.map(|(_, points)| points).sum::<u64>();
+    in_ledger.sum::<u128>() + u128::from(messages)
+}
+
+fn reasons(refused: &BTreeMap<&'static str, u64>) -> String {
+    if refused.is_empty() {
+        return String::new();
+    }
+    let reasons: Vec<_> = refused.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+    format!(" ({})", reasons.join(", "))
+}
+
+/// A count with three digits at least and a unit: `999`, `12.3k`, `4.56M`.
+fn short(count: u128) -> String {
+    scaled(count as f64, 1_000.0, &["", "k", "M", "G", "T"])
+}
+
+/// A duration with three digits at least and a unit: `850 ns`, `1.20 µs`, `41.3 ms`, `2.50 s`.
+fn human(duration: Duration) -> String {
+    scaled(duration.as_nanos() as f64, 1_000.0, &[" ns", " µs", " ms", " s"])
+}
+
+fn scaled(mut value: f64, step: f64, units: &[&str]) -> String {
+    let mut unit = 0;
+    // The limit is where three digits would be rounded up to the next unit.
+    while unit + 1 < units.len() && value >= step - 0.5 {
+        value /= step;
+        unit += 1;
+    }
+    let digits = match value {
+        _ if unit == 0 => 0,
+        value if value < 9.995 => 2,
+        value if value < 99.95 => 1,
+        _ => 0,
+    };
+    format!("{value:.digits$}{}", units[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_and_durations_have_three_digits_and_a_unit() {
+        let counts = [0, 999, 1_000, 12_345, 999_499, 999_500, 4_560_000, 12_000_000_000_000_000];
+        let shown = ["0", "999", "1.00k", "12.3k", "999k", "1.00M", "4.56M", "12000T"];
+        assert_eq!(counts.map(short), shown);
+        let durations = [0, 850, 1_200, 41_300_000, 999_600_000, 2_500_000_000, 90_000_000_000];
+        let shown = ["0 ns", "850 ns", "1.20 µs", "41.3 ms", "1.00 s", "2.50 s", "90.0 s"];
+        assert_eq!(durations.map(|ns| human(Duration::from_nanos(ns))), shown);
+    }
+
+    fn sound() -> Accounts {
+        let mut local = zibrato_local::Totals { points_offered: 3, points_accepted: 1, ..Default::default() };
+        local.points_refused.insert("too_old", 2);
+        Accounts { demo: None, broker: Default::default(), worker: Default::default(), local }
+    }
+
+    #[test]
+    fn each_account_is_a_line_and_one_that_does_not_add_up_is_seen() {
+        let (lines, holds) = accounts(&sound());
+        assert!(holds);
+        assert_eq!(lines.lines().count(), 3, "{lines}");
+        let last = "local   points offered 3 = accepted 1 + refused 2 (too_old 2): law holds";
+        assert_eq!(lines.lines().last(), Some(last));
+
+        let breaks: [fn(&mut Accounts); 4] = [
+            |accounts| accounts.local.points_accepted = 2,
+            |accounts| accounts.broker.received = 1,
+            |accounts| accounts.broker.failed = Some(zmq::Error::ETERM),
+            |accounts| accounts.worker.offered.timer_records = 1,
+        ];
+        for broken in breaks {
+            let mut account = sound();
+            broken(&mut account);
+            let (lines, holds) = accounts(&account);
+            assert!(!holds && lines.matches("law does not hold").count() == 1, "{lines}");
+        }
+    }
+
+    #[test]
+    fn the_status_line_counts_what_any_part_gave_up_but_not_what_came_twice() {
+        let mut snapshot = Snapshot {
+            broker: Default::default(),
+            worker: Default::default(),
+            local: zibrato_local::Totals { points_accepted: 1_234, ..Default::default() },
+            board: Default::default(),
+        };
+        snapshot.worker.ledger.accepted.timers = 5;
+        snapshot.worker.ledger.accepted.counters = 7;
+        snapshot.local.points_refused.insert(DUPLICATE, 9);
+        let line = "recorded 12  delivered 1.23k points  dropped 0  no timers in the last flush";
+        assert_eq!(status(&snapshot), line);
+        snapshot.local.points_refused.insert("too_old", 1);
+        snapshot.broker.refused.insert("topic", 1);
+        snapshot.worker.ledger.refused.insert("series_limit", 1);
+        snapshot.worker.ledger.legacy_lost = 1;
+        assert!(status(&snapshot).contains("dropped 4 "), "{}", status(&snapshot));
+    }
+}
