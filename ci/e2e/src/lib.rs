@@ -1,0 +1,34 @@
+//! Support for tests that run the real programs as separate processes over TCP.
+//!
+//! Every test takes its own directory and ports, so that two runs side by side do not meet, and
+//! whatever it starts is killed when it goes out of scope. Nothing here sleeps to wait for something:
+//! [`until`] polls a condition with a deadline, and says what it waited for.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "support of tests: what fails here fails a test")]
+
+mod backend;
+mod http;
+mod law;
+mod legacy;
+mod ports;
+mod process;
+mod proxy;
+mod recording;
+mod services;
+mod sqlite;
+mod tally;
+mod tcp;
+mod until;
+
+pub use backend::{Backend, Request, Step};
+pub use http::{Metrics, get, metrics};
+pub use law::{BrokerSum, ClientLaw, Flow};
+pub use legacy::{Publisher, now_s};
+pub use ports::PortPair;
+pub use process::{Ended, Process, command, field};
+pub use proxy::{Done, Harm, Proxy, Random};
+pub use recording::{Recording, Truth, Truths, arrived, assert_arrives, assert_truths, settle};
+pub use services::{Account, Broker, Delivery, Local, Worker, directory};
+pub use sqlite::{Stored, Totals, batches, read};
+pub use tally::{Tally, TallyWorker};
+pub use tcp::{Responses, TcpProxy};
+pub use until::{DEADLINE, until, until_within};
