@@ -33,9 +33,9 @@ pub(crate) enum Command {
 /// Runs broker, worker and store in one process: all that is needed to record and look at metrics.
 ///
 /// Publishers keep windows of their own (default 1 s; the demo's are 500 ms); the worker flushes to
-/// the store once a second. A status line says what was recorded (timer records, sums of counters,
-/// sets of gauges), how many points the store took, what was dropped on any of the ways, and the
-/// slowest and fastest timer of the last flush by its 99th percentile.
+/// the store once a second. A status line says what was recorded (records of timers, sums of
+/// counters, sets of gauges), how many points the store took, what was dropped on any of the ways,
+/// and the slowest and fastest timer of the last flush by its 99th percentile.
 ///
 /// Exit codes: 0 after a clean stop, 1 on a failure or if the numbers do not add up, 2 on bad usage.
 /// SIGTERM and Ctrl-C end demo, broker, worker and store in this order and print the account of

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Weak};
+use std::thread;
 use std::time::Duration;
 
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -75,6 +76,7 @@ pub(crate) struct Parts {
     broker: JoinHandle<zibrato_broker::Totals>,
     broker_status: zibrato_broker::Status,
     worker: worker::Running,
+    worker_context: zmq::Context,
     worker_backend: Weak<Watched>,
     board: Board,
     local: zibrato_local::Running,
@@ -123,8 +125,8 @@ impl Parts {
         let backend = Arc::new(Watched::new(librato(local.addr)?, board.clone()));
         let worker_backend = Arc::downgrade(&backend);
         let worker_config = worker_config(config, &endpoint_out);
-        let context = zmq::Context::new();
-        let worker = worker::start(worker_config, backend, &context, stops.worker.clone()).await?;
+        let worker_context = zmq::Context::new();
+        let worker = worker::start(worker_config, backend, &worker_context, stops.worker.clone()).await?;
 
         let demo = if config.demo { Some(Demo::start(&endpoint_in)?) } else { None };
         Ok(Self {
@@ -137,6 +139,7 @@ impl Parts {
             broker: spawn_blocking(move || broker.join()),
             broker_status,
             worker,
+            worker_context,
             worker_backend,
             board,
             local,
@@ -186,6 +189,9 @@ impl Parts {
         // All parts are ended before an error is returned.
         stops.worker.request();
         let worker = self.worker.join().await;
+        // What lingers in this context is for a broker that has ended; nobody has to wait for it.
+        let context = self.worker_context;
+        drop(thread::spawn(move || drop(context)));
         stops.local.request();
         let local = self.local.join().await;
         let broker = broker.map_err(|_| Error::Ended { part: Part::Broker })?;

@@ -40,7 +40,7 @@ pub(crate) fn banner(parts: &Parts, data: &Path) -> String {
 pub(crate) fn status(snapshot: &Snapshot) -> String {
     let mut line = format!(
         "recorded {}  delivered {} points  dropped {}",
-        short(recorded(&snapshot.worker)),
+        recorded(&snapshot.worker),
         short(u128::from(snapshot.local.points_accepted)),
         short(dropped(snapshot)),
     );
@@ -82,11 +82,16 @@ pub(crate) fn accounts(accounts: &Accounts) -> (String, bool) {
     (lines.join("\n"), all_hold)
 }
 
-/// Measurements that publishers made, as far as the worker knows: timer records, sums of counters
-/// and sets of gauges.
-fn recorded(worker: &WorkerTotals) -> u128 {
+/// What publishers recorded, as far as the worker knows: records of timers, sums of counters and
+/// sets of gauges. They are told apart, because a counter of bytes would drown everything else.
+fn recorded(worker: &WorkerTotals) -> String {
     let accepted = &worker.ledger.accepted;
-    accepted.counters + accepted.timers + accepted.gauges + accepted.legacy_counters
+    format!(
+        "{} timers, {} counts, {} gauges",
+        short(accepted.timers),
+        short(accepted.counters + accepted.legacy_counters),
+        short(accepted.gauges)
+    )
 }
 
 /// Everything that was given up or refused on the way, in the units of each stage.
@@ -194,7 +199,7 @@ mod tests {
         snapshot.worker.ledger.accepted.timers = 5;
         snapshot.worker.ledger.accepted.counters = 7;
         snapshot.local.points_refused.insert(DUPLICATE, 9);
-        let line = "recorded 12  delivered 1.23k points  dropped 0  no timers in the last flush";
+        let line = "recorded 5 timers, 7 counts, 0 gauges  delivered 1.23k points  dropped 0  no timers in the last flush";
         assert_eq!(status(&snapshot), line);
         snapshot.local.points_refused.insert("too_old", 1);
         snapshot.broker.refused.insert("topic", 1);
