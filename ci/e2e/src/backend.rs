@@ -1,0 +1,184 @@
+//! A receiver of the Librato API that does as it is told.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::until::until;
+
+/// What the receiver does with a POST.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// Answers with this status and these further header lines.
+    Answer(u16, Vec<String>),
+    /// Reads the request and closes the connection without a word.
+    Close,
+    /// Reads the request and says nothing, while the connection stays open.
+    Silence,
+}
+
+/// A POST as it came.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Request {
+    /// When it had been read, in Unix milliseconds.
+    pub at_ms: u64,
+    /// What became of it.
+    pub step: Step,
+    /// Its `X-Zibrato-Batch`.
+    pub batch: String,
+    /// Its `Authorization`, empty without one.
+    pub authorization: String,
+    /// Its body.
+    pub body: String,
+}
+
+impl Request {
+    /// The gauges of the body: name, source, time and the rest.
+    ///
+    /// # Panics
+    /// If the body is not what a worker posts.
+    pub fn gauges(&self) -> Vec<serde_json::Value> {
+        let json: serde_json::Value = serde_json::from_str(&self.body).unwrap();
+        json["gauges"].as_array().unwrap().clone()
+    }
+
+    /// Whether it was acknowledged.
+    pub fn is_stored(&self) -> bool {
+        self.step == Step::Answer(200, Vec::new())
+    }
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    script: VecDeque<Step>,
+    requests: Vec<Request>,
+}
+
+/// The receiver. It follows its script, a step a POST, and then answers 200; HEAD is always answered 200.
+///
+/// Its threads end with the process.
+#[derive(Clone, Debug)]
+pub struct Backend {
+    /// Where a worker posts to.
+    pub url: String,
+    shared: Arc<Mutex<Shared>>,
+}
+
+impl Backend {
+    /// Listens on a free port.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn start(script: impl IntoIterator<Item = Step>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/v1/metrics", listener.local_addr().unwrap());
+        let script = script.into_iter().collect();
+        let shared = Arc::new(Mutex::new(Shared { script, requests: Vec::new() }));
+        let for_threads = Arc::clone(&shared);
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let shared = Arc::clone(&for_threads);
+                // What a client does wrong shows in what it gets counted for, not here.
+                thread::spawn(move || serve(stream, &shared));
+            }
+        });
+        Self { url, shared }
+    }
+
+    /// The POSTs so far.
+    pub fn requests(&self) -> Vec<Request> {
+        self.lock().requests.clone()
+    }
+
+    /// Those that were answered 200.
+    pub fn stored(&self) -> Vec<Request> {
+        self.requests().into_iter().filter(Request::is_stored).collect()
+    }
+
+    /// Sum of the values and of the sums of a metric over all that was stored.
+    ///
+    /// # Panics
+    /// If a body is not what a worker posts.
+    pub fn sum(&self, metric: &str) -> f64 {
+        let gauges = self.stored().into_iter().flat_map(|request| request.gauges());
+        gauges
+            .filter(|gauge| gauge["name"] == metric)
+            .map(|gauge| gauge["value"].as_f64().or(gauge["sum"].as_f64()).unwrap())
+            .sum()
+    }
+
+    /// Waits for so many POSTs.
+    ///
+    /// # Panics
+    /// If they do not come.
+    pub fn asked(&self, requests: usize) {
+        until(format!("{requests} requests"), || (self.requests().len() >= requests).then_some(()));
+    }
+
+    /// Adds steps to the script.
+    pub fn then(&self, steps: impl IntoIterator<Item = Step>) {
+        self.lock().script.extend(steps);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Serves one connection until it closes.
+fn serve(stream: TcpStream, shared: &Mutex<Shared>) -> Option<()> {
+    let mut reader = BufReader::new(stream.try_clone().ok()?);
+    let mut writer = stream;
+    loop {
+        let mut head = Vec::new();
+        loop {
+            let mut line = String::new();
+            if reader.read_line(&mut line).ok()? == 0 {
+                return None;
+            }
+            if line.trim().is_empty() {
+                break;
+            }
+            head.push(line.trim().to_owned());
+        }
+        let header = |name: &str| {
+            let found = head.iter().filter_map(|line| line.split_once(':'));
+            found.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).next().unwrap_or_default()
+        };
+        let mut body = vec![0; header("content-length").parse().unwrap_or(0)];
+        reader.read_exact(&mut body).ok()?;
+        if !head.first()?.starts_with("POST") {
+            writer.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").ok()?;
+            continue;
+        }
+        let step = {
+            let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            let step = shared.script.pop_front().unwrap_or(Step::Answer(200, Vec::new()));
+            let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_millis() as u64;
+            shared.requests.push(Request {
+                at_ms,
+                step: step.clone(),
+                batch: header("x-zibrato-batch").to_owned(),
+                authorization: header("authorization").to_owned(),
+                body: String::from_utf8_lossy(&body).into_owned(),
+            });
+            step
+        };
+        match step {
+            Step::Close => return None,
+            // Ends when the client gives up.
+            Step::Silence => {
+                reader.read_line(&mut String::new()).ok()?;
+                return None;
+            }
+            Step::Answer(status, headers) => {
+                let headers: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
+                let answer = format!("HTTP/1.1 {status} Told\r\nContent-Length: 0\r\n{headers}\r\n");
+                writer.write_all(answer.as_bytes()).ok()?;
+            }
+        }
+    }
+}
