@@ -138,12 +138,7 @@ impl Worker {
     fn tell_subscriptions(&mut self) {
         let wire = self.config.wire;
         if let Some(queue) = self.publisher.legacy.as_mut() {
-            let labels = registry::metrics().map(|metric| metric.level().label());
-            let mut wanted: Vec<&'static str> =
-                labels.filter(|label| self.links.wants_legacy(label)).collect();
-            wanted.sort_unstable();
-            wanted.dedup();
-            queue.set_subscribed(wanted.into_iter().map(str::to_owned).collect());
+            queue.set_subscribed(self.links.text_topics());
         }
         self.shared.update_subscribed(|label| match wire {
             Wire::State => self.links.has_worker(label),

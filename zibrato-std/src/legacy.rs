@@ -22,8 +22,9 @@ pub(crate) struct LegacyQueue {
     source: String,
     messages: VecDeque<Text>,
     timers_waiting: usize,
-    /// Labels of the levels that somebody subscribes to.
-    subscribed: Vec<String>,
+    /// Topics that somebody subscribes to. Topics and not labels: a level may get its first metric long
+    /// after its subscriber, and its first record must find it.
+    subscribed: Vec<Vec<u8>>,
     sent: Flow,
     dropped: Flow,
 }
@@ -49,13 +50,16 @@ impl LegacyQueue {
         }
     }
 
-    /// Says which levels somebody subscribes to.
-    pub(crate) fn set_subscribed(&mut self, labels: Vec<String>) {
-        self.subscribed = labels;
+    /// Says what somebody subscribes to.
+    pub(crate) fn set_subscribed(&mut self, topics: Vec<Vec<u8>>) {
+        self.subscribed = topics;
     }
 
+    /// Whether a topic is a prefix of `label|`.
     fn is_subscribed(&self, label: &str) -> bool {
-        self.subscribed.iter().any(|subscribed| subscribed == label)
+        let label = label.as_bytes();
+        let matches = |topic: &Vec<u8>| label.starts_with(topic) || topic.strip_suffix(b"|") == Some(label);
+        self.subscribed.iter().any(matches)
     }
 
     /// Queues `n` records of `ns` nanoseconds; false if nobody subscribes and they are not offered.

@@ -103,6 +103,12 @@ impl Links {
         self.links.iter().any(|link| link.wants(topic.as_bytes()))
     }
 
+    /// Topics that may be prefixes of legacy text, of which the empty one is one.
+    pub(crate) fn text_topics(&self) -> Vec<Vec<u8>> {
+        let is_text = |topic: &&Vec<u8>| topic.first().is_none_or(|first| !first.is_ascii_control());
+        self.links.iter().flat_map(|link| link.subscriptions.iter().filter(is_text).cloned()).collect()
+    }
+
     /// Levels that workers subscribe to by their exact topic.
     pub(crate) fn exact_levels(&self) -> impl Iterator<Item = &str> {
         self.links.iter().flat_map(|link| &link.subscriptions).filter_map(|topic| match topic.as_slice() {

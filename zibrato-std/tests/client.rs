@@ -318,6 +318,22 @@ fn legacy_text_is_what_a_plain_subscriber_of_the_bare_level_reads() {
 }
 
 #[test]
+fn a_legacy_timer_of_a_level_without_metrics_is_offered_to_whoever_subscribed_before() {
+    const LATE: Level = Level::new("late");
+    static TOOK: Timer = Timer::new("c.legacy.late", LATE);
+    let _alone = alone();
+    let broker = Broker::bind();
+    // No window ends in between.
+    let window = Duration::from_secs(60);
+    let client = builder(&broker.endpoint).wire(Wire::Legacy).window(window).build().unwrap();
+    broker.subscribe(b"late|");
+    broker.serve_until("subscription", || client.wait_subscribed(LATE, Duration::from_millis(1)));
+    TOOK.record(Duration::from_millis(2));
+    let stats = client.shutdown(DEADLINE).unwrap();
+    assert_eq!((stats.offered.timers, stats.delivered.timers), (1, 1), "{stats}");
+}
+
+#[test]
 fn legacy_with_two_endpoints_and_settings_out_of_range_are_refused_with_the_value() {
     let _alone = alone();
     let error = |builder: zibrato_std::Builder| builder.build().unwrap_err().to_string();
