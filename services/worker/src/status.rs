@@ -103,9 +103,10 @@ pub(crate) fn page(totals: &Totals, backend: &str, now_ms: u64) -> String {
     for (name, help, value) in counters {
         text.counter(name, help).sample(&labels, value);
     }
-    refused_by_ledger(&mut text, totals, backend);
+    write_intake(&mut text, totals, backend);
+    write_ledger(&mut text, totals, backend);
     let units = [
-        ("zibrato_worker_offered", "Taken from the ledger", &totals.offered),
+        ("zibrato_worker_offered", "Taken from the ledger, before series are merged", &totals.offered),
         ("zibrato_worker_accepted", "Committed to the spool", &totals.accepted),
         ("zibrato_worker_restored", "Found in the spool at the start", &totals.restored),
         ("zibrato_worker_delivered", "Acknowledged by the backend", &totals.delivered),
@@ -139,12 +140,53 @@ fn gauges(text: &mut MetricsText, totals: &Totals, backend: &str, now_ms: u64) {
     }
 }
 
-fn refused_by_ledger(text: &mut MetricsText, totals: &Totals, backend: &str) {
-    let mut family =
-        text.counter("zibrato_worker_messages_refused_total", "Messages, frames or states not taken in.");
-    for (reason, count) in &totals.ledger.refused {
-        family.sample(&[("backend", backend), ("reason", reason)], *count);
+fn write_intake(text: &mut MetricsText, totals: &Totals, backend: &str) {
+    let seen = &totals.subscription;
+    for (name, help, value) in [
+        ("zibrato_worker_connections_total", "Connections to brokers that came up.", seen.connections),
+        ("zibrato_worker_multipart_total", "Messages of several parts, dropped.", seen.multipart),
+        ("zibrato_worker_replay_pages_total", "Pages of replays that arrived whole.", seen.replay_pages),
+        (
+            "zibrato_worker_replay_pages_short_total",
+            "Pages of replays that were asked for again.",
+            seen.replay_pages_short,
+        ),
+        ("zibrato_worker_replays_given_up_total", "Replays given up as incomplete.", seen.replays_given_up),
+        ("zibrato_worker_abandoned_total", "Messages that the end left unread.", seen.abandoned),
+    ] {
+        text.counter(name, help).sample(&[("backend", backend)], value);
     }
+}
+
+fn write_ledger(text: &mut MetricsText, totals: &Totals, backend: &str) {
+    let ledger = &totals.ledger;
+    let mut refused =
+        text.counter("zibrato_worker_messages_refused_total", "Messages, frames or states not taken in.");
+    for (reason, count) in &ledger.refused {
+        refused.sample(&[("backend", backend), ("reason", reason)], *count);
+    }
+    let mut dropped = text.counter("zibrato_worker_ledger_dropped_total", "Given up by the ledger, by kind.");
+    for (reason, amounts) in &ledger.dropped {
+        for (kind, amount) in [
+            ("counter", amounts.counters),
+            ("timer", amounts.timers),
+            ("gauge", amounts.gauges),
+            ("legacy_counter", amounts.legacy_counters),
+        ] {
+            dropped.sample(&[("backend", backend), ("reason", reason), ("kind", kind)], wide(amount));
+        }
+    }
+    for (name, help, value) in [
+        ("zibrato_worker_gaps_seen_total", "Frames found missing.", ledger.gaps_seen),
+        ("zibrato_worker_gaps_healed_total", "Missing frames made good.", ledger.gaps_healed),
+        ("zibrato_worker_gaps_lost_total", "Missing frames lost for good.", ledger.gaps_lost),
+    ] {
+        text.counter(name, help).sample(&[("backend", backend)], wide(value));
+    }
+}
+
+fn wide(value: u128) -> u64 {
+    u64::try_from(value).unwrap_or(u64::MAX)
 }
 
 fn write_units(text: &mut MetricsText, name: &str, help: &str, backend: &str, amounts: &Units) {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::ledger::Counts;
 use crate::spool::Held;
+use crate::subscription;
 use crate::units::{ByReason, Units};
 
 /// What a worker did so far, in the units of the law.
@@ -16,6 +17,8 @@ use crate::units::{ByReason, Units};
 pub struct Totals {
     /// The ledger's counts at the last flush.
     pub ledger: Counts,
+    /// The subscription's counters a second ago at most.
+    pub subscription: subscription::Totals,
     /// Messages taken from the subscription.
     pub received: u64,
     /// Series in the ledger at the last flush.

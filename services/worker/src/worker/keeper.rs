@@ -45,6 +45,7 @@ impl Keeper {
                     self.subscription.request_replay(&level);
                 }
                 self.flusher.show();
+                self.flusher.totals.lock().subscription = self.subscription.totals();
             }
             let now_ms = self.clock.now_ms();
             if self.flusher.clock.wait(now_ms).is_zero() {
@@ -84,7 +85,7 @@ impl Keeper {
         }
         flusher.show_received();
         match stopping.map(thread::JoinHandle::join) {
-            Ok(Ok(totals)) => tracing::debug!(?totals, "subscription stopped"),
+            Ok(Ok(totals)) => flusher.totals.lock().subscription = totals,
             // Without the thread the subscription was dropped, which ends it as well.
             Ok(Err(_)) | Err(_) => tracing::error!("the subscription could not be stopped in order"),
         }
