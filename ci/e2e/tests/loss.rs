@@ -1,4 +1,5 @@
 //! Totals are exact although frames are lost, repeated and reordered on both sides of the broker.
+#![allow(clippy::unwrap_used, reason = "support of tests: what fails here fails a test")]
 
 use std::thread;
 use std::time::Duration;
