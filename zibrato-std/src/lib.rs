@@ -65,3 +65,8 @@ pub use stats::{Flow, Losses, Stats};
 pub use zibrato_core::level::Level;
 pub use zibrato_core::metric::{Counter, Gauge, Timer, TimerGuard};
 pub use zibrato_core::{count_me, frame::LossReason, prepare_thread, time_me};
+
+/// The README's example compiles and runs.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
