@@ -62,7 +62,7 @@ pub const LEGACY_AGE_MS_MAX_DEFAULT: u64 = 6_900_000;
 pub const LEGACY_AHEAD_MS_MAX: u64 = 600_000;
 /// By how much one call may advance awake time, in milliseconds. The ledger's owner has to ask
 /// [`Ledger::replay_wanted`] more often than this.
-pub const AWAKE_STEP_MS_MAX: u64 = 10_000;
+pub const AWAKE_STEP_MS_MAX: u64 = 5_000;
 /// Longest window a publisher may claim, in milliseconds; what is longer counts as this.
 pub const WINDOW_MS_MAX: u32 = 3_600_000;
 /// By how much a forgotten publisher's start is moved into the future when it becomes a horizon,

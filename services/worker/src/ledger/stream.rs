@@ -33,8 +33,6 @@ pub(super) struct Stream {
     /// Frames up to this number may be unknown although `sequence` has them: a restored ledger
     /// knows them only as far as their series had been flushed.
     walk_to: u64,
-    /// Number of the last part of the newest complete key frame.
-    key_end: u64,
     window_ms: u32,
     /// When it was heard last, in awake time; negative if that was before the ledger's start.
     pub(super) heard_ms: i64,
@@ -66,7 +64,6 @@ impl Stream {
             vanished: false,
             sequence: Sequence::new(owed),
             walk_to: 0,
-            key_end: 0,
             window_ms: WINDOW_MS_DEFAULT,
             heard_ms,
             gap_since_ms: None,
@@ -113,16 +110,15 @@ impl Stream {
         self.sequence.heal_to(last);
         self.account_gaps(missing, counts);
         self.synced = true;
-        self.key_end = self.key_end.max(last);
         self.dirty = true;
         header.flags.end && !std::mem::replace(&mut self.ended, true)
     }
 
     /// Whether no window is missing between the state of a series and part `seq`. `None` is a
-    /// series that was not seen before.
+    /// series that was not seen before; the last complete key frame says when it was not there.
     pub(super) fn follows(&self, series_seq: Option<u64>, seq: u64) -> bool {
-        let before = series_seq.unwrap_or(if self.synced { self.key_end } else { 0 });
-        self.sequence.covers(before.saturating_add(1), seq.saturating_sub(1))
+        let first = series_seq.unwrap_or(0).saturating_add(1);
+        self.sequence.covers(first, seq.saturating_sub(1))
     }
 
     /// Notes the length of a window; 0 says nothing.
@@ -190,7 +186,6 @@ impl Stream {
             start_ms: self.start_ms,
             received_to: self.sequence.base(),
             rooted: self.sequence.is_rooted(),
-            key_end: self.key_end,
             window_ms: self.window_ms,
             owed: self.owed,
             synced: self.synced,
@@ -210,7 +205,6 @@ impl Stream {
             vanished: kept.vanished,
             sequence: Sequence::restored(kept.received_to, kept.rooted),
             walk_to: kept.received_to,
-            key_end: kept.key_end,
             window_ms: kept.window_ms.clamp(1, WINDOW_MS_MAX),
             dirty: false,
             ..Self::new(publisher, level, kept.start_ms, kept.owed, heard_ms)

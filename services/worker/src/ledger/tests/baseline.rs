@@ -239,7 +239,8 @@ fn a_forgotten_publisher_that_comes_back_is_not_counted_again() {
         assert!(now_ms < T0 + MINUTE, "never forgotten");
     }
     assert!(now_ms > T0 + 22_000);
-    assert_eq!(worker.ledger.series(), 0);
+    assert_eq!((worker.ledger.series(), worker.ledger.names.len()), (0, 0));
+    assert!(worker.flush(Fate::Committed, now_ms).removed.is_empty(), "once is enough");
     // Ledger and level are all that is left.
     assert_eq!(worker.rows.len(), 2);
     let kept = worker.kept.clone();
@@ -257,4 +258,27 @@ fn a_forgotten_publisher_that_comes_back_is_not_counted_again() {
     send(&mut worker, &key, now_ms);
     worker.flush(Fate::Committed, now_ms);
     assert_eq!(worker.kept.counters["c"], 6);
+}
+
+#[test]
+fn a_publisher_that_comes_back_before_its_removal_is_committed_keeps_its_rows() {
+    let mut worker = Worker::new(Config { forget_ms: 4_000, ..Config::default() }, T0);
+    let mut publisher = Publisher::new(1, T0 + 1_000);
+    publisher.count("c", 5);
+    let end = publisher.emit(Emit::End, T0 + 2_000);
+    send(&mut worker, &end, T0 + 2_000);
+    worker.flush(Fate::Committed, T0 + 2_000);
+    let removed = worker.flush(Fate::Aborted, T0 + 9_000).removed;
+    assert_eq!(removed.len(), 2);
+    assert_eq!(worker.ledger.publishers(), 0);
+    let now_ms = T0 + 300_000;
+    for message in &end {
+        worker.replay(message, 298_000, now_ms);
+    }
+    let flush = worker.flush(Fate::Committed, now_ms);
+    assert!(
+        flush.removed.is_empty() && flush.rows.iter().filter(|row| removed.contains(&row.key)).count() == 2
+    );
+    worker.restart(now_ms);
+    assert_eq!(worker.ledger.series(), 1);
 }

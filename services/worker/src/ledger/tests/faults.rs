@@ -216,6 +216,7 @@ fn what_arrives_between_prepare_and_commit_belongs_to_the_next_flush() {
 fn an_aborted_flush_is_part_of_the_next_one() {
     let mut worker = Worker::new(Config::default(), T0);
     let mut publisher = Publisher::new(1, T0 + 1);
+    let mut aborted = Vec::new();
     for n in [5, 7, 2] {
         let now_ms = T0 + n * 1_000;
         publisher.count("c", n);
@@ -226,7 +227,15 @@ fn an_aborted_flush_is_part_of_the_next_one() {
         });
         worker.receive(format!("{LEVEL}|Counter|old|{n}|1700000001|s").as_bytes(), now_ms);
         worker.receive(format!("{LEVEL}|Timer|old_t|{n}|1700000001|s").as_bytes(), now_ms);
-        worker.flush(if n == 2 { Fate::Committed } else { Fate::Aborted }, now_ms);
+        for fate in [Fate::Aborted, if n == 2 { Fate::Committed } else { Fate::Aborted }] {
+            let flush = worker.flush(fate, now_ms);
+            let keys: Vec<_> = flush.rows.into_iter().map(|row| row.key).collect();
+            assert!(
+                aborted.iter().all(|key| keys.contains(key)),
+                "rows of an aborted flush are written again"
+            );
+            aborted = keys;
+        }
     }
     assert_eq!(worker.kept.counters["c"], 14);
     assert_eq!(worker.kept.counters["old"], 14);

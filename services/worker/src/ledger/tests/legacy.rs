@@ -173,8 +173,8 @@ fn what_a_broker_forwarded_and_did_not_arrive_is_counted_for_each_connection() {
     assert_eq!(send(0, &forwarded(1, 1_010)), 6);
     assert_eq!(send(0, &forwarded(1, 1_010)), 6);
     // Another broker behind the same endpoint counts from its own start.
-    assert_eq!(send(0, &forwarded(2, 5)), 6);
-    assert_eq!(send(0, &forwarded(2, 7)), 8);
+    assert_eq!(send(0, &forwarded(2, 5_000)), 6);
+    assert_eq!(send(0, &forwarded(2, 5_002)), 8);
     assert_eq!(send(1, &forwarded(1, 1_010)), 8);
 }
 

@@ -191,6 +191,9 @@ fn a_clock_that_jumps_a_day_makes_nobody_vanish_and_counts_nothing_twice() {
     let (mut worker, mut publisher) = started();
     let mut age = 2_000;
     for offset in [0, DAY, 0, DAY - 3_600_000, 2 * DAY] {
+        // The jump is noticed before the next frame, and nothing comes of it.
+        worker.flush(Fate::Committed, T0 + offset + age);
+        assert!(worker.ledger.replay_wanted(T0 + offset + age).is_empty());
         for _ in 0..5 {
             age += 1_000;
             let now_ms = T0 + offset + age;
@@ -206,4 +209,14 @@ fn a_clock_that_jumps_a_day_makes_nobody_vanish_and_counts_nothing_twice() {
     assert_eq!(worker.kept, sum([&publisher]));
     let counts = worker.ledger.counts();
     assert_eq!((counts.vanished, counts.forgotten, counts.joined_late_series), (0, 0, 0));
+}
+
+#[test]
+fn a_replay_that_never_ends_is_asked_for_again() {
+    let (mut worker, _publisher) = started();
+    let asked: Vec<_> =
+        (2..60).filter(|second| !worker.ledger.replay_wanted(T0 + second * 1_000).is_empty()).collect();
+    // After the silence, then each time two key periods have passed.
+    assert_eq!(asked, [10, 31, 52]);
+    assert_eq!(worker.ledger.counts().vanished, 0);
 }

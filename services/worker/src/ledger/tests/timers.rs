@@ -177,3 +177,85 @@ fn a_vanished_publisher_s_timers_do_not_wait_for_buckets() {
     // Without buckets the mean is the only value that is known to lie between both.
     assert_eq!(worker.min_max["t"], (100, 100));
 }
+
+#[test]
+fn a_second_kill_while_buckets_wait_loses_neither_them_nor_the_bounds() {
+    for by_replay in [true, false] {
+        let (mut worker, mut publisher) = started();
+        publisher.time("t", 50);
+        let key = publisher.emit(Emit::Key, T0 + 1_000);
+        send(&mut worker, &key, T0 + 1_000);
+        worker.flush(Fate::Committed, T0 + 1_100);
+        worker.min_max.clear();
+        // A restored ledger does not know the buckets of the key frame, so this one waits.
+        worker.restart(T0 + 1_200);
+        publisher.time("t", 7_000);
+        let difference = publisher.emit(Emit::Window, T0 + 2_000);
+        send(&mut worker, &difference, T0 + 2_000);
+        worker.flush(Fate::KilledAfter, T0 + 2_500);
+        if by_replay {
+            // Both are known to have been received, and yet are needed.
+            worker.replay(&difference[0], 1_500, T0 + 3_000);
+            worker.replay(&key[0], 1_500, T0 + 3_000);
+        } else {
+            publisher.time("t", 100);
+            let key = publisher.emit(Emit::Key, T0 + 3_000);
+            send(&mut worker, &key, T0 + 3_000);
+        }
+        worker.flush(Fate::Committed, T0 + 3_500);
+        assert_eq!(worker.kept, sum([&publisher]));
+        let (min, max) = worker.min_max["t"];
+        assert!(min <= if by_replay { 7_000 } else { 100 } && (7_000..7_200).contains(&max), "{min} {max}");
+    }
+}
+
+#[test]
+fn a_late_older_key_frame_does_not_replace_a_newer_base() {
+    let (mut worker, mut publisher) = started();
+    publisher.time("t", 50);
+    let first = publisher.emit(Emit::Key, T0 + 1_000);
+    publisher.time("t", 60);
+    let second = publisher.emit(Emit::Key, T0 + 2_000);
+    send(&mut worker, &second, T0 + 2_000);
+    worker.flush(Fate::Committed, T0 + 2_050);
+    worker.restart(T0 + 2_100);
+    send(&mut worker, &second, T0 + 2_200);
+    send(&mut worker, &first, T0 + 2_300);
+    publisher.time("t", 70);
+    let difference = publisher.emit(Emit::Window, T0 + 3_000);
+    send(&mut worker, &difference, T0 + 3_000);
+    assert_eq!(worker.ledger.counts().buckets_waiting, 0);
+    worker.flush(Fate::Committed, T0 + 3_500);
+    assert_eq!(worker.kept, sum([&publisher]));
+}
+
+#[test]
+fn a_late_joined_timer_without_buckets_counts_what_follows_and_says_what_it_does_not_know() {
+    let mut worker = Worker::new(Config::default(), T0);
+    let mut publisher = Publisher::new(1, T0 - 600_000);
+    publisher.time("t", 50);
+    let _before = publisher.emit(Emit::Key, T0 - 1_000);
+    publisher.time("t", 60);
+    let difference = publisher.emit(Emit::Window, T0 + 1_000);
+    send(&mut worker, &difference, T0 + 1_000);
+    worker.flush(Fate::Committed, T0 + 1_500);
+    assert!(worker.flush(Fate::Committed, T0 + 1_600).rows.is_empty(), "nothing of it waits for a flush");
+    publisher.time("t", 70);
+    let difference = publisher.emit(Emit::Window, T0 + 2_000);
+    send(&mut worker, &difference, T0 + 2_000);
+    assert!(worker.flush(Fate::Committed, T0 + 2_500).measurements.is_empty());
+    publisher.time("t", 80);
+    let key = publisher.emit(Emit::Key, T0 + 3_000);
+    send(&mut worker, &key, T0 + 3_000);
+    worker.flush(Fate::Committed, T0 + 3_500);
+    let timer = &worker.kept.timers["t"];
+    // Which bucket the one between the two states is in, nobody can tell.
+    assert_eq!((timer.count, timer.sum_ns, timer.histogram.total()), (2, 150, 0));
+    let counts = worker.ledger.counts();
+    assert_eq!((counts.joined_late.timers, counts.buckets_unknown), (2, 2));
+    publisher.time("t", 90);
+    let window = publisher.emit(Emit::Window, T0 + 4_000);
+    send(&mut worker, &window, T0 + 4_000);
+    worker.flush(Fate::Committed, T0 + 4_500);
+    assert_eq!(worker.kept.timers["t"].histogram.total(), 1);
+}
