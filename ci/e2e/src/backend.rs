@@ -118,9 +118,9 @@ impl Backend {
         until(format!("{requests} requests"), || (self.requests().len() >= requests).then_some(()));
     }
 
-    /// Adds steps to the script.
-    pub fn then(&self, steps: impl IntoIterator<Item = Step>) {
-        self.lock().script.extend(steps);
+    /// Goes on with other steps than those of the script that are left.
+    pub fn follow(&self, steps: impl IntoIterator<Item = Step>) {
+        self.lock().script = steps.into_iter().collect();
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {

@@ -155,7 +155,7 @@ pub struct Worker {
 /// What a worker says at its end.
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    /// Points acknowledged by the backend.
+    /// Points acknowledged by the backend in this run.
     pub points: u64,
     /// Records of timers among them.
     pub timer_records: u64,
@@ -176,10 +176,10 @@ impl Worker {
         Self::with(&["--endpoint", endpoint, "--levels", levels, "--url", url, "--spool", spool.to_str().unwrap()])
     }
 
-    /// Starts one that flushes every second, with these further arguments.
+    /// Starts one that flushes every second unless these arguments say otherwise.
     pub fn with(args: &[&str]) -> Self {
-        let own = ["--flush", "1", "--http", "127.0.0.1:0"];
-        let mut process = Process::start("zibrato-librato", &[args, &own].concat());
+        let flush: &[&str] = if args.contains(&"--flush") { &[] } else { &["--flush", "1"] };
+        let mut process = Process::start("zibrato-librato", &[args, flush, &["--http", "127.0.0.1:0"]].concat());
         let line = process.line("worker started");
         let http = field(&line, "status").to_owned();
         Self { process, http }

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::thread;
 
 use crate::until::until;
@@ -15,8 +15,10 @@ const BUFFER_BYTES: usize = 16 * 1024;
 pub enum Responses {
     /// They pass.
     Pass,
-    /// They are read and thrown away; the connection stays open.
+    /// They are read and thrown away, and the connection stays open.
     Swallow,
+    /// They are read and thrown away, and the connection is closed.
+    Lose,
 }
 
 /// A proxy in front of one server, on a port of its own. Its threads end with the process.
@@ -29,7 +31,8 @@ pub struct TcpProxy {
 
 #[derive(Debug, Default)]
 struct Shared {
-    swallows: AtomicBool,
+    /// A [`Responses`] by its position.
+    responses: AtomicU8,
     swallowed: AtomicU64,
 }
 
@@ -60,16 +63,16 @@ impl TcpProxy {
 
     /// Says what happens to answers from now on.
     pub fn set(&self, responses: Responses) {
-        self.shared.swallows.store(responses == Responses::Swallow, Ordering::SeqCst);
+        self.shared.responses.store(responses as u8, Ordering::SeqCst);
     }
 
-    /// Waits until `count` answers were swallowed: by then the server has done what it was asked for.
+    /// Waits until `count` answers were thrown away: by then the server has done what it was asked for.
     ///
     /// # Panics
     /// If that does not happen.
     pub fn swallowed(&self, count: u64) {
         let swallowed = || self.shared.swallowed.load(Ordering::SeqCst);
-        until(format!("{count} swallowed answers"), || (swallowed() >= count).then_some(()));
+        until(format!("{count} answers thrown away"), || (swallowed() >= count).then_some(()));
     }
 }
 
@@ -84,9 +87,15 @@ fn forward(client: TcpStream, server: TcpStream, shared: &Arc<Shared>) {
     thread::spawn(move || {
         let mut buffer = vec![0; BUFFER_BYTES];
         while let Ok(length @ 1..) = server_in.read(&mut buffer) {
-            if shared.swallows.load(Ordering::SeqCst) {
-                shared.swallowed.fetch_add(1, Ordering::SeqCst);
-            } else if client_out.write_all(&buffer[..length]).is_err() {
+            let responses = shared.responses.load(Ordering::SeqCst);
+            if responses == Responses::Pass as u8 {
+                if client_out.write_all(&buffer[..length]).is_err() {
+                    break;
+                }
+                continue;
+            }
+            shared.swallowed.fetch_add(1, Ordering::SeqCst);
+            if responses == Responses::Lose as u8 {
                 break;
             }
         }
