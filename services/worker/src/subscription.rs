@@ -9,6 +9,7 @@
 //! Nothing is decoded here but the answers to replays, which have to be paged. When the channel is
 //! full the thread stops reading, and ZeroMQ's high-water mark applies.
 
+mod connection;
 mod link;
 mod pages;
 

@@ -12,6 +12,7 @@ use zibrato_core::frame::{TOPIC_FORWARDED, TOPIC_REPLAY, TOPIC_STATE, legacy_top
 use zibrato_std::socket::{broker_in, recv_now, send_now};
 use zmq::{Context, Error, PollItem, Socket, SocketEvent};
 
+use super::connection::Connection;
 use super::pages::Pages;
 use super::{End, Message, Output, Timing, count};
 
@@ -27,7 +28,7 @@ pub(super) struct Link {
     topics: Vec<Vec<u8>>,
     /// How often each topic was subscribed to, and so how often it is to be cancelled.
     times: u64,
-    connected: bool,
+    connection: Connection,
     pages: Pages,
 }
 
@@ -51,10 +52,9 @@ impl Link {
             topics.extend(legacy_topic(level).map(|topic| topic.to_vec()));
             topics.extend(topic(TOPIC_FORWARDED, level).map(|topic| topic.to_vec()));
         }
-        // Inside one process there is no handshake, and nothing to be lost by it.
-        let connected = endpoint.starts_with("inproc:");
+        let connection = Connection::new(endpoint);
         let pages = Pages::new(timing.page_timeout);
-        let mut link = Self { socket, monitor, topics, times: 0, connected, pages };
+        let mut link = Self { socket, monitor, topics, times: 0, connection, pages };
         link.subscribe()?;
         link.socket.connect(endpoint)?;
         Ok(link)
@@ -76,7 +76,7 @@ impl Link {
     }
 
     pub(super) fn request_replay(&mut self, level: &Arc<str>) -> Result<(), Error> {
-        self.pages.request(level, &self.socket, self.connected)
+        self.pages.request(level, &self.socket, self.connection.is_up())
     }
 
     pub(super) fn poll_items(&self) -> [PollItem<'_>; 2] {
@@ -89,7 +89,7 @@ impl Link {
         for _ in 0..TURN_MESSAGES {
             let Some(message) = recv_now(&self.socket)? else {
                 // Only an empty socket shows that a page is late; a full channel is no reason.
-                if self.connected {
+                if self.connection.is_up() {
                     self.pages.tick(&self.socket, endpoint, output)?;
                 }
                 return Ok(());
@@ -119,8 +119,8 @@ impl Link {
                 recv_now(&self.monitor)?;
             }
             let Some(number) = event.first_chunk().copied().map(u16::from_ne_bytes) else { continue };
-            self.connected = number == SocketEvent::HANDSHAKE_SUCCEEDED.to_raw();
-            if self.connected {
+            self.connection.set(number == SocketEvent::HANDSHAKE_SUCCEEDED.to_raw());
+            if self.connection.is_up() {
                 count(&output.shared.connections);
                 output.hand_on(endpoint, Message::Connected)?;
                 self.pages.connected(&self.socket)?;
@@ -128,6 +128,7 @@ impl Link {
                 self.pages.disconnected(&self.socket)?;
             }
         }
+        self.connection.look();
         Ok(())
     }
 }

@@ -1,0 +1,52 @@
+//! Whether a broker is connected, which the log says when it changes.
+
+use std::time::{Duration, Instant};
+
+/// How long a broker may be away before the log says so. A restart takes less.
+const MISSED_AFTER: Duration = Duration::from_secs(3);
+
+/// The connection to one broker.
+pub(super) struct Connection {
+    endpoint: String,
+    is_up: bool,
+    /// When it came up or went down last.
+    since: Instant,
+    /// Whether the log says that it is down.
+    is_missed: bool,
+}
+
+impl Connection {
+    /// One that is not up yet. Inside one process there is no handshake, and nothing to be lost by it.
+    pub(super) fn new(endpoint: &str) -> Self {
+        let is_up = endpoint.starts_with("inproc:");
+        Self { endpoint: endpoint.to_owned(), is_up, since: Instant::now(), is_missed: false }
+    }
+
+    pub(super) const fn is_up(&self) -> bool {
+        self.is_up
+    }
+
+    pub(super) fn set(&mut self, is_up: bool) {
+        if is_up {
+            tracing::info!(endpoint = self.endpoint, "connected to the broker");
+        } else if self.is_up {
+            tracing::warn!(endpoint = self.endpoint, "the connection to the broker is lost; trying again");
+        }
+        if is_up || self.is_up {
+            (self.since, self.is_missed) = (Instant::now(), false);
+        }
+        self.is_up = is_up;
+    }
+
+    /// Says once that the broker is missed.
+    pub(super) fn look(&mut self) {
+        if self.is_up || self.is_missed || self.since.elapsed() < MISSED_AFTER {
+            return;
+        }
+        self.is_missed = true;
+        tracing::warn!(
+            endpoint = self.endpoint,
+            "no connection to the broker; trying on. Start it, or check --host, --port and --endpoint"
+        );
+    }
+}
