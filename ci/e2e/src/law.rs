@@ -36,6 +36,8 @@ pub struct ClientLaw {
     pub held: Flow,
     /// Those that were lost in it.
     pub dropped: Flow,
+    /// Records that found a full ring: exact in count and sum, at their mean in the histogram.
+    pub spilled: u64,
 }
 
 impl ClientLaw {
@@ -61,6 +63,7 @@ impl ClientLaw {
             delivered: flow("delivered"),
             held: flow("held"),
             dropped: flow("dropped"),
+            spilled: if stderr.contains(" spilled ") { number_after(stderr, "spilled") } else { 0 },
         };
         assert_eq!(law.offered, law.accepted.plus(law.refused), "{stderr}");
         assert_eq!(law.accepted, law.delivered.plus(law.held).plus(law.dropped), "{stderr}");

@@ -84,10 +84,11 @@ fn every_count_and_sum_that_the_program_printed_is_stored_to_the_unit() {
         // A preempted thread makes the spread so wide that it may be twice as coarse as at its finest.
         assert!(histogram.relative_error() < 0.022, "{name}: {}", histogram.relative_error());
         let (low, high) = (1.0 - histogram.relative_error(), 1.0 + histogram.relative_error());
-        let extremes = [(0.0, totals.min), (1.0, totals.max)];
-        for (q, value) in extremes {
-            let quantile = histogram.quantile(q).unwrap();
-            assert!(quantile >= value * low && quantile <= value * high, "{name} {q}: {quantile} of {value}");
+        let (least, most) = (histogram.quantile(0.0).unwrap(), histogram.quantile(1.0).unwrap());
+        assert!(least >= totals.min * low && most <= totals.max * high, "{name}: {least} to {most}");
+        // A spilled record stands at the mean, so then the extremes need not have a bucket of their own.
+        if client.spilled == 0 {
+            assert!(least <= totals.min * high && most >= totals.max * low, "{name}: {least} to {most}");
         }
         timers += count;
     }
