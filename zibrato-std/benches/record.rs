@@ -37,8 +37,17 @@ fn batches(client: &Client, n: u64, mut record: impl FnMut()) -> Duration {
     took
 }
 
+/// Says how much memory the process holds with a client at rest; `tests/allocations.rs` bounds the heap.
+fn report_resident_set() {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    if let Some(line) = status.lines().find(|line| line.starts_with("VmRSS")) {
+        eprintln!("process with a client at rest: {line}");
+    }
+}
+
 fn record(c: &mut Criterion) {
     let Ok(client) = Client::builder().endpoint("tcp://127.0.0.1:9").build() else { return };
+    report_resident_set();
     let mut group = c.benchmark_group("record");
     group.bench_function("fetch_add", |b| b.iter(|| PLAIN.fetch_add(black_box(1), Relaxed)));
     group.bench_function("counter", |b| b.iter(|| HITS.add(black_box(1))));
