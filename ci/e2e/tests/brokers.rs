@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "support of tests: what fails here fails a test")]
 
 use std::path::Path;
+use std::slice;
 
 use tempfile::TempDir;
 use zibrato_e2e::{
@@ -10,9 +11,13 @@ use zibrato_e2e::{
 
 /// Windows of the recorder: short ones, so that many frames are on their way when a broker dies.
 const WINDOW_MS: &str = "25";
-/// Frames that the broker forwards before it is killed; each time it dies at another point of a key
-/// period.
-const FRAMES_BEFORE_KILLS: [f64; 4] = [1.0, 17.0, 8.0, 30.0];
+/// Frames that the broker forwards before it is killed, each time at another point of a key period;
+/// and whether it hangs before that, so that what was sent to it for a second or two dies with it.
+const KILLS: [(f64, bool); 4] = [(1.0, false), (17.0, true), (30.0, false), (8.0, true)];
+/// A worker flushes every second, so this also tells that time passed for a publisher.
+const FLUSHES: &str = "zibrato_worker_flushes_total";
+/// A connection is probed every 2 s and given up after 6 s without an answer.
+const GIVEN_UP_AFTER_S: f64 = 9.0;
 
 /// A local store, and a directory for it and for spools.
 struct Store {
@@ -57,8 +62,13 @@ fn a_broker_that_is_killed_again_and_again_costs_no_count_sum_or_bucket() {
     let mut broker = Broker::on(&ports);
     let worker = store.worker(&[ports.workers()]);
     let recording = record(&[&ports.publishers()]);
-    for frames in FRAMES_BEFORE_KILLS {
+    for (frames, hangs) in KILLS {
         forwards(&broker, frames);
+        if hangs {
+            broker.process.signal("STOP");
+            let flushes = worker.metrics().sum(FLUSHES, &[]);
+            worker.counted(FLUSHES, &[], flushes + 2.0);
+        }
         broker.process.kill();
         broker = Broker::on(&ports);
     }
@@ -71,10 +81,26 @@ fn a_program_that_starts_without_a_broker_loses_nothing_once_one_comes() {
     let (store, ports) = (Store::new(), PortPair::reserve());
     let worker = store.worker(&[ports.workers()]);
     let recording = record(&[&ports.publishers()]);
-    // The worker's own flushes show that time passes for the publisher as well.
-    worker.counted("zibrato_worker_flushes_total", &[], 2.0);
+    let flushes = worker.metrics().sum(FLUSHES, &[]);
+    worker.counted(FLUSHES, &[], flushes + 2.0);
     let broker = Broker::on(&ports);
     forwards(&broker, 1.0);
+    store.settle(&recording.finish(), worker, vec![broker]);
+}
+
+#[test]
+fn a_broker_that_hangs_is_given_up_by_its_heartbeats_and_costs_nothing_when_it_goes_on() {
+    let store = Store::new();
+    let broker = Broker::start();
+    let worker = store.worker(slice::from_ref(&broker.workers));
+    let recording = record(&[&broker.publishers]);
+    forwards(&broker, 10.0);
+    broker.process.signal("STOP");
+    let flushes = worker.metrics().sum(FLUSHES, &[]);
+    worker.counted(FLUSHES, &[], flushes + GIVEN_UP_AFTER_S);
+    broker.process.signal("CONT");
+    worker.counted("zibrato_worker_connections_total", &[], 2.0);
+    forwards_more(&broker, 10.0);
     store.settle(&recording.finish(), worker, vec![broker]);
 }
 

@@ -4,13 +4,15 @@ use std::thread;
 use std::time::Duration;
 
 use zibrato_e2e::{
-    Broker, DEADLINE, Local, Random, Recording, Worker, arrived, assert_arrives, batches, directory,
+    Broker, DEADLINE, Local, Random, Recording, Worker, arrived, assert_arrives, batches, directory, read,
+    until,
 };
 
 const KILLS: u64 = 6;
 /// A kill comes within one interval of the flush, so that it hits any step of it.
 const FLUSH_MS: u64 = 1_000;
 const SEED: u64 = 7;
+const DELIVERED: &str = "zibrato_worker_batches_delivered_total";
 
 #[test]
 fn a_worker_killed_at_random_instants_posts_every_window_once_and_brings_what_ended_meanwhile() {
@@ -49,7 +51,7 @@ fn a_worker_killed_at_random_instants_posts_every_window_once_and_brings_what_en
         let source = format!("gone-{kill}");
         let recording = record(&source);
         let before = broker.metrics().sum("zibrato_broker_received_total", &[]);
-        zibrato_e2e::until("frames of a program that ends", || {
+        until("frames of a program that ends", || {
             (broker.metrics().sum("zibrato_broker_received_total", &[]) > before + 200.0).then_some(())
         });
         gone.push((source, recording.finish()));
@@ -71,4 +73,39 @@ fn a_worker_killed_at_random_instants_posts_every_window_once_and_brings_what_en
     for (source, recorded) in &gone {
         assert_eq!(arrived(&db, source), *recorded, "the last flush brought nothing more of {source}");
     }
+}
+
+#[test]
+fn a_worker_that_hangs_misses_nothing_and_another_one_notices_nothing() {
+    let broker = Broker::start();
+    let directories = [directory(), directory()];
+    let stores = directories.each_ref().map(|directory| Local::start(directory.path()));
+    let start = |at: usize| {
+        let spool = directories[at].path().join("spool");
+        let mut worker = Worker::start(&broker.workers, "info,audit", &stores[at].url(), &spool);
+        worker.probed();
+        worker
+    };
+    let (hangs, runs) = (start(0), start(1));
+    let args = ["--endpoint", &broker.publishers, "--levels", "info,audit", "--window-ms", "25"];
+    let recording = Recording::start(&args);
+    for store in &stores {
+        until("points in both stores", || (read(&store.db).points() > 0).then_some(()));
+    }
+    hangs.process.signal("STOP");
+    let before = [0, 1].map(|at: usize| read(&stores[at].db).points());
+    let delivered = runs.metrics().sum(DELIVERED, &[]);
+    // A second each.
+    runs.counted(DELIVERED, &[], delivered + 3.0);
+    let after = [0, 1].map(|at: usize| read(&stores[at].db).points());
+    assert!(after[0] == before[0] && after[1] > before[1], "{before:?} {after:?}");
+    hangs.process.signal("CONT");
+    let recorded = recording.finish();
+    for (worker, store) in [hangs, runs].into_iter().zip(stores) {
+        assert_arrives(&store.db, "recorder", &recorded, DEADLINE);
+        assert_eq!(worker.finish().held, 0);
+        assert_eq!(arrived(&store.db, "recorder"), recorded, "the last flush brought nothing more");
+        store.finish();
+    }
+    assert!(broker.finish().forwarded > 0);
 }

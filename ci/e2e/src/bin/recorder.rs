@@ -26,8 +26,9 @@ use zibrato_std::{Client, Counter, Gauge, Level, Stats, Timer};
 
 /// Series of each kind and level.
 const SERIES: u64 = 3;
-/// Records after which one more series of each kind and level is in use.
-const SERIES_EVERY: u64 = 500;
+/// Records after which the next series of each kind and level is in use, and the others rest: what
+/// was lost of a series at rest comes only with a key frame.
+const SERIES_EVERY: u64 = 700;
 /// Records between two pauses.
 const BURST: u64 = 20;
 const PAUSE: Duration = Duration::from_millis(2);
@@ -128,9 +129,9 @@ fn record(levels: &mut [Recorded], seed: u64) {
     while !stop.load(Ordering::Relaxed) {
         for _ in 0..BURST {
             records += 1;
-            let in_use = (1 + records / SERIES_EVERY).min(SERIES);
+            let at = (records / SERIES_EVERY % SERIES) as usize;
             let level = random.below(levels.len() as u64) as usize;
-            levels[level].record(&mut random, in_use);
+            levels[level].record(&mut random, at);
         }
         thread::sleep(PAUSE);
     }
@@ -152,9 +153,8 @@ impl Recorded {
         }
     }
 
-    /// Makes one record in one of the first `in_use` series of a kind.
-    fn record(&mut self, random: &mut Random, in_use: u64) {
-        let at = random.below(in_use) as usize;
+    /// Makes one record in the series of a random kind.
+    fn record(&mut self, random: &mut Random, at: usize) {
         match random.below(3) {
             0 => {
                 let count = random.below(COUNT_MAX);
