@@ -146,7 +146,11 @@ fn serve(stream: TcpStream, shared: &Mutex<Shared>) -> Option<()> {
         }
         let header = |name: &str| {
             let found = head.iter().filter_map(|line| line.split_once(':'));
-            found.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).next().unwrap_or_default()
+            found
+                .filter(|(key, _)| key.eq_ignore_ascii_case(name))
+                .map(|(_, value)| value.trim())
+                .next()
+                .unwrap_or_default()
         };
         let mut body = vec![0; header("content-length").parse().unwrap_or(0)];
         reader.read_exact(&mut body).ok()?;

@@ -109,7 +109,7 @@ impl BrokerSum {
 /// # Panics
 /// If there is none.
 pub(crate) fn number_after(text: &str, word: &str) -> u64 {
-    let mut words = text.split([' ', ',']).skip_while(|&candidate| candidate != word);
+    let mut words = text.split([' ', ',', '\n']).skip_while(|&candidate| candidate != word);
     let number = words.nth(1).and_then(|number| number.parse().ok());
     number.unwrap_or_else(|| panic!("no number behind {word} in {text}"))
 }

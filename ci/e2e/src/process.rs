@@ -62,8 +62,10 @@ impl Process {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {name}: {error}"));
         let (stdout, stderr) = (Arc::default(), Arc::default());
-        let readers =
-            vec![collect(child.stdout.take(), Arc::clone(&stdout)), collect(child.stderr.take(), Arc::clone(&stderr))];
+        let readers = vec![
+            collect(child.stdout.take(), Arc::clone(&stdout)),
+            collect(child.stderr.take(), Arc::clone(&stderr)),
+        ];
         let stdin = child.stdin.take();
         Self { name, child, stderr, readers, stdout, stdin }
     }
@@ -146,7 +148,8 @@ impl Process {
     /// # Panics
     /// If it cannot be sent.
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status().unwrap();
+        let sent =
+            Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status().unwrap();
         assert!(sent.success(), "cannot send SIG{name} to {}", self.name);
     }
 

@@ -52,7 +52,8 @@ impl Broker {
     pub fn with(args: &[&str]) -> Self {
         let mut process = Process::start("zibrato-broker", &[args, &["--http", "127.0.0.1:0"]].concat());
         let line = process.line("broker started");
-        let [publishers, workers, http] = ["publishers", "workers", "http"].map(|name| field(&line, name).to_owned());
+        let [publishers, workers, http] =
+            ["publishers", "workers", "http"].map(|name| field(&line, name).to_owned());
         Self { process, publishers, workers, http }
     }
 
@@ -128,7 +129,8 @@ impl Local {
     pub fn finish(self) -> Account {
         let Ended { code, stderr, .. } = self.process.terminate();
         assert_eq!(code, Some(0), "{stderr}");
-        let line = stderr.lines().rfind(|line| line.contains(": totals ")).unwrap_or_else(|| panic!("{stderr}"));
+        let line =
+            stderr.lines().rfind(|line| line.contains(": totals ")).unwrap_or_else(|| panic!("{stderr}"));
         let number = |name| field(line, name).parse::<u64>().unwrap();
         let refused: u64 = line
             .split_once("points_refused={")
@@ -173,13 +175,23 @@ impl Worker {
     /// # Panics
     /// If it does not start; so for all here.
     pub fn start(endpoint: &str, levels: &str, url: &str, spool: &Path) -> Self {
-        Self::with(&["--endpoint", endpoint, "--levels", levels, "--url", url, "--spool", spool.to_str().unwrap()])
+        Self::with(&[
+            "--endpoint",
+            endpoint,
+            "--levels",
+            levels,
+            "--url",
+            url,
+            "--spool",
+            spool.to_str().unwrap(),
+        ])
     }
 
     /// Starts one that flushes every second unless these arguments say otherwise.
     pub fn with(args: &[&str]) -> Self {
         let flush: &[&str] = if args.contains(&"--flush") { &[] } else { &["--flush", "1"] };
-        let mut process = Process::start("zibrato-librato", &[args, flush, &["--http", "127.0.0.1:0"]].concat());
+        let mut process =
+            Process::start("zibrato-librato", &[args, flush, &["--http", "127.0.0.1:0"]].concat());
         let line = process.line("worker started");
         let http = field(&line, "status").to_owned();
         Self { process, http }
@@ -192,7 +204,9 @@ impl Worker {
 
     /// Waits until a counter of its metrics is at least `value`.
     pub fn counted(&self, name: &str, labels: &[(&str, &str)], value: f64) {
-        until(format!("{name} {labels:?} of {value}"), || (self.metrics().sum(name, labels) >= value).then_some(()));
+        until(format!("{name} {labels:?} of {value}"), || {
+            (self.metrics().sum(name, labels) >= value).then_some(())
+        });
     }
 
     /// Waits for the answer to its first probe: from then on it knows what the backend takes.
@@ -204,7 +218,10 @@ impl Worker {
     pub fn finish(self) -> Delivery {
         let Ended { code, stderr, .. } = self.process.terminate();
         assert_eq!(code, Some(0), "{stderr}");
-        let line = stderr.lines().rfind(|line| line.contains("worker stopped")).unwrap_or_else(|| panic!("{stderr}"));
+        let line = stderr
+            .lines()
+            .rfind(|line| line.contains("worker stopped"))
+            .unwrap_or_else(|| panic!("{stderr}"));
         assert_eq!(field(line, "law"), "holds", "{line}");
         let delivered = line.split_once(" delivered [").and_then(|(_, rest)| rest.split_once(']'));
         let (delivered, _) = delivered.unwrap_or_else(|| panic!("{line}"));

@@ -1,5 +1,6 @@
 //! Backend faults: whatever the receiver does, each batch is stored once, nothing is lost, and neither time
 //! nor memory gets out of hand.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
 
 use std::collections::HashSet;
 use std::iter::repeat_n;
@@ -7,8 +8,8 @@ use std::path::Path;
 
 use serde_json::Value;
 use zibrato_e2e::{
-    Backend, Broker, ClientLaw, Local, PortPair, Process, Request, Responses, Step, TcpProxy, Worker, batches,
-    directory, field, read, until,
+    Backend, Broker, ClientLaw, Local, PortPair, Process, Request, Responses, Step, TcpProxy, Worker,
+    batches, directory, field, read, until,
 };
 
 /// Seconds between two flushes where their times are looked at.
@@ -54,8 +55,16 @@ fn after_500_and_429_and_a_closed_connection_one_copy_is_stored_and_flushes_keep
     let broker = Broker::start();
     let (flush, spool) = (FLUSH_S.to_string(), home.path().join("spool"));
     let worker = Worker::with(&[
-        "--endpoint", &broker.workers, "--levels", "info,debug", "--flush", &flush, //
-        "--url", &backend.url, "--spool", spool.to_str().unwrap(),
+        "--endpoint",
+        &broker.workers,
+        "--levels",
+        "info,debug",
+        "--flush",
+        &flush, //
+        "--url",
+        &backend.url,
+        "--spool",
+        spool.to_str().unwrap(),
     ]);
     let program = Process::run(
         "latency-loop",
@@ -83,7 +92,8 @@ fn after_500_and_429_and_a_closed_connection_one_copy_is_stored_and_flushes_keep
     assert_eq!(delivery.held, 0);
 
     let stored = backend.stored();
-    let counted = truth["metrics"].as_array().unwrap().iter().find(|metric| metric["name"] == "loop.iterations");
+    let counted =
+        truth["metrics"].as_array().unwrap().iter().find(|metric| metric["name"] == "loop.iterations");
     assert_eq!(backend.sum("loop.iterations"), counted.unwrap()["sum"].as_f64().unwrap());
     let mut times: Vec<u64> = Vec::new();
     for request in &stored {
@@ -230,7 +240,12 @@ fn stored_once(home: &Path, local: Local) {
     assert_eq!(batches(&local.db), 1);
     let account = local.finish();
     // The batch came twice and its points were offered twice.
-    assert_eq!((account.duplicate_batches, account.offered, account.accepted), (1, 4, 2), "{}", account.stderr);
+    assert_eq!(
+        (account.duplicate_batches, account.offered, account.accepted),
+        (1, 4, 2),
+        "{}",
+        account.stderr
+    );
 }
 
 #[test]

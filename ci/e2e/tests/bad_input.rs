@@ -1,4 +1,5 @@
 //! Bad input through real sockets: refused with a reason, and nobody else is any the worse.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -8,7 +9,8 @@ use zibrato_core::frame::{
 };
 use zibrato_core::limits::FRAME_BYTES_MAX;
 use zibrato_e2e::{
-    Backend, Broker, Local, Metrics, Publisher, Random, Worker, directory, get, now_s, read, until,
+    Backend, Broker, INFO_TOPICS, Local, Metrics, Publisher, Random, ScriptedBroker, Worker, directory, get,
+    now_s, read, until,
 };
 use zibrato_std::socket::MESSAGE_BYTES_MAX;
 
@@ -21,7 +23,8 @@ const STORM: u64 = 2_000;
 fn frame(seq: u64, sum: u64) -> Vec<u8> {
     let mut header = Header::new(PublisherId([7; 16]), seq);
     header.flags = Flags { key: true, end: false, heartbeat: false };
-    let prelude = Prelude { window_end_ms: now_s() * 1_000, window_ms: 1_000, source: "native", ..Prelude::default() };
+    let prelude =
+        Prelude { window_end_ms: now_s() * 1_000, window_ms: 1_000, source: "native", ..Prelude::default() };
     let mut buffer = vec![0; FRAME_BYTES_MAX];
     let mut encoder = Encoder::new(&mut buffer, "info", &header, &prelude).unwrap();
     encoder.push(&Entry::new("hits", State::Counter { sum })).unwrap();
@@ -79,7 +82,10 @@ fn reasons(bad: &[(Vec<u8>, &'static str)]) -> Vec<(&'static str, f64)> {
     let mut reasons: Vec<&str> = bad.iter().map(|(_, reason)| *reason).collect();
     reasons.sort_unstable();
     reasons.dedup();
-    reasons.into_iter().map(|reason| (reason, bad.iter().filter(|(_, other)| *other == reason).count() as f64)).collect()
+    reasons
+        .into_iter()
+        .map(|reason| (reason, bad.iter().filter(|(_, other)| *other == reason).count() as f64))
+        .collect()
 }
 
 fn counted_by_reason(page: &Metrics, name: &str, expected: &[(&str, f64)]) {
@@ -110,8 +116,17 @@ fn a_broker_counts_what_it_refuses_by_reason_and_forwards_the_rest_exactly() {
     good(1, 5).iter().for_each(|message| publisher.send_bytes(message));
     let mut refused = refused_everywhere();
     refused.extend(
-        [&b""[..], b"info", b"|Counter|n|1|1|s", b"in\xffo|", b"\x01info", b"\x01\0", b"\x02info\0|", b"\x06|"]
-            .map(|message| (message.to_vec(), "topic")),
+        [
+            &b""[..],
+            b"info",
+            b"|Counter|n|1|1|s",
+            b"in\xffo|",
+            b"\x01info",
+            b"\x01\0",
+            b"\x02info\0|",
+            b"\x06|",
+        ]
+        .map(|message| (message.to_vec(), "topic")),
     );
     refused.iter().for_each(|(message, _)| publisher.send_bytes(message));
     let passed = refused_by_worker();
@@ -136,44 +151,22 @@ fn a_broker_counts_what_it_refuses_by_reason_and_forwards_the_rest_exactly() {
     local.finish();
 }
 
-/// A worker's peer that is no broker: it sends what it likes to whoever subscribes.
-fn scripted_broker() -> (zmq::Socket, String) {
-    let socket = zmq::Context::new().socket(zmq::XPUB).unwrap();
-    socket.set_sndhwm(0).unwrap();
-    socket.bind("tcp://127.0.0.1:*").unwrap();
-    let endpoint = socket.get_last_endpoint().unwrap().unwrap();
-    (socket, endpoint)
-}
-
-/// Waits for a worker's subscriptions to these topics.
-fn await_subscriptions(socket: &zmq::Socket, topics: &[&[u8]]) {
-    let mut missing: Vec<&[u8]> = topics.to_vec();
-    until("subscriptions", || {
-        while let Ok(message) = socket.recv_bytes(zmq::DONTWAIT) {
-            missing.retain(|topic| message != [&[1], *topic].concat());
-        }
-        missing.is_empty().then_some(())
-    });
-}
-
-const INFO_TOPICS: [&[u8]; 3] = [b"\x01info\0", b"info|", b"\x03info\0"];
-
 #[test]
 fn a_worker_counts_what_it_refuses_by_reason_and_takes_the_rest_exactly() {
     let home = directory();
-    let (broker, endpoint) = scripted_broker();
+    let broker = ScriptedBroker::bind();
     let backend = Backend::start([]);
-    let worker = Worker::start(&endpoint, "info", &backend.url, &home.path().join("spool"));
-    await_subscriptions(&broker, &INFO_TOPICS);
+    let worker = Worker::start(&broker.endpoint, "info", &backend.url, &home.path().join("spool"));
+    broker.await_info();
 
-    good(1, 5).iter().for_each(|message| broker.send(message, 0).unwrap());
+    good(1, 5).iter().for_each(|message| broker.send(message));
     let mut refused = refused_everywhere();
     refused.extend(refused_by_worker());
     // A count of forwarded messages that is none.
     refused.push((b"\x03info\0short".to_vec(), "unknown_message"));
-    refused.iter().for_each(|(message, _)| broker.send(&message[..], 0).unwrap());
-    broker.send_multipart([good(50, 900)[1].clone(), b"second part".to_vec()], 0).unwrap();
-    good(2, 12).iter().for_each(|message| broker.send(message, 0).unwrap());
+    refused.iter().for_each(|(message, _)| broker.send(message));
+    broker.socket.send_multipart([good(50, 900)[1].clone(), b"second part".to_vec()], 0).unwrap();
+    good(2, 12).iter().for_each(|message| broker.send(message));
 
     let sums = || (backend.sum("hits"), worker.metrics());
     let page = until("delivery", || {
@@ -191,14 +184,14 @@ fn a_worker_counts_what_it_refuses_by_reason_and_takes_the_rest_exactly() {
 #[test]
 fn a_storm_of_random_bytes_is_counted_message_by_message_and_disturbs_no_sum() {
     let home = directory();
-    let (broker, endpoint) = scripted_broker();
+    let broker = ScriptedBroker::bind();
     let backend = Backend::start([]);
-    let worker = Worker::start(&endpoint, "info", &backend.url, &home.path().join("spool"));
-    await_subscriptions(&broker, &INFO_TOPICS);
+    let worker = Worker::start(&broker.endpoint, "info", &backend.url, &home.path().join("spool"));
+    broker.await_info();
     let (mut random, mut readable) = (Random::new(8), 0);
     for number in 0..STORM {
         if number == STORM / 2 {
-            good(1, 5).iter().for_each(|message| broker.send(message, 0).unwrap());
+            good(1, 5).iter().for_each(|message| broker.send(message));
         }
         let topic = INFO_TOPICS[random.below(3) as usize];
         let length = random.below(200);
@@ -208,9 +201,9 @@ fn a_storm_of_random_bytes_is_counted_message_by_message_and_disturbs_no_sum() {
         message.extend((0..length).map(|_| random.next() as u8));
         // Of the right length anything is a count.
         readable += u64::from(Forwarded::parse(&message).is_some());
-        broker.send(message, 0).unwrap();
+        broker.send(&message);
     }
-    good(2, 12).iter().for_each(|message| broker.send(message, 0).unwrap());
+    good(2, 12).iter().for_each(|message| broker.send(message));
     until("delivery", || (backend.sum("hits") >= 14.0).then_some(()));
     let page = worker.metrics();
     let refused = page.sum("zibrato_worker_messages_refused_total", &[]);

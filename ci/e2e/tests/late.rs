@@ -1,10 +1,12 @@
 //! Late and short-lived: what starts early, ends early or says little is counted all the same.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
 
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use zibrato_e2e::{
-    Broker, ClientLaw, Ended, Flow, Local, PortPair, Process, Worker, directory, read, until,
+    Backend, Broker, ClientLaw, Ended, Flow, Local, PortPair, Process, ScriptedBroker, Worker, directory,
+    now_s, read, until,
 };
 
 /// A counter, a gauge and a timer.
@@ -80,7 +82,12 @@ fn without_any_broker_a_program_ends_in_a_quarter_of_a_second_and_says_what_it_k
     let shortest = (0..3).map(|_| {
         let ended = Process::run("once", &[&["--endpoint", &ports.publishers()][..], &RECORDS].concat());
         let law = ClientLaw::read(&ended.stderr);
-        assert_eq!((law.offered, law.held, law.delivered), (RECORDED, RECORDED, Flow::default()), "{}", ended.stderr);
+        assert_eq!(
+            (law.offered, law.held, law.delivered),
+            (RECORDED, RECORDED, Flow::default()),
+            "{}",
+            ended.stderr
+        );
         assert!(ended.stderr.contains("end frames of 1 levels were not acknowledged"), "{}", ended.stderr);
         times(&ended).1
     });
@@ -133,7 +140,21 @@ fn a_program_that_came_and_went_before_the_first_worker_is_counted() {
 }
 
 #[test]
-fn a_quiet_worker_flushes() {
+fn a_worker_that_hears_one_message_and_nothing_more_flushes() {
+    let home = directory();
+    // A real broker sends something every second.
+    let broker = ScriptedBroker::bind();
+    let backend = Backend::start([]);
+    let worker = Worker::start(&broker.endpoint, "info", &backend.url, &home.path().join("spool"));
+    broker.await_info();
+    broker.send(format!("info|Counter|hits|3|{}|old", now_s()).as_bytes());
+    until("delivery", || (backend.sum("hits") >= 3.0).then_some(()));
+    assert_eq!(worker.metrics().sum("zibrato_worker_messages_total", &[]), 1.0);
+    worker.finish();
+}
+
+#[test]
+fn a_quiet_program_is_posted_once_while_it_lives() {
     let home = directory();
     let (broker, local) = (Broker::start(), Local::start(home.path()));
     let worker = Worker::start(&broker.workers, "info", &local.url(), &home.path().join("spool"));

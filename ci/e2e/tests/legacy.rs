@@ -1,5 +1,6 @@
 //! Old with new: the original's text goes in and comes out with its meaning, and neither side is
 //! disturbed by the other's messages.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
 
 use std::time::Duration;
 
@@ -140,10 +141,14 @@ fn twenty_thousand_messages_at_full_speed_are_stored_to_the_unit() {
     let (stored, _) = stack.finish();
     assert_eq!(stored.sum("hits", "web0"), counted[0] as f64);
     assert_eq!(stored.sum("hits", "web1"), counted[1] as f64);
-    assert_eq!((stored[("lat", "web")].count, stored[("lat", "web")].sum_ns), (BURST as f64 / 4.0, nanoseconds));
+    assert_eq!(
+        (stored[("lat", "web")].count, stored[("lat", "web")].sum_ns),
+        (BURST as f64 / 4.0, nanoseconds)
+    );
     // Gauges go one by one, as the original's did, in their order.
     let depth: Vec<f64> = stored[("depth", "web")].points.iter().map(|(_, value)| *value).collect();
-    let expected: Vec<f64> = (0..BURST).filter(|number| number % 4 == 3).map(|number| number as f64).collect();
+    let expected: Vec<f64> =
+        (0..BURST).filter(|number| number % 4 == 3).map(|number| number as f64).collect();
     assert_eq!(depth, expected);
 }
 
@@ -152,8 +157,16 @@ fn a_client_set_to_legacy_is_read_by_the_originals_worker() {
     let broker = Broker::start();
     let original = original_worker(&broker, "info");
     let records = ["--counter", "hits=5", "--gauge", "depth=-1.5", "--timer", "lat=100174000"];
-    let fixed =
-        ["--endpoint", &broker.publishers, "--wire", "legacy", "--source", "new", "--wait-subscribed-ms", "20000"];
+    let fixed = [
+        "--endpoint",
+        &broker.publishers,
+        "--wire",
+        "legacy",
+        "--source",
+        "new",
+        "--wait-subscribed-ms",
+        "20000",
+    ];
     let before = now_s();
     let program = Process::run("once", &[&fixed[..], &records].concat());
     assert_eq!(program.code, Some(0), "{}", program.stderr);
@@ -178,7 +191,8 @@ fn a_client_set_to_legacy_is_read_by_the_originals_worker() {
 fn the_originals_worker_never_sees_a_native_frame() {
     let stack = Stack::start("info");
     let original = original_worker(&stack.broker, "info");
-    let args = ["--endpoint", &stack.broker.publishers, "--wait-subscribed-ms", "20000", "--counter", "hits=7"];
+    let args =
+        ["--endpoint", &stack.broker.publishers, "--wait-subscribed-ms", "20000", "--counter", "hits=7"];
     let program = Process::run("once", &args);
     assert_eq!(ClientLaw::read(&program.stderr).delivered.counters, 7, "{}", program.stderr);
     // The broker has forwarded the frames to the worker, so whatever follows comes after them.

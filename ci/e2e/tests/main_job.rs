@@ -1,8 +1,11 @@
 //! The main job: a hot loop, the broker, a worker and the local store as separate processes over TCP, and
 //! what is stored in the end is what was recorded, to the unit.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
 
 use serde_json::Value;
-use zibrato_e2e::{Broker, BrokerSum, ClientLaw, Local, Process, Stored, Worker, batches, directory, field, read};
+use zibrato_e2e::{
+    Broker, BrokerSum, ClientLaw, Local, Process, Stored, Worker, batches, directory, field, read,
+};
 
 /// What a program printed that it recorded.
 struct Truth {
@@ -13,7 +16,10 @@ struct Truth {
 impl Truth {
     fn read(stdout: &str) -> Self {
         let json: Value = serde_json::from_str(stdout).unwrap_or_else(|error| panic!("{error}: {stdout}"));
-        Self { source: json["source"].as_str().unwrap().to_owned(), metrics: json["metrics"].as_array().unwrap().clone() }
+        Self {
+            source: json["source"].as_str().unwrap().to_owned(),
+            metrics: json["metrics"].as_array().unwrap().clone(),
+        }
     }
 
     fn of_kind(&self, kind: &str) -> impl Iterator<Item = &Value> {
@@ -23,7 +29,8 @@ impl Truth {
     /// Name and source under which a store without tags keeps a series.
     fn place<'a>(&self, metric: &'a Value) -> (&'a str, String) {
         let tags = metric["tags"].as_object().unwrap();
-        let tags: String = tags.iter().map(|(key, value)| format!(":{key}.{}", value.as_str().unwrap())).collect();
+        let tags: String =
+            tags.iter().map(|(key, value)| format!(":{key}.{}", value.as_str().unwrap())).collect();
         (metric["name"].as_str().unwrap(), format!("{}{tags}", self.source))
     }
 }
@@ -96,7 +103,11 @@ fn every_count_and_sum_that_the_program_printed_is_stored_to_the_unit() {
     assert!(timers > 100_000 && counters > 100_000, "{timers} {counters}: the loop did not run");
     for metric in truth.of_kind("gauge") {
         let (name, source) = truth.place(metric);
-        assert_eq!(stored[(name, source.as_str())].last(), metric["last"].as_f64().unwrap(), "{name} {source}");
+        assert_eq!(
+            stored[(name, source.as_str())].last(),
+            metric["last"].as_f64().unwrap(),
+            "{name} {source}"
+        );
     }
     for (name, value) in [("loop.zero", 0.0), ("loop.negative", -1.5), ("loop.large", 1e9)] {
         let points = &stored[(name, "hot")].points;
@@ -141,14 +152,21 @@ fn quantiles_from_stored_buckets_are_within_the_stated_error_of_the_true_ones() 
     for ((name, _, stated), durations) in std::iter::zip(spreads, durations) {
         let totals = &stored[(name, "once")];
         assert_eq!((totals.count, totals.sum_ns), (1_001.0, durations.iter().sum()), "{name}");
-        assert_eq!((totals.min, totals.max), (durations[0] as f64 / 1e9, durations[1_000] as f64 / 1e9), "{name}");
+        assert_eq!(
+            (totals.min, totals.max),
+            (durations[0] as f64 / 1e9, durations[1_000] as f64 / 1e9),
+            "{name}"
+        );
         let error = totals.histogram.relative_error();
         assert!(error <= stated, "{name}: {error}");
         for percent in [0, 1, 10, 25, 50, 75, 90, 95, 99, 100] {
             let q = f64::from(percent) / 100.0;
             let exact = durations[((q * 1_001.0).ceil() as usize).max(1) - 1] as f64 / 1e9;
             let found = totals.histogram.quantile(q).unwrap();
-            assert!((found - exact).abs() <= exact * error * (1.0 + 1e-9), "{name} {percent} %: {found} of {exact}");
+            assert!(
+                (found - exact).abs() <= exact * error * (1.0 + 1e-9),
+                "{name} {percent} %: {found} of {exact}"
+            );
         }
     }
 }

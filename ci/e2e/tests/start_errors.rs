@@ -1,5 +1,6 @@
 //! What a program cannot start with is said in one line that names the setting, what was given and what is
 //! accepted, with exit code 2 for bad usage and 1 for a failure; what it can live with it says and lives with.
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
 
 use std::fs;
 use std::net::TcpListener;
@@ -55,7 +56,11 @@ fn each_bad_flag_is_exit_code_2_and_a_line_with_flag_value_and_what_is_accepted(
         ("zibrato-librato", &["--username", "me"], &["--username", "token", "--apitoken-file"]),
         ("zibrato-librato", &["--apitoken-file", &missing], &["--apitoken-file", &missing]),
         ("zibrato-local", &["--listen", "localhost"], &["--listen", "localhost", "IP:PORT"]),
-        ("zibrato-local", &["--listen", "0.0.0.0:0", "--db", &missing], &["--listen", "0.0.0.0:0", "--token-file"]),
+        (
+            "zibrato-local",
+            &["--listen", "0.0.0.0:0", "--db", &missing],
+            &["--listen", "0.0.0.0:0", "--token-file"],
+        ),
         ("zibrato-local", &["--token-file", &missing, "--db", "x"], &["--token-file", &missing]),
         ("zibrato-local", &["--token-file", &empty, "--db", "x"], &["--token-file", "1 to 1024 bytes"]),
         ("zibrato-local", &["--max-age", "0"], &["--max-age", "'0'", "1..=315360000"]),
@@ -81,16 +86,36 @@ fn a_port_in_use_is_exit_code_1_and_names_the_flag_that_gives_another() {
     let (port, addr) = (ports.port.to_string(), format!("127.0.0.1:{}", ports.port));
     let spool = home.path().join("spool");
     let (spool, db) = (spool.to_str().unwrap(), home.path().join("local.db"));
-    refused("zibrato-broker", &["--port", &port, "--no-http"], 1, &["--port", &port, "ddress already in use"]);
-    refused("zibrato-broker", &["--port", "0", "--http", &addr], 1, &["--http", &addr, "ddress already in use"]);
-    refused("zibrato-librato", &["--spool", spool, "--http", &addr], 1, &["--http", &addr, "ddress already in use"]);
+    refused(
+        "zibrato-broker",
+        &["--port", &port, "--no-http"],
+        1,
+        &["--port", &port, "ddress already in use"],
+    );
+    refused(
+        "zibrato-broker",
+        &["--port", "0", "--http", &addr],
+        1,
+        &["--http", &addr, "ddress already in use"],
+    );
+    refused(
+        "zibrato-librato",
+        &["--spool", spool, "--http", &addr],
+        1,
+        &["--http", &addr, "ddress already in use"],
+    );
     let args = ["--listen", &addr, "--db", db.to_str().unwrap()];
     refused("zibrato-local", &args, 1, &["--listen", &addr, "ddress already in use"]);
     drop(holder);
     // The next one is taken as well by a broker.
     let neighbour = TcpListener::bind(("127.0.0.1", ports.port + 1)).unwrap();
     let next = (ports.port + 1).to_string();
-    refused("zibrato-broker", &["--port", &port, "--no-http"], 1, &["--port", &port, &next, "two free ports"]);
+    refused(
+        "zibrato-broker",
+        &["--port", &port, "--no-http"],
+        1,
+        &["--port", &port, &next, "two free ports"],
+    );
     drop(neighbour);
     Broker::on(&ports).finish();
 }
@@ -102,7 +127,12 @@ fn a_spool_that_cannot_be_used_is_exit_code_1_and_names_it() {
     fs::write(&file, "x").unwrap();
     let beneath = file.join("spool");
     let beneath = beneath.to_str().unwrap();
-    refused("zibrato-librato", &["--spool", beneath, "--no-http"], 1, &["--spool", beneath, "ot a directory"]);
+    refused(
+        "zibrato-librato",
+        &["--spool", beneath, "--no-http"],
+        1,
+        &["--spool", beneath, "ot a directory"],
+    );
     // A directory has one worker.
     let spool = home.path().join("spool");
     let nowhere = format!("ipc://{}", home.path().join("nowhere").display());
@@ -121,7 +151,8 @@ fn a_damaged_spool_is_put_away_and_the_worker_starts() {
     let (broker, local) = (Broker::start(), Local::start(home.path()));
     let worker = Worker::start(&broker.workers, "info", &local.url(), &spool);
     worker.counted("zibrato_worker_spool_quarantined_total", &[], 1.0);
-    let put_away = fs::read_dir(&spool).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let put_away =
+        fs::read_dir(&spool).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let put_away: Vec<_> = put_away.filter(|name| name.starts_with("spool.db.damaged-")).collect();
     assert_eq!(put_away.len(), 1, "{put_away:?}");
     assert_eq!(fs::read(spool.join(&put_away[0])).unwrap(), [0x5a; 40_000]);
@@ -187,7 +218,16 @@ fn a_wrong_token_keeps_the_worker_running_and_loud_and_the_right_one_delivers() 
     let broker = Broker::start();
     let local = Local::with(home.path(), &["--listen", "127.0.0.1:0", "--token-file", token]);
     let (url, spool) = (local.url(), home.path().join("spool"));
-    let fixed = ["--endpoint", &broker.workers, "--url", &url, "--spool", spool.to_str().unwrap(), "--username", "me"];
+    let fixed = [
+        "--endpoint",
+        &broker.workers,
+        "--url",
+        &url,
+        "--spool",
+        spool.to_str().unwrap(),
+        "--username",
+        "me",
+    ];
     let mut worker = Worker::with(&[&fixed[..], &["--apitoken", "wrong-canary-72"]].concat());
     let line = worker.process.line("the backend answers, but not as it should");
     assert!(line.contains("401"), "{line}");

@@ -7,7 +7,11 @@
 //! Numbers of timers are nanoseconds. With `--until-stdin-closes` it prints `recorded` and goes on until its
 //! standard input ends. Standard output gets one line of JSON with the times in milliseconds; standard error
 //! gets the client's account.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "support of tests: what fails here fails a test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "support of tests: what fails here fails a test"
+)]
 
 use std::io::Read;
 use std::time::{Duration, Instant};
@@ -50,7 +54,10 @@ fn main() {
     }
     let client = builder.build().unwrap();
     if wait_ms > 0 {
-        assert!(client.wait_subscribed(level, Duration::from_millis(wait_ms)), "nobody subscribed to {level}");
+        assert!(
+            client.wait_subscribed(level, Duration::from_millis(wait_ms)),
+            "nobody subscribed to {level}"
+        );
     }
     for record in records {
         match record {
