@@ -26,7 +26,7 @@ pub use host::{Host, calibrate, refine, ticks, to_ns};
 #[cfg(feature = "std")]
 mod host {
     use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-    use std::sync::OnceLock;
+    use std::sync::{Mutex, PoisonError};
     use std::time::{Duration, Instant};
 
     use super::Clock;
@@ -34,10 +34,13 @@ mod host {
     /// How long the first calibration measures; its error is then some 100 parts in a million.
     const CALIBRATION: Duration = Duration::from_millis(2);
     const FRACTION_BITS: u32 = 40;
+    /// A rate that differs from the known one by more than this part, 1 %, is not believed.
+    const RATE_CHANGE_MAX: u64 = 100;
 
     /// Nanoseconds a tick, times 2^40; 0 until calibrated.
     static NS_PER_TICK: AtomicU64 = AtomicU64::new(0);
-    static ANCHOR: OnceLock<(u64, Instant)> = OnceLock::new();
+    /// Ticks and time at which the present measurement of the rate began.
+    static ANCHOR: Mutex<Option<(u64, Instant)>> = Mutex::new(None);
 
     /// The host's raw tick counter.
     #[derive(Clone, Copy, Debug)]
@@ -88,8 +91,8 @@ mod host {
 
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", miri)))]
     fn raw() -> u64 {
-        let (_, start) = anchor_of(0);
-        start.elapsed().as_nanos() as u64
+        static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+        START.get_or_init(Instant::now).elapsed().as_nanos() as u64
     }
 
     /// Nanoseconds of a number of ticks, by the best rate known so far.
@@ -102,22 +105,37 @@ mod host {
     /// Learns the rate of the counter, once for the process; takes 2 ms the first time.
     pub fn calibrate() {
         if NS_PER_TICK.load(Relaxed) == 0 {
-            let (_, start) = anchor_of(raw());
-            std::thread::sleep(CALIBRATION.saturating_sub(start.elapsed()));
+            refine();
+            std::thread::sleep(CALIBRATION);
             refine();
         }
     }
 
-    /// Measures the rate again, over all the time since the first calibration.
+    /// Measures the rate again, over all the time since the first calibration, or since the counter
+    /// and the monotonic clock last parted company: a suspended machine, a counter that was reset.
     pub fn refine() {
-        let (first, start) = anchor_of(raw());
-        let (ticks, ns) = (raw().wrapping_sub(first), start.elapsed().as_nanos());
-        let rate = if cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) && !cfg!(miri) {
-            (ns << FRACTION_BITS).checked_div(u128::from(ticks)).unwrap_or(0)
-        } else {
-            1 << FRACTION_BITS
+        let mut anchor = ANCHOR.lock().unwrap_or_else(PoisonError::into_inner);
+        let (ticks, now) = (raw(), Instant::now());
+        let Some((first, start)) = *anchor else {
+            *anchor = Some((ticks, now));
+            return;
         };
-        NS_PER_TICK.store(u64::try_from(rate).unwrap_or(u64::MAX).max(1), Relaxed);
+        let known = NS_PER_TICK.load(Relaxed);
+        match rate_of(known, ticks.wrapping_sub(first), now.duration_since(start)) {
+            Some(rate) => NS_PER_TICK.store(rate, Relaxed),
+            None => *anchor = Some((ticks, now)),
+        }
+    }
+
+    /// The rate by `ticks` in `elapsed`, or `None` if it is impossible or far from the `known` one.
+    fn rate_of(known: u64, ticks: u64, elapsed: Duration) -> Option<u64> {
+        if !cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) || cfg!(miri) {
+            return Some(1 << FRACTION_BITS);
+        }
+        let rate = (elapsed.as_nanos() << FRACTION_BITS).checked_div(u128::from(ticks))?;
+        let rate = u64::try_from(rate).ok().filter(|&rate| rate != 0)?;
+        let near = known == 0 || rate.abs_diff(known) <= known / RATE_CHANGE_MAX;
+        near.then_some(rate)
     }
 
     fn rate() -> u64 {
@@ -128,10 +146,6 @@ mod host {
             }
             rate => rate,
         }
-    }
-
-    fn anchor_of(ticks: u64) -> (u64, Instant) {
-        *ANCHOR.get_or_init(|| (ticks, Instant::now()))
     }
 
     #[cfg(test)]
@@ -157,6 +171,21 @@ mod host {
             assert!((ns as f64 / elapsed - 1.0).abs() < 0.01, "{ns} ns by ticks, {elapsed} ns by the clock");
             refine();
             assert!(Host.frequency_hz() > 1_000_000);
+        }
+
+        #[test]
+        #[cfg(not(miri))]
+        fn a_counter_that_jumped_does_not_change_the_rate() {
+            let second = Duration::from_secs(1);
+            let rate = rate_of(0, 2_000_000_000, second).unwrap();
+            assert_eq!(rate, 1 << (FRACTION_BITS - 1), "half a nanosecond a tick");
+            assert!(
+                rate_of(rate, 2_010_000_000, second).is_some(),
+                "half a per cent is a better measurement"
+            );
+            assert_eq!(rate_of(rate, 1u64.wrapping_sub(1_000), second), None, "reset below the anchor");
+            assert_eq!(rate_of(rate, 8_000_000_000, second), None, "ran on while the machine slept");
+            assert_eq!(rate_of(rate, 0, second), None);
         }
     }
 }

@@ -3,9 +3,9 @@
 //! A metric registers itself at its first call, before or after a client exists. Registration and
 //! switching hold one lock, so that no metric is missed by a switch; recording never takes it.
 
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::boxed::Box;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::vec::Vec;
 
 use crate::kind::Kind;
@@ -27,6 +27,9 @@ impl Link {
         self.index.load(Relaxed)
     }
 }
+
+/// How often a first record tries for the lock, giving way each time: far longer than any switch.
+const LOCK_TRIES: u32 = 100_000;
 
 struct Registry {
     newest: Option<&'static Metric>,
@@ -58,11 +61,12 @@ impl Registry {
 
 /// Puts a metric into the list if it is not there, and returns its state word.
 ///
-/// Neither allocates nor waits for more than another registration or a switch.
-pub(crate) fn register(metric: &'static Metric) -> u32 {
-    let mut registry = lock();
+/// Neither allocates nor waits for more than another registration or a switch. `None` if that does
+/// not end: a thread of the parent held the lock when this process was forked.
+pub(crate) fn register(metric: &'static Metric) -> Option<u32> {
+    let mut registry = lock_for_recording()?;
     if metric.state() != UNREGISTERED {
-        return metric.state();
+        return Some(metric.state());
     }
     let _ = metric.link.next.set(registry.newest);
     registry.newest = Some(metric);
@@ -73,7 +77,23 @@ pub(crate) fn register(metric: &'static Metric) -> u32 {
     }
     let state = registry.state_of(metric);
     metric.set_state(state);
-    state
+    Some(state)
+}
+
+/// Takes the lock without waiting for ever.
+fn lock_for_recording() -> Option<MutexGuard<'static, Registry>> {
+    /// Set once the lock was not to be had: from then on it is tried once only.
+    static ABANDONED: AtomicBool = AtomicBool::new(false);
+    let tries = if ABANDONED.load(Relaxed) { 1 } else { LOCK_TRIES };
+    for _ in 0..tries {
+        match REGISTRY.try_lock() {
+            Ok(registry) => return Some(registry),
+            Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => std::thread::yield_now(),
+        }
+    }
+    ABANDONED.store(true, Relaxed);
+    None
 }
 
 /// All metrics registered so far, the newest first.

@@ -35,7 +35,8 @@ impl<C: Cells> TimerSeries<C> {
     pub fn add_spilled(&mut self, spilled: &Spilled) {
         let Some(mean) = spilled.sum.checked_div(spilled.count) else { return };
         let squares = (u128::from(mean) * u128::from(mean)).wrapping_mul(u128::from(spilled.count));
-        self.add(spilled.count, spilled.sum, squares, spilled.min, spilled.max);
+        let (min, max) = spilled.range.unwrap_or((mean, mean));
+        self.add(spilled.count, spilled.sum, squares, min, max);
         self.histogram.record_ns(mean, spilled.count);
     }
 
@@ -79,15 +80,17 @@ impl GaugeSeries {
         value.is_finite()
     }
 
-    /// Counts what was spilled. Values that are not finite cannot be told apart in a spill cell:
-    /// its range is then cut to the finite values.
-    pub fn add_spilled(&mut self, spilled: &Spilled) {
-        let [min, max] = [spilled.min, spilled.max].map(|ordered| f64::from_bits(Spill::unorder(ordered)));
-        if min.is_finite() || max.is_finite() {
-            let (min, max) =
-                (if min.is_finite() { min } else { max }, if max.is_finite() { max } else { min });
-            self.add(spilled.count, min, max);
+    /// Counts what was spilled; `last_bits` are those of the value that any thread set last, the
+    /// range if the cell had none.
+    pub fn add_spilled(&mut self, spilled: &Spilled, last_bits: u64) {
+        if spilled.count == 0 {
+            return;
         }
+        let last = f64::from_bits(last_bits);
+        let last = if last.is_finite() { last } else { self.last };
+        let value = |ordered| f64::from_bits(Spill::unorder(ordered));
+        let (min, max) = spilled.range.map_or((last, last), |(min, max)| (value(min), value(max)));
+        self.add(spilled.count, min, max);
     }
 
     #[inline]
@@ -144,7 +147,7 @@ mod tests {
     #[test]
     fn spilled_records_keep_count_and_sum_and_every_bucket() {
         let mut timer = Timer::default();
-        timer.add_spilled(&Spilled { count: 4, sum: 42, min: 1, max: 30, backwards: 0 });
+        timer.add_spilled(&Spilled { count: 4, sum: 42, range: Some((1, 30)), odd: 0 });
         assert_eq!((timer.count, timer.sum_ns, timer.sum_squares_ns2), (4, 42, 400));
         assert_eq!((timer.window_ns, timer.histogram.total()), (Some((1, 30)), 4));
     }
@@ -178,14 +181,12 @@ mod tests {
         let mut gauge = GaugeSeries::default();
         gauge.set(1.0);
         let order = |value: f64| Spill::order(value.to_bits());
-        gauge.add_spilled(&Spilled {
-            count: 5,
-            sum: 0,
-            min: order(-2.0),
-            max: order(f64::INFINITY),
-            backwards: 0,
-        });
+        let spilled = Spilled { count: 5, sum: 0, range: Some((order(-2.0), order(0.5))), odd: 0 };
+        gauge.add_spilled(&spilled, 1.0f64.to_bits());
         assert!(gauge.end_window(1, 1.0f64.to_bits()));
         assert_eq!((gauge.sets, gauge.range), (6, (-2.0, 1.0)));
+        gauge.add_spilled(&Spilled { range: None, ..spilled }, 7.0f64.to_bits());
+        assert!(gauge.end_window(1, 7.0f64.to_bits()));
+        assert_eq!((gauge.sets, gauge.range), (11, (7.0, 7.0)), "the range came with the answer before");
     }
 }

@@ -22,14 +22,15 @@
 )]
 
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::boxed::Box;
 use std::vec::Vec;
 
 use crate::record::Record;
 use crate::ring::Ring;
 
-/// Counters that each thread has a cell for; further ones share an atomic in the metric.
+/// Cells of a slab. Cell 0 is unused, since state 0 means off; counters beyond the last cell share
+/// an atomic in the metric.
 pub const SLAB_CELLS: usize = 1_024;
 /// Records of a thread's ring.
 pub const RING_RECORDS: usize = if cfg!(feature = "big-rings") { 65_536 } else { 4_096 };
@@ -155,22 +156,21 @@ pub struct Drain {
     process: u32,
 }
 
-static DRAIN_HELD: AtomicBool = AtomicBool::new(false);
-static DRAIN_PROCESS: AtomicU32 = AtomicU32::new(0);
+/// Process that holds the drain; 0 for none.
+static DRAIN_HELD_BY: AtomicU32 = AtomicU32::new(0);
 
 impl Drain {
     /// Takes the right, or `None` if it is taken. A forked child does not inherit it.
     #[must_use]
     pub fn claim() -> Option<Self> {
         let process = std::process::id();
-        let inherited =
-            DRAIN_HELD.load(Ordering::Acquire) && DRAIN_PROCESS.load(Ordering::Acquire) != process;
-        let free = inherited || !DRAIN_HELD.swap(true, Ordering::AcqRel);
-        if !free {
+        let holder = DRAIN_HELD_BY.load(Ordering::Relaxed);
+        if holder == process {
             return None;
         }
-        DRAIN_PROCESS.store(process, Ordering::Release);
-        Some(Self { process })
+        // Another process' number was inherited by a fork, and its holder is not here.
+        let claimed = DRAIN_HELD_BY.compare_exchange(holder, process, Ordering::AcqRel, Ordering::Relaxed);
+        claimed.is_ok().then_some(Self { process })
     }
 
     /// Takes out of every ring what is there, and frees the rings of ended threads.
@@ -201,7 +201,7 @@ impl Drop for Drain {
     fn drop(&mut self) {
         // A child's copy of its parent's right gives nothing back.
         if self.process == std::process::id() {
-            DRAIN_HELD.store(false, Ordering::Release);
+            DRAIN_HELD_BY.store(0, Ordering::Release);
         }
     }
 }

@@ -94,16 +94,18 @@ pub fn prepare_thread() {
 
 /// Registers a metric and returns its state word.
 ///
-/// Inside the cold path nothing can be registered: an always metric counts as on then.
+/// Inside the cold path, and in a forked child that inherited a held lock, nothing can be
+/// registered: an always metric counts as on then.
 pub(crate) fn register(metric: &'static Metric) -> u32 {
     LOCAL.with(|local| {
+        let unregistered = || if metric.level().is_on_demand() { OFF } else { UNREGISTERED };
         if local.bypass.get() && !local.is_ended() {
-            return if metric.level().is_on_demand() { OFF } else { UNREGISTERED };
+            return unregistered();
         }
         let before = local.bypass.replace(true);
         let state = registry::register(metric);
         local.bypass.set(before);
-        state
+        state.unwrap_or_else(unregistered)
     })
 }
 

@@ -13,6 +13,8 @@ pub const HOST_DEFAULT: &str = "127.0.0.1";
 pub const PORT_DEFAULT: u16 = 5550;
 /// Default time that a shutdown may take.
 pub const SHUTDOWN_DEADLINE_DEFAULT: Duration = Duration::from_secs(2);
+/// Longest time that a shutdown may take; a longer one asked for counts as this.
+pub const SHUTDOWN_DEADLINE_MAX: Duration = Duration::from_secs(3_600);
 /// Default limit of series of one client.
 pub const SERIES_MAX_DEFAULT: usize = 100_000;
 /// Shortest window.
@@ -43,7 +45,7 @@ pub enum Wire {
 /// | `window` | 1 s | 10 ms to 1 h | how often changed series are sent |
 /// | `hold` | 15 s | any | how long an on-demand level outlives its last subscription |
 /// | `wire` | state | state, legacy | see [`Wire`] |
-/// | `shutdown_deadline` | 2 s | any | how long dropping the client may take |
+/// | `shutdown_deadline` | 2 s | up to 1 h | how long dropping the client may take |
 /// | `series_max` | 100 000 | at least 1 | beyond it, overflow series keep the totals |
 #[derive(Clone, Default)]
 #[must_use = "a builder does nothing until `build` is called"]

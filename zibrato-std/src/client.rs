@@ -8,7 +8,7 @@ use zibrato_core::frame::PublisherId;
 use zibrato_core::level::Level;
 use zibrato_core::{Drain, clock, registry};
 
-use crate::builder::{BuildError, Builder, Config, Wire};
+use crate::builder::{BuildError, Builder, Config, SHUTDOWN_DEADLINE_MAX, Wire};
 use crate::drain::Worker;
 use crate::gates::Gates;
 use crate::legacy::LegacyQueue;
@@ -73,15 +73,23 @@ impl Client {
             shared: Arc::clone(&shared),
             ends: std::collections::HashMap::new(),
             delivered: crate::stats::Flow::default(),
+            close_by: Instant::now(),
             drain,
             config,
         };
-        let thread = std::thread::Builder::new()
-            .name("zibrato-drain".to_owned())
-            .spawn(move || worker.run())
-            .map_err(|source| BuildError::Start { source })?;
-        // Only now: what is recorded before belongs to nobody, what comes after is drained.
+        // Only now: what was recorded before belongs to nobody, what comes after will be drained. And
+        // before the thread runs, which switches by subscriptions from its first moment on.
         registry::switch(true, Vec::new());
+        let ended = Ended(Arc::clone(&shared));
+        let run = move || {
+            let _ended = ended;
+            worker.run();
+        };
+        let thread =
+            std::thread::Builder::new().name("zibrato-drain".to_owned()).spawn(run).map_err(|source| {
+                registry::switch(false, Vec::new());
+                BuildError::Start { source }
+            })?;
         tracing::info!(%publisher, version = env!("CARGO_PKG_VERSION"), "client started");
         Ok(Self { shared, thread: Some(thread), publisher, process: std::process::id(), shutdown_deadline })
     }
@@ -134,7 +142,8 @@ impl Client {
     }
 
     /// Ends the client: switches every metric off, sends the last state of every level, and waits
-    /// until a broker acknowledged it, for `deadline` at most; without any broker for 250 ms at most.
+    /// until a broker acknowledged it, for `deadline` (1 h at most); without any broker for 250 ms at most.
+    /// What the sockets took and did not send yet they go on sending until the deadline.
     ///
     /// The answer's `unacknowledged` counts the levels whose end nobody confirmed, and `held` what
     /// they hold. `None` in a forked child.
@@ -149,7 +158,7 @@ impl Client {
             std::mem::forget(thread);
             return None;
         }
-        let until = Instant::now() + deadline;
+        let until = Instant::now() + deadline.min(SHUTDOWN_DEADLINE_MAX);
         self.shared.request_shutdown(until);
         while !thread.is_finished() && Instant::now() < until + JOIN_GRACE {
             std::thread::sleep(Duration::from_millis(1));
@@ -163,6 +172,15 @@ impl Client {
     /// Whether this is a forked child's copy of its parent's client.
     fn is_inherited(&self) -> bool {
         self.process != std::process::id()
+    }
+}
+
+/// Tells whoever waits for the drain thread that it is gone, also when it panicked.
+struct Ended(Arc<Shared>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.mark_ended();
     }
 }
 

@@ -26,8 +26,16 @@ const READ_EVERY: Duration = Duration::from_millis(5);
 const FIRST_CONNECTION: Duration = Duration::from_millis(250);
 /// How often an end frame is repeated until it is acknowledged.
 const REPEAT_END: Duration = Duration::from_millis(100);
-/// Longest linger of the sockets behind a shutdown.
-const LINGER_MAX: Duration = Duration::from_secs(2);
+/// Shortest time between two key frames of a level that subscriptions ask for: whoever subscribes
+/// and cancels all the time does not make us encode all the time.
+const KEY_SPACING: Duration = Duration::from_millis(100);
+
+/// The last frame of a level.
+pub(crate) struct End {
+    frames: Frames,
+    /// Whether a broker stored it.
+    acknowledged: bool,
+}
 
 /// The state of the thread.
 pub(crate) struct Worker {
@@ -37,9 +45,11 @@ pub(crate) struct Worker {
     pub(crate) links: Links,
     pub(crate) gates: Gates,
     pub(crate) shared: Arc<Shared>,
-    /// End frames by level that no broker has acknowledged, and whether one was sent at all.
-    pub(crate) ends: HashMap<&'static str, Frames>,
+    /// End frames by level.
+    pub(crate) ends: HashMap<&'static str, End>,
     pub(crate) delivered: Flow,
+    /// Until when sockets may go on sending behind the end.
+    pub(crate) close_by: Instant,
 }
 
 impl Worker {
@@ -55,6 +65,7 @@ impl Worker {
             if now >= read_at {
                 read_at = now + READ_EVERY;
                 if !self.exchange() {
+                    self.give_up();
                     break;
                 }
             }
@@ -84,6 +95,7 @@ impl Worker {
                     self.tell_subscriptions();
                 }
                 Some(Request::Shutdown(deadline)) => {
+                    self.close_by = deadline;
                     self.shutdown(deadline);
                     break;
                 }
@@ -92,11 +104,19 @@ impl Worker {
         registry::switch(false, Vec::new());
         let stats = self.stats();
         tracing::info!(%stats, "client ended");
-        let linger = if self.ends.is_empty() && self.legacy_is_empty() { Duration::ZERO } else { LINGER_MAX };
-        let Self { links, drain, shared, .. } = self;
-        links.close(linger.as_millis() as i32);
+        let Self { links, drain, shared, close_by, .. } = self;
         drop(drain);
         shared.end(stats);
+        // What sockets took is theirs to send: an acknowledgement speaks for one broker only, and
+        // text is never acknowledged.
+        links.close(close_by.saturating_duration_since(Instant::now()).as_millis() as i32);
+    }
+
+    /// The sockets are gone: no level's end will be acknowledged.
+    fn give_up(&mut self) {
+        let levels = self.publisher.levels().iter().filter(|level| level.has_series());
+        let none = || End { frames: Frames { frame_seq: 0, parts: Vec::new() }, acknowledged: false };
+        self.ends = levels.map(|level| (level.label, none())).collect();
     }
 
     /// Reads the sockets, moves the gates and offers again what was refused. False if the sockets
@@ -160,6 +180,9 @@ impl Worker {
             if !self.links.wants_state(label) || self.links.is_blocked(label) {
                 continue;
             }
+            if self.links.take_behind(label) {
+                self.publisher.level_mut(at).wants_key = true;
+            }
             if let Some(kind) = self.publisher.due(at) {
                 self.publish(at, kind);
             }
@@ -172,7 +195,8 @@ impl Worker {
         }
         for at in 0..self.publisher.levels().len() {
             let level = &self.publisher.levels()[at];
-            if level.wants_key && level.has_series() && self.links.wants_state(level.label) {
+            let is_due = level.wants_key && level.has_series() && level.since_handed_out() >= KEY_SPACING;
+            if is_due && self.links.wants_state(level.label) {
                 self.publish(at, FrameKind::Key);
             }
         }
@@ -180,11 +204,9 @@ impl Worker {
 
     fn publish(&mut self, at: usize, kind: FrameKind) {
         let label = self.publisher.levels()[at].label;
-        let frames = self.publisher.encode(at, kind, self.config.window.as_millis() as u32);
-        match self.links.offer(label, &frames) {
-            Ok(true) => {}
-            Ok(false) => self.publisher.level_mut(at).wants_key = true,
-            Err(error) => tracing::error!(%error, level = label, "a frame could not be offered"),
+        let frames = self.publisher.encode(at, kind);
+        if let Err(error) = self.links.offer(label, &frames) {
+            tracing::error!(%error, level = label, "a frame could not be offered");
         }
     }
 
@@ -215,28 +237,31 @@ impl Worker {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
+        // Guards that were running at the switch may have ended meanwhile.
+        self.publisher.fold_rings(&mut self.drain);
+        self.publisher.fold_cells(&self.drain);
         if self.config.wire == Wire::Legacy {
             self.end_legacy(deadline);
             return;
         }
         for at in 0..self.publisher.levels().len() {
             if self.publisher.levels()[at].has_series() {
-                let frames = self.publisher.encode(at, FrameKind::End, self.config.window.as_millis() as u32);
-                self.ends.insert(self.publisher.levels()[at].label, frames);
+                let frames = self.publisher.encode(at, FrameKind::End);
+                self.ends.insert(self.publisher.levels()[at].label, End { frames, acknowledged: false });
             }
         }
         let mut repeat_at = Instant::now();
-        while !self.ends.is_empty() && self.links.connected() > 0 && Instant::now() < deadline {
+        // At least one offer is made, whatever the deadline.
+        while self.ends.iter().any(|(label, end)| self.links.awaits(label, &end.frames)) {
             if Instant::now() >= repeat_at {
-                repeat_at += REPEAT_END;
-                let ends: Vec<_> = self.ends.iter().map(|(label, frames)| (*label, frames.clone())).collect();
-                for (label, frames) in ends {
-                    if self.links.offer(label, &frames).is_err() {
+                repeat_at = Instant::now() + REPEAT_END;
+                for (label, end) in &self.ends {
+                    if self.links.offer(label, &end.frames).is_err() {
                         return;
                     }
                 }
             }
-            if !self.read_only() || self.links.retry().is_err() {
+            if Instant::now() >= deadline || !self.read_only() || self.links.retry().is_err() {
                 return;
             }
             std::thread::sleep(Duration::from_millis(1));
@@ -257,8 +282,9 @@ impl Worker {
 
     /// A broker stored the end frame of a level: all that the level counted is delivered.
     fn acknowledge(&mut self, level: &str, frame_seq: u64) {
-        if self.ends.get(level).is_some_and(|end| end.frame_seq == frame_seq) {
-            self.ends.remove(level);
+        let first = |end: &&mut End| end.frames.frame_seq == frame_seq && !end.acknowledged;
+        if let Some(end) = self.ends.get_mut(level).filter(first) {
+            end.acknowledged = true;
             if let Some(at) = self.publisher.levels().iter().position(|known| known.label == level) {
                 self.delivered = self.delivered.plus(self.publisher.accepted(at));
             }
@@ -268,9 +294,9 @@ impl Worker {
     fn end_legacy(&mut self, deadline: Instant) {
         self.tell_subscriptions();
         self.publisher.queue_legacy_window();
-        while self.links.connected() > 0 && Instant::now() < deadline {
+        while self.links.connected() > 0 {
             self.send_legacy();
-            if self.legacy_is_empty() || !self.read_only() {
+            if self.legacy_is_empty() || Instant::now() >= deadline || !self.read_only() {
                 return;
             }
             std::thread::sleep(Duration::from_millis(1));
@@ -299,7 +325,7 @@ impl Worker {
             bytes_sent: self.links.bytes_sent,
             refused_by_socket: self.links.refused_by_socket,
             connected: self.links.connected(),
-            unacknowledged: self.ends.len(),
+            unacknowledged: self.ends.values().filter(|end| !end.acknowledged).count(),
         }
     }
 }

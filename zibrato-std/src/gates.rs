@@ -39,7 +39,7 @@ impl Gates {
         }
         self.on.retain(|_, left| left.is_none_or(|left| now.duration_since(left) < self.hold));
         // Exact subscriptions come on before the level has a metric; prefixes once it has one.
-        let exact = links.exact_levels().map(str::to_owned);
+        let exact = links.exact_levels().filter(|_| self.wire == Wire::State).map(str::to_owned);
         let declared = registry::metrics().filter(|metric| metric.level().is_on_demand());
         let by_prefix =
             declared.map(|metric| metric.level().label()).filter(|label| wanted(self.wire, links, label));

@@ -32,9 +32,10 @@ pub(crate) struct LegacyQueue {
 /// One message and the units it carries.
 #[derive(Debug)]
 pub(crate) struct Text {
+    level: String,
     kind: Kind,
     units: u64,
-    pub(crate) text: String,
+    text: String,
 }
 
 impl LegacyQueue {
@@ -90,19 +91,34 @@ impl LegacyQueue {
     pub(crate) fn push(&mut self, kind: Kind, units: u64, level: &str, key: &SeriesKey, value: f64) {
         let source = if key.source.is_empty() { self.source.as_str() } else { key.source };
         let message = Message { level, kind, name: key.name, value, timestamp_s: now_ms() / 1_000, source };
-        self.messages.push_back(Text { kind, units, text: message.to_string() });
+        self.messages.push_back(Text { level: level.to_owned(), kind, units, text: message.to_string() });
     }
 
-    /// Offers the waiting messages in order to `send`, until it refuses one.
+    /// Offers the waiting messages in order to `send`, until it refuses one. Those whose level lost
+    /// its subscribers wait: the socket would drop them without a word.
     pub(crate) fn send_with(&mut self, mut send: impl FnMut(&[u8]) -> bool) {
-        while let Some(front) = self.messages.front() {
-            if !send(front.text.as_bytes()) {
-                return;
-            }
-            self.sent.add(front.kind, front.units);
-            self.timers_waiting -= usize::from(front.kind == Kind::Timer);
-            self.messages.pop_front();
+        if self.messages.is_empty() {
+            return;
         }
+        let mut refused = false;
+        for message in std::mem::take(&mut self.messages) {
+            refused = refused || (self.is_subscribed(&message.level) && !send(message.text.as_bytes()));
+            if refused || !self.is_subscribed(&message.level) {
+                self.messages.push_back(message);
+            } else {
+                self.sent.add(message.kind, message.units);
+                self.timers_waiting -= usize::from(message.kind == Kind::Timer);
+            }
+        }
+    }
+
+    /// Levels whose last window is still waiting: their next one is merged into state instead.
+    fn levels_waiting(&self) -> Vec<String> {
+        let windows = self.messages.iter().filter(|message| message.kind != Kind::Timer);
+        let mut levels: Vec<_> = windows.map(|message| message.level.clone()).collect();
+        levels.sort_unstable();
+        levels.dedup();
+        levels
     }
 
     /// Whether every message was given to the socket.
@@ -123,15 +139,17 @@ impl LegacyQueue {
 
 impl Publisher {
     /// Queues the messages of a window: for each counter that changed its increment, for each gauge
-    /// that was set its last value. Levels without a subscriber keep theirs.
+    /// that was set its last value. Levels without a subscriber, and those whose last window still
+    /// waits for the socket, keep theirs.
     pub(crate) fn queue_legacy_window(&mut self) {
         let Some(mut queue) = self.legacy.take() else { return };
+        let waiting = queue.levels_waiting();
         self.each_legacy_change(|level, key, kind, units, value| {
-            let subscribed = queue.is_subscribed(level);
-            if subscribed {
+            let goes = queue.is_subscribed(level) && !waiting.iter().any(|waiting| waiting == level);
+            if goes {
                 queue.push(kind, units, level, key, value);
             }
-            subscribed
+            goes
         });
         self.legacy = Some(queue);
     }

@@ -1,8 +1,8 @@
 //! The client's sockets: one XPUB for each broker endpoint (DESIGN: transport).
 //!
 //! Invariants: a link never sends a part before an older one of the same level that it refused; it
-//! keeps at most one refused frame a level, and forgets that one for a key frame when a newer frame
-//! comes; nothing here waits.
+//! keeps at most one refused frame a level, and while it does so newer frames pass it by: then it
+//! needs a key frame as soon as it took the old one; nothing here waits.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -26,12 +26,22 @@ struct Link {
     subscriptions: BTreeSet<Vec<u8>>,
     /// Parts that the socket refused, by level, oldest first.
     pending: HashMap<&'static str, VecDeque<Arc<[u8]>>>,
+    /// Levels of which a frame passed this link by.
+    behind: BTreeSet<&'static str>,
+    /// Names of the end frames that this broker stored, by level.
+    acknowledged: HashMap<String, u64>,
+    /// Whether a subscription beyond the limit was reported.
+    warned: bool,
 }
 
 impl Link {
     /// Whether somebody behind this link has a subscription that `topic` starts with.
     fn wants(&self, topic: &[u8]) -> bool {
         (0..=topic.len()).any(|length| self.subscriptions.contains(&topic[..length]))
+    }
+
+    fn has_acknowledged(&self, level: &str, end: &Frames) -> bool {
+        self.acknowledged.get(level) == Some(&end.frame_seq)
     }
 
     /// The broker's own subscription, or anybody's: either means that a connection is up.
@@ -73,7 +83,14 @@ impl Links {
                 let failed = |error| (endpoint.clone(), error);
                 let socket = publisher(context).map_err(failed)?;
                 socket.connect(endpoint).map_err(failed)?;
-                Ok(Link { socket, subscriptions: BTreeSet::new(), pending: HashMap::new() })
+                Ok(Link {
+                    socket,
+                    subscriptions: BTreeSet::new(),
+                    pending: HashMap::new(),
+                    behind: BTreeSet::new(),
+                    acknowledged: HashMap::new(),
+                    warned: false,
+                })
             })
             .collect::<Result<_, _>>()?;
         Ok(Self { links, id, messages_sent: 0, bytes_sent: 0, refused_by_socket: 0 })
@@ -130,11 +147,17 @@ impl Links {
                             link.subscriptions.insert(topic.to_vec());
                             news.subscribed.push(topic.to_vec());
                             news.changed = true;
+                        } else if !std::mem::replace(&mut link.warned, true) {
+                            tracing::warn!(
+                                limit = SUBSCRIPTIONS_MAX,
+                                "a broker sends more subscriptions than are kept"
+                            );
                         }
                     }
                     Some((0, topic)) => news.changed |= link.subscriptions.remove(topic),
                     _ => {
                         if let Some(ack) = Ack::parse(&message).filter(|ack| ack.publisher == self.id) {
+                            link.acknowledged.insert(ack.level.to_owned(), ack.frame_seq);
                             news.acknowledged.push((ack.level.to_owned(), ack.frame_seq));
                         }
                     }
@@ -143,28 +166,44 @@ impl Links {
             if !link.is_up() {
                 // The connection is gone, and with it whoever waited for the rest of a frame.
                 link.pending.clear();
+                link.behind.clear();
             }
         }
         Ok(news)
     }
 
-    /// Offers a frame to every link with a subscriber of `level`. Returns whether every link took
-    /// all of it or has the rest pending; false means that one lost an older frame by this, and so
-    /// everybody needs a key frame.
-    pub(crate) fn offer(&mut self, level: &'static str, frames: &Frames) -> Result<bool, Error> {
-        let Some(topic) = topic(TOPIC_STATE, level) else { return Ok(true) };
-        let mut whole = true;
+    /// Offers a frame to every link with a subscriber of `level`, but for those that acknowledged it
+    /// and those that still have parts to send.
+    pub(crate) fn offer(&mut self, level: &'static str, frames: &Frames) -> Result<(), Error> {
+        let Some(topic) = topic(TOPIC_STATE, level) else { return Ok(()) };
         for at in 0..self.links.len() {
-            if !self.links[at].wants(&topic) {
+            let link = &mut self.links[at];
+            if !link.wants(&topic) || link.has_acknowledged(level, frames) {
                 continue;
             }
-            let pending = self.links[at].pending.entry(level).or_default();
-            whole &= pending.is_empty();
-            pending.clear();
-            pending.extend(frames.parts.iter().cloned());
+            if link.pending.contains_key(level) {
+                link.behind.insert(level);
+                continue;
+            }
+            link.pending.insert(level, frames.parts.iter().cloned().collect());
             self.send_pending(at, level)?;
         }
-        Ok(whole)
+        Ok(())
+    }
+
+    /// Whether a broker that is connected has not acknowledged this end frame.
+    pub(crate) fn awaits(&self, level: &str, end: &Frames) -> bool {
+        let Some(topic) = topic(TOPIC_STATE, level) else { return false };
+        self.links.iter().any(|link| link.wants(&topic) && !link.has_acknowledged(level, end))
+    }
+
+    /// Whether a frame of `level` passed a link by that could take a key frame now.
+    pub(crate) fn take_behind(&mut self, level: &str) -> bool {
+        let mut behind = false;
+        for link in self.links.iter_mut().filter(|link| !link.pending.contains_key(level)) {
+            behind |= link.behind.remove(level);
+        }
+        behind
     }
 
     /// Offers again what sockets refused.

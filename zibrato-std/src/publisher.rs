@@ -10,7 +10,7 @@ pub(crate) use frames::{FrameKind, Frames, now_ms};
 pub(crate) use resolve::{SeriesKey, overflow_name};
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use zibrato_core::Pass;
 use zibrato_core::frame::{LossReason, PublisherId};
@@ -64,6 +64,8 @@ pub(crate) struct Level {
     /// Name of the last key frame, to which buckets are differences; 0 before the first.
     key_seq: u64,
     windows_since_key: u32,
+    /// When the last frame was handed out, for the length of the next one's window.
+    handed_out: Instant,
     /// Somebody needs a key frame before anything else.
     pub(crate) wants_key: bool,
     series: Vec<usize>,
@@ -72,6 +74,11 @@ pub(crate) struct Level {
 impl Level {
     pub(crate) fn has_series(&self) -> bool {
         !self.series.is_empty()
+    }
+
+    /// How long ago the last frame was handed out.
+    pub(crate) fn since_handed_out(&self) -> Duration {
+        self.handed_out.elapsed()
     }
 }
 
@@ -99,6 +106,8 @@ pub(crate) struct Publisher {
     /// Present with wire `legacy`.
     pub(crate) legacy: Option<LegacyQueue>,
     buffer: Box<[u8]>,
+    /// End of the last window: a wall clock that is set back does not take windows with it.
+    window_end_ms: u64,
 }
 
 impl Publisher {
@@ -126,6 +135,7 @@ impl Publisher {
             refused: Flow::default(),
             legacy,
             buffer: vec![0; zibrato_core::limits::FRAME_BYTES_MAX].into_boxed_slice(),
+            window_end_ms: 0,
         };
         publisher.meet_metrics();
         for metric in &publisher.spilling {
@@ -312,10 +322,10 @@ impl Publisher {
 
     fn fold_spilled(&mut self, metric: &'static Metric, spilled: &zibrato_core::metric::Spilled) {
         self.losses.add(LossReason::Spilled, spilled.count);
-        self.losses.add(LossReason::ClockBackwards, spilled.backwards);
         let slot = self.slot_of(metric);
         let Some(series) = self.series.get_mut(slot) else {
-            self.refuse_clash(metric.kind(), spilled.count);
+            let beside = if metric.kind() == Kind::Gauge { spilled.odd } else { 0 };
+            self.refuse_clash(metric.kind(), spilled.count + beside);
             return;
         };
         match &mut series.state {
@@ -327,10 +337,13 @@ impl Publisher {
                         return;
                     }
                 }
+                self.losses.add(LossReason::ClockBackwards, spilled.odd);
                 timer.add_spilled(spilled);
             }
             SeriesState::Gauge { gauge, set_by } => {
-                gauge.add_spilled(spilled);
+                self.losses.add(LossReason::NotFinite, spilled.odd);
+                self.refused.gauges += spilled.odd;
+                gauge.add_spilled(spilled, metric.spill().last());
                 *set_by = metric;
             }
             SeriesState::Counter { .. } => {}

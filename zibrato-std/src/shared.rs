@@ -73,10 +73,15 @@ impl Shared {
         self.told.notify_all();
     }
 
+    /// The last answer.
     pub(crate) fn end(&self, stats: Stats) {
-        let mut state = self.lock();
-        state.ended = true;
-        state.stats = Some(stats);
+        self.lock().stats = Some(stats);
+        self.mark_ended();
+    }
+
+    /// Nobody will answer any more.
+    pub(crate) fn mark_ended(&self) {
+        self.lock().ended = true;
         self.told.notify_all();
     }
 

@@ -106,7 +106,9 @@ fn recording_allocates_nothing_and_nothing_is_left_behind() {
         let threads: Vec<_> = (0..8).map(|_| std::thread::spawn(|| record_everything(2))).collect();
         threads.into_iter().for_each(|thread| thread.join().unwrap());
     }
-    settled("after 1 000 threads", resting + 16 * 1024);
+    // A slab that the drain is just emptying cannot be taken over, so a few more may be pooled; a ring
+    // or slab left behind by each thread would be 8 MB at least.
+    settled("after 1 000 threads", resting + 128 * 1024);
 
     let stats = client.shutdown(Duration::ZERO).unwrap();
     assert!(stats.law_holds());

@@ -366,3 +366,56 @@ fn two_brokers_get_the_same_frames_and_one_that_is_gone_holds_nothing_up() {
     });
     assert_eq!(stopper.join().unwrap().unacknowledged, 0);
 }
+
+#[test]
+fn a_large_end_frame_reaches_slow_brokers_whole_and_each_of_them() {
+    const SERIES: u64 = 4_000;
+    let _alone = alone();
+    let brokers = [Broker::bind().with_own_subscription(), Broker::bind().with_own_subscription()];
+    let client = builder(&brokers[0].endpoint).endpoint(&brokers[1].endpoint).build().unwrap();
+    until("connections", || {
+        brokers.iter().for_each(|broker| drop(broker.read()));
+        (client.stats().unwrap().connected == 2).then_some(())
+    });
+    let long = "l".repeat(200);
+    for i in 0..SERIES {
+        client.counter(&format!("{long}{i}"), AUDIT).get().add(1);
+    }
+    let stopper = std::thread::spawn(move || client.shutdown(DEADLINE).unwrap());
+    for broker in &brokers {
+        let mut parts = std::collections::BTreeSet::new();
+        broker.next("whole end frame", |message| {
+            let header = Frame::parse(message).unwrap().header;
+            if header.flags.end {
+                parts.insert(header.part);
+            }
+            // A reader slower than the frame is long: it takes longer than the end is repeated.
+            std::thread::park_timeout(Duration::from_millis(4));
+            (parts.len() == usize::from(header.of)).then(|| broker.acknowledge_frame(message))
+        });
+        assert!(parts.len() > 10, "{} parts", parts.len());
+    }
+    assert_eq!(stopper.join().unwrap().unacknowledged, 0);
+}
+
+#[test]
+fn a_shutdown_without_time_still_offers_the_end_once() {
+    static HITS: Counter = Counter::new("c.notime", Level::INFO);
+    let _alone = alone();
+    let broker = Broker::bind().with_own_subscription();
+    let client = builder(&broker.endpoint).window(Duration::from_secs(60)).build().unwrap();
+    broker.serve_until("connection", || client.stats().unwrap().connected == 1);
+    HITS.add(9);
+    let stats = client.shutdown(Duration::ZERO).unwrap();
+    assert_eq!((stats.held.counters, stats.unacknowledged), (9, 1), "nobody had time to acknowledge");
+    assert!(stats.messages_sent > 0);
+}
+
+#[test]
+fn deadlines_without_end_are_cut_instead_of_overflowing() {
+    static HITS: Counter = Counter::new("c.forever", Level::INFO);
+    let _alone = alone();
+    let client = builder("tcp://127.0.0.1:9").build().unwrap();
+    HITS.add(1);
+    assert_eq!(client.shutdown(Duration::MAX).unwrap().held.counters, 1);
+}

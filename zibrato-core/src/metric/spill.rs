@@ -27,24 +27,24 @@ pub struct Spill {
     /// Bits of the value a gauge was set to last.
     #[cfg(target_has_atomic = "64")]
     last: AtomicU64,
-    /// Timer records whose clock went backwards.
+    /// Timer records whose clock went backwards, or gauge sets that were not finite.
     #[cfg(target_has_atomic = "64")]
-    backwards: AtomicU64,
+    odd: AtomicU64,
 }
 
 /// What was folded into the cells since they were taken last.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Spilled {
-    /// Records or sets.
+    /// Timer records, or gauge sets with a finite value.
     pub count: u64,
     /// Nanoseconds of a timer.
     pub sum: u64,
-    /// Smallest value: nanoseconds, or a gauge's value in the order of [`Spill::order`].
-    pub min: u64,
-    /// Largest value, likewise.
-    pub max: u64,
-    /// How many of `count` had a clock that went backwards and were taken as 0.
-    pub backwards: u64,
+    /// Smallest and largest value: nanoseconds, or a gauge's values in the order of [`Spill::order`].
+    /// `None` if the range was taken with the answer before.
+    pub range: Option<(u64, u64)>,
+    /// Of a timer: how many of `count` had a clock that went backwards and were taken as 0. Of a
+    /// gauge: how often it was set to a value that is not finite, beside `count`.
+    pub odd: u64,
 }
 
 impl Spill {
@@ -61,7 +61,7 @@ impl Spill {
             #[cfg(target_has_atomic = "64")]
             last: AtomicU64::new(0),
             #[cfg(target_has_atomic = "64")]
-            backwards: AtomicU64::new(0),
+            odd: AtomicU64::new(0),
         }
     }
 
@@ -105,8 +105,11 @@ impl Spill {
 
     /// Folds a gauge's value.
     pub(crate) fn fold_gauge(&self, bits: u64) {
-        let ordered = Self::order(bits);
-        self.fold(ordered, 0);
+        if f64::from_bits(bits).is_finite() {
+            self.fold(Self::order(bits), 0);
+        } else {
+            self.odd.fetch_add(1, Relaxed);
+        }
     }
 
     /// Folds a timer's value.
@@ -118,7 +121,7 @@ impl Spill {
             #[cfg(not(feature = "std"))]
             TimerValue::Ticks(ticks) => ticks,
             TimerValue::Backwards => {
-                self.backwards.fetch_add(1, Relaxed);
+                self.odd.fetch_add(1, Relaxed);
                 0
             }
         };
@@ -134,18 +137,21 @@ impl Spill {
     }
 
     /// Takes what was folded since the last call. Counts and sums are exact over all calls; a
-    /// record folded during the call may have its sum in this and its count in the next answer.
+    /// record folded during the call may have its sum and range in this and its count in the next
+    /// answer.
     #[must_use]
     pub fn take(&self) -> Option<Spilled> {
-        if self.count.load(Relaxed) == 0 {
+        if self.count.load(Relaxed) == 0 && self.odd.load(Relaxed) == 0 {
             return None;
         }
         let count = self.count.swap(0, core::sync::atomic::Ordering::Acquire);
         let sum = self.sum.swap(0, Relaxed);
         let max = self.max.swap(0, Relaxed);
-        let min = !self.min_complement.swap(0, Relaxed);
-        let backwards = self.backwards.swap(0, Relaxed);
-        Some(Spilled { count, sum, min: min.min(max), max, backwards })
+        let min_complement = self.min_complement.swap(0, Relaxed);
+        // Two halves of one fold may lie in different answers: then they are no range.
+        let range = (min_complement != 0 && !min_complement <= max).then_some((!min_complement, max));
+        let odd = self.odd.swap(0, Relaxed);
+        Some(Spilled { count, sum, range, odd })
     }
 }
 
@@ -186,8 +192,19 @@ mod tests {
             spill.fold_timer(TimerValue::nanoseconds_to_bits(ns));
         }
         spill.fold_timer(u64::MAX);
-        let expected = Spilled { count: 4, sum: 17, min: 0, max: 9, backwards: 1 };
+        let expected = Spilled { count: 4, sum: 17, range: Some((0, 9)), odd: 1 };
         assert_eq!(spill.take(), Some(expected));
         assert_eq!(spill.take(), None);
+    }
+
+    #[test]
+    fn gauge_sets_that_are_not_finite_are_counted_apart() {
+        let spill = Spill::new();
+        spill.fold_gauge(f64::NAN.to_bits());
+        spill.fold_gauge(f64::NEG_INFINITY.to_bits());
+        assert_eq!(spill.take(), Some(Spilled { odd: 2, ..Spilled::default() }));
+        spill.fold_gauge((-1.5f64).to_bits());
+        let order = Spill::order((-1.5f64).to_bits());
+        assert_eq!(spill.take(), Some(Spilled { count: 1, sum: 0, range: Some((order, order)), odd: 0 }));
     }
 }

@@ -98,7 +98,7 @@ fn a_full_ring_spills_and_no_count_or_sum_is_lost() {
     assert_eq!(drained(&mut drain, TIMER.metric()).len(), RING_RECORDS);
     let first = RING_RECORDS as u64;
     let spilled = TIMER.metric().spill().take().unwrap();
-    assert_eq!((spilled.count, spilled.min, spilled.max), (10, first, first + 9));
+    assert_eq!((spilled.count, spilled.range), (10, Some((first, first + 9))));
     assert_eq!(spilled.sum, (first..first + 10).sum::<u64>());
     TIMER.record(Duration::from_nanos(1));
     assert_eq!(drained(&mut drain, TIMER.metric()).len(), 1, "after a drain the ring takes records again");

@@ -1,7 +1,7 @@
 //! Frames from series state: delta, key, end and heartbeat.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use zibrato_core::frame::{
     About, EncodeError, Encoder, Entry, Flags, Header, HistogramState, Prelude, State, encode_buckets,
@@ -59,22 +59,15 @@ impl Publisher {
     }
 
     /// Makes the frame and counts its series as handed out.
-    pub(crate) fn encode(&mut self, level: usize, kind: FrameKind, window_ms: u32) -> Frames {
-        let now = now_ms();
+    pub(crate) fn encode(&mut self, level: usize, kind: FrameKind) -> Frames {
+        self.window_end_ms = self.window_end_ms.max(now_ms());
         let mut buffer = std::mem::take(&mut self.buffer);
-        let frames = self.encode_into(&mut buffer, level, kind, window_ms, now);
+        let frames = self.encode_into(&mut buffer, level, kind, self.window_end_ms);
         self.buffer = buffer;
         frames
     }
 
-    fn encode_into(
-        &mut self,
-        buffer: &mut [u8],
-        level: usize,
-        kind: FrameKind,
-        window_ms: u32,
-        now: u64,
-    ) -> Frames {
+    fn encode_into(&mut self, buffer: &mut [u8], level: usize, kind: FrameKind, now: u64) -> Frames {
         let is_key = matches!(kind, FrameKind::Key | FrameKind::End);
         let is_heartbeat = kind == FrameKind::Heartbeat;
         let (last_seq, key_seq) = (self.levels[level].seq, self.levels[level].key_seq);
@@ -86,7 +79,9 @@ impl Publisher {
         let mut header = Header::new(self.identity.id, frame_seq);
         header.flags = Flags { key: is_key, end: kind == FrameKind::End, heartbeat: is_heartbeat };
         header.age_ms = self.identity.started.elapsed().as_millis() as u64;
-        let prelude = self.prelude(now, if is_heartbeat { 0 } else { window_ms }, is_key);
+        let window_ms =
+            if is_heartbeat { 0 } else { self.levels[level].since_handed_out().as_millis() as u32 };
+        let prelude = self.prelude(now, window_ms, is_key);
         let base = if is_key { 0 } else { key_seq };
         let mut parts = Vec::new();
         let mut left = selected.as_slice();
@@ -109,6 +104,7 @@ impl Publisher {
         }
         if !is_heartbeat {
             let state = &mut self.levels[level];
+            state.handed_out = Instant::now();
             state.seq += parts.len() as u64;
             if is_key {
                 (state.key_seq, state.windows_since_key, state.wants_key) = (frame_seq, 0, false);

@@ -150,6 +150,7 @@ impl Publisher {
             seq: 0,
             key_seq: 0,
             windows_since_key: 0,
+            handed_out: self.identity.started,
             wants_key: true,
             series: Vec::new(),
         });

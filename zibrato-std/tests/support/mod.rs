@@ -88,13 +88,19 @@ impl Broker {
         until(what, || self.read().and_then(|message| select(&message)))
     }
 
-    /// Acknowledges every end frame until `count` levels have ended; what each frame said.
+    /// Acknowledges an end frame at its last part.
     pub(crate) fn acknowledge(&self, message: &[u8]) {
-        let frame = Frame::parse(message).unwrap();
-        if frame.header.flags.end && frame.header.part + 1 == frame.header.of {
-            let (publisher, frame_seq) = (frame.header.publisher, frame.header.frame_seq());
-            self.socket.send(&Ack { publisher, level: frame.level, frame_seq }.encode()[..], 0).unwrap();
+        let header = Frame::parse(message).unwrap().header;
+        if header.flags.end && header.part + 1 == header.of {
+            self.acknowledge_frame(message);
         }
+    }
+
+    /// Acknowledges the frame that this is a part of.
+    pub(crate) fn acknowledge_frame(&self, part: &[u8]) {
+        let frame = Frame::parse(part).unwrap();
+        let (publisher, frame_seq) = (frame.header.publisher, frame.header.frame_seq());
+        self.socket.send(&Ack { publisher, level: frame.level, frame_seq }.encode()[..], 0).unwrap();
     }
 }
 
