@@ -117,7 +117,7 @@ pub enum StartError {
     Config(#[from] ConfigError),
     /// A port is taken, or the address is not one of this machine's.
     #[error(
-        "cannot listen on {endpoint}, as --port {port} asks for (publishers on it, workers on the next); give two free ports with --port, or 0 for any"
+        "cannot listen on {endpoint}, as --host and --port {port} ask for (publishers on it, workers on the next); give an address of this machine and two free ports, or --port 0 for any"
     )]
     Bind {
         /// The address that cannot be bound.

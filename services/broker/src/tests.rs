@@ -66,6 +66,8 @@ impl Fixture {
     pub(crate) fn original_publisher(&self) -> Socket {
         let socket = self.context.socket(zmq::PUB).unwrap();
         socket.set_sndhwm(100_000).unwrap();
+        // Else the test would wait at its end for a broker that is gone.
+        socket.set_linger(0).unwrap();
         socket.connect(self.running.in_endpoint()).unwrap();
         socket
     }
@@ -109,9 +111,12 @@ impl Fixture {
         }
     }
 
-    /// Ends the broker and returns its counts, whose sum must hold.
+    /// Ends the broker and returns its counts, whose sum must hold. An end that the test has asked
+    /// for is not asked for again, which would make it immediate.
     pub(crate) fn end(self) -> Totals {
-        self.shutdown.request();
+        if !self.shutdown.is_requested() {
+            self.shutdown.request();
+        }
         let totals = self.running.join();
         assert!(totals.adds_up(), "{totals}");
         assert_eq!(totals.failed, None);

@@ -3,11 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, warn};
 use zibrato_core::frame::{Ack, Forwarded, PublisherId, Replay, TOPIC_FORWARDED, TOPIC_REPLAY, topic};
 use zibrato_service::Shutdown;
 use zibrato_std::socket::{Sent, recv_now, send_now};
-use zmq::{DONTWAIT, Error, Message, POLLIN, Socket};
+use zmq::{Error, Message, POLLIN, Socket};
 
 use super::DRAIN_MAX;
 use crate::classify::{Class, Refusal};
@@ -236,13 +236,11 @@ impl Broker {
         // The socket is given every message, also one that our own set says nobody wants: it applies
         // a subscription a moment before it reports it, and after a stranger cancelled what he never
         // had it is right and the set is not.
-        let reports = &self.subscriptions;
-        self.counts.passed(&class, &message, reports);
-        match self.to_workers.send(message, DONTWAIT) {
-            // A signal during a send that does not wait leaves nothing undone on a lossy socket.
-            Ok(()) | Err(Error::EINTR) => Ok(()),
-            Err(error) => Err(error),
+        match send_now(&self.to_workers, &message)? {
+            Sent::Accepted => self.counts.passed(&class, &message, &self.subscriptions),
+            Sent::Full => self.counts.refuse(Refusal::Full),
         }
+        Ok(())
     }
 
     /// What is due by the clock: the broker's own frames, forwarded counts, and the snapshot.
@@ -313,11 +311,5 @@ impl Broker {
         totals.kept_publishers = self.keep.publishers();
         totals.topics = self.subscriptions.count();
         totals
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        info!("broker closed");
     }
 }

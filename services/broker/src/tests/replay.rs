@@ -5,8 +5,11 @@ use zibrato_core::frame::{Ack, Frame, Replay, ReplayMessage};
 use super::*;
 use crate::PAGE_FRAMES_MAX;
 
-/// Asks for a page; its frames as (first byte of the publisher, seq, held_ms), and its trailer.
-fn page(worker: &Socket, level: &str, from: u32) -> (Vec<(u8, u64, u32)>, (u32, u32, u32)) {
+/// A replayed frame: first byte of the publisher, seq, `held_ms`.
+type Replayed = (u8, u64, u32);
+
+/// Asks for a page; its frames, and its trailer as (count, next, total).
+fn page(worker: &Socket, level: &str, from: u32) -> (Vec<Replayed>, (u32, u32, u32)) {
     let asked = Replay { level, nonce: *b"nonce123", from };
     let topic = asked.topic().unwrap();
     worker.set_subscribe(&topic).unwrap();
@@ -29,7 +32,7 @@ fn page(worker: &Socket, level: &str, from: u32) -> (Vec<(u8, u64, u32)>, (u32, 
     }
 }
 
-fn seqs(frames: &[(u8, u64, u32)]) -> Vec<(u8, u64)> {
+fn seqs(frames: &[Replayed]) -> Vec<(u8, u64)> {
     frames.iter().map(|(id, seq, _)| (*id, *seq)).collect()
 }
 
