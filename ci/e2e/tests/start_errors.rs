@@ -65,6 +65,11 @@ fn each_bad_flag_is_exit_code_2_and_a_line_with_flag_value_and_what_is_accepted(
         ("zibrato-local", &["--token-file", &empty, "--db", "x"], &["--token-file", "1 to 1024 bytes"]),
         ("zibrato-local", &["--max-age", "0"], &["--max-age", "'0'", "1..=315360000"]),
         ("zibrato-local", &["--max-ahead=-1"], &["--max-ahead", "-1"]),
+        ("zibrato", &["up", "--data", &missing, "--port", "65535"], &["--port", "65535", "1 to 65534"]),
+        ("zibrato", &["up", "--data", &missing, "--host", "0.0.0.0"], &["--host", "0.0.0.0", "loopback"]),
+        ("zibrato", &["up", "--listen", "0.0.0.0:0"], &["--listen", "0.0.0.0:0", "loopback"]),
+        ("zibrato", &["up", "--levels", "a|b"], &["--levels", "a|b", "1 to 32 bytes"]),
+        ("zibrato", &["down"], &["down"]),
         ("latency-loop", &["--threads", "0"], &["--threads", "'0'", "1..=256"]),
         ("latency-loop", &["--source", "my source"], &["source", "my source", "1 to 255"]),
         ("latency-loop", &["--seconds", "0"], &["--seconds", "'0'", "1..=86400"]),
@@ -73,7 +78,7 @@ fn each_bad_flag_is_exit_code_2_and_a_line_with_flag_value_and_what_is_accepted(
     for (program, args, parts) in table {
         refused(program, args, 2, parts);
     }
-    for program in ["zibrato-broker", "zibrato-librato", "zibrato-local", "latency-loop"] {
+    for program in ["zibrato", "zibrato-broker", "zibrato-librato", "zibrato-local", "latency-loop"] {
         refused(program, &["--no-such-flag"], 2, &["--no-such-flag"]);
     }
 }
@@ -106,6 +111,10 @@ fn a_port_in_use_is_exit_code_1_and_names_the_flag_that_gives_another() {
     );
     let args = ["--listen", &addr, "--db", db.to_str().unwrap()];
     refused("zibrato-local", &args, 1, &["--listen", &addr, "ddress already in use"]);
+    let data = home.path().join("up");
+    let up =
+        ["up", "--no-http", "--listen", "127.0.0.1:0", "--data", data.to_str().unwrap(), "--port", &port];
+    refused("zibrato", &up, 1, &["--port", &port, "ddress already in use"]);
     drop(holder);
     // The next one is taken as well by a broker.
     let neighbour = TcpListener::bind(("127.0.0.1", ports.port + 1)).unwrap();
@@ -177,7 +186,12 @@ fn a_damaged_database_and_one_of_another_program_are_exit_code_1_and_left_alone(
     let db = local.db.clone();
     local.finish();
     let torn = write("torn.db", &fs::read(&db).unwrap()[..8_192 + 100]);
-    let rows: &[(&Path, &str)] = &[(&garbage, "damaged"), (&torn, "damaged")];
+    let foreign = home.path().join("foreign.db");
+    let connection = rusqlite::Connection::open(&foreign).unwrap();
+    connection.execute_batch("CREATE TABLE theirs (x)").unwrap();
+    drop(connection);
+    let rows: &[(&Path, &str)] =
+        &[(&garbage, "damaged"), (&torn, "damaged"), (&foreign, "belongs to another program")];
     for (path, word) in rows {
         let before = fs::read(path).unwrap();
         let path_text = path.to_str().unwrap();
