@@ -1,6 +1,6 @@
 //! Backend faults: whatever the receiver does, each batch is stored once, nothing is lost, and neither time
 //! nor memory gets out of hand.
-#![allow(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
+#![allow(clippy::unwrap_used, reason = "what fails here fails a test")]
 
 use std::collections::HashSet;
 use std::iter::repeat_n;

@@ -1,5 +1,5 @@
 //! Bad input through real sockets: refused with a reason, and nobody else is any the worse.
-#![allow(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
+#![allow(clippy::unwrap_used, reason = "what fails here fails a test")]
 
 use std::io::Write;
 use std::net::TcpStream;

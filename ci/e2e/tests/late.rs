@@ -1,5 +1,5 @@
 //! Late and short-lived: what starts early, ends early or says little is counted all the same.
-#![allow(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
+#![allow(clippy::unwrap_used, reason = "what fails here fails a test")]
 
 use std::time::{Duration, Instant};
 

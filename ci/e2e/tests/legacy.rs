@@ -1,6 +1,6 @@
 //! Old with new: the original's text goes in and comes out with its meaning, and neither side is
 //! disturbed by the other's messages.
-#![allow(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
+#![allow(clippy::unwrap_used, reason = "what fails here fails a test")]
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! The main job: a hot loop, the broker, a worker and the local store as separate processes over TCP, and
 //! what is stored in the end is what was recorded, to the unit.
-#![allow(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
+#![allow(clippy::unwrap_used, reason = "what fails here fails a test")]
 
 use serde_json::Value;
 use zibrato_e2e::{

@@ -1,6 +1,6 @@
 //! What a program cannot start with is said in one line that names the setting, what was given and what is
 //! accepted, with exit code 2 for bad usage and 1 for a failure; what it can live with it says and lives with.
-#![allow(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
+#![allow(clippy::unwrap_used, reason = "what fails here fails a test")]
 
 use std::fs;
 use std::net::TcpListener;
