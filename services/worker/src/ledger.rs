@@ -73,6 +73,10 @@ pub const FORGOTTEN_MARGIN_MS: u64 = 60_000;
 /// lost. A backend has no place for buckets whose count it already has, so the count waits for them.
 /// One key frame or replay that arrives ends the wait.
 pub const BUCKET_PATIENCE_KEY_PERIODS: u64 = 30;
+/// How long it is held back at least, in milliseconds, however short the windows are. If the last
+/// frames of a publisher were lost, the wait ends with a replay: silence has to be noticed first, and
+/// over a lossy connection several replays of 10 s each may be needed.
+pub const BUCKET_PATIENCE_MS_MIN: u64 = 60_000;
 
 /// Settings of a ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]

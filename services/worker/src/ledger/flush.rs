@@ -115,7 +115,9 @@ impl Ledger {
     /// Collects what changed since the last committed flush.
     ///
     /// A timer whose buckets wait for a key frame is left for a later flush, for at most
-    /// [`BUCKET_PATIENCE_KEY_PERIODS`](super::BUCKET_PATIENCE_KEY_PERIODS). A flush that was prepared before and not committed is aborted first.
+    /// [`BUCKET_PATIENCE_KEY_PERIODS`](super::BUCKET_PATIENCE_KEY_PERIODS), or
+    /// [`BUCKET_PATIENCE_MS_MIN`](super::BUCKET_PATIENCE_MS_MIN) if that is longer. A flush that was
+    /// prepared before and not committed is aborted first.
     pub fn prepare_flush(&mut self, now_ms: u64) -> Flush {
         self.abort_flush();
         self.advance(now_ms);

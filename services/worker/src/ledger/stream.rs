@@ -8,7 +8,9 @@ use zibrato_core::limits::WINDOW_MS_DEFAULT;
 
 use super::rows::KeptStream;
 use super::sequence::Sequence;
-use super::{BUCKET_PATIENCE_KEY_PERIODS, Counts, Series, WINDOW_MS_MAX, two_key_periods_ms};
+use super::{
+    BUCKET_PATIENCE_KEY_PERIODS, BUCKET_PATIENCE_MS_MIN, Counts, Series, WINDOW_MS_MAX, two_key_periods_ms,
+};
 
 /// Windows of silence that are no sign of anything.
 const SILENT_WINDOWS: u64 = 3;
@@ -132,7 +134,10 @@ impl Stream {
     /// nothing is to be waited for.
     pub(super) fn bucket_patience_ms(&self) -> u64 {
         let gone = self.ended || self.vanished;
-        if gone { 0 } else { BUCKET_PATIENCE_KEY_PERIODS / 2 * self.patience_ms() }
+        if gone {
+            return 0;
+        }
+        (BUCKET_PATIENCE_KEY_PERIODS / 2 * self.patience_ms()).max(BUCKET_PATIENCE_MS_MIN)
     }
 
     /// How long to wait for a key frame before asking for a replay, in milliseconds.

@@ -89,6 +89,7 @@ pub(super) struct Publisher {
     started_ms: u64,
     /// By how much its wall clock is ahead of the worker's.
     pub(super) clock_offset_ms: i64,
+    pub(super) window_ms: u32,
     pub(super) seq: u64,
     key_name: u64,
     counters: BTreeMap<String, (u64, bool)>,
@@ -117,6 +118,7 @@ impl Publisher {
             level: LEVEL.to_owned(),
             started_ms,
             clock_offset_ms: 0,
+            window_ms: 1_000,
             seq: 0,
             key_name: 0,
             counters: BTreeMap::new(),
@@ -237,7 +239,7 @@ impl Publisher {
             header.flags.end = emit == Emit::End;
             header.age_ms = now_ms - self.started_ms;
             let window_end_ms = now_ms.saturating_add_signed(self.clock_offset_ms);
-            let prelude = Prelude { window_end_ms, window_ms: 1_000, source: "sim", ..Prelude::default() };
+            let prelude = Prelude { window_end_ms, window_ms: self.window_ms, source: "sim", ..Prelude::default() };
             let mut buffer = vec![0; 1 << 16];
             let mut encoder = Encoder::new(&mut buffer, &self.level, &header, &prelude).unwrap();
             for (name, state) in owned.iter().skip(part * SERIES_A_PART).take(SERIES_A_PART) {

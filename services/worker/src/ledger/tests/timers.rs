@@ -1,7 +1,7 @@
 //! Buckets that come as differences, and min and max.
 
 use super::model::*;
-use crate::ledger::{BUCKET_PATIENCE_KEY_PERIODS, Config};
+use crate::ledger::{BUCKET_PATIENCE_KEY_PERIODS, BUCKET_PATIENCE_MS_MIN, Config};
 
 fn started() -> (Worker, Publisher) {
     (Worker::new(Config::default(), T0), Publisher::new(1, T0 + 1))
@@ -89,6 +89,31 @@ fn a_flush_does_not_wait_for_buckets_for_ever_and_they_come_with_later_records()
     send(&mut worker, &key, T0 + 311_000);
     worker.flush(Fate::Committed, T0 + 311_500);
     assert_eq!(worker.kept, sum([&publisher]));
+}
+
+#[test]
+fn with_short_windows_a_flush_waits_for_buckets_as_long_as_several_replays_may_take() {
+    for is_found in [true, false] {
+        let (mut worker, mut publisher) = started();
+        publisher.window_ms = 20;
+        publisher.time("t", 50);
+        let key = publisher.emit(Emit::Key, T0 + 20);
+        publisher.time("t", 70);
+        let difference = publisher.emit(Emit::Window, T0 + 40);
+        send(&mut worker, &difference, T0 + 40);
+        for second in 1..=BUCKET_PATIENCE_MS_MIN / 1_000 {
+            assert!(
+                worker.flush(Fate::Committed, T0 + second * 1_000).measurements.is_empty(),
+                "second {second}"
+            );
+        }
+        if is_found {
+            worker.replay(&key[0], 59_000, T0 + BUCKET_PATIENCE_MS_MIN + 10);
+        }
+        worker.flush(Fate::Committed, T0 + BUCKET_PATIENCE_MS_MIN + 50);
+        let timer = &worker.kept.timers["t"];
+        assert_eq!((timer.count, timer.histogram.total()), (2, if is_found { 2 } else { 0 }));
+    }
 }
 
 #[test]
