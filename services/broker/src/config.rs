@@ -26,7 +26,8 @@ pub struct Args {
 
     /// Port for publishers, 1 to 65534; workers connect to the next one. 0 takes any two free ports
     /// and logs them.
-    #[arg(long, env = "ZIBRATO_BROKER_PORT", default_value_t = PORT_DEFAULT)]
+    #[arg(long, env = "ZIBRATO_BROKER_PORT", default_value_t = PORT_DEFAULT,
+          value_parser = zibrato_service::whole_number::<u16>(0, 65_535))]
     pub port: u16,
 
     /// Address and port of /healthz and /metrics; port 0 takes a free one. The default,
@@ -46,13 +47,13 @@ pub struct Args {
     /// Memory for kept frames, in MiB, 1 to 65536. At the limit publishers that are still running
     /// are forgotten first, since they send again, then those that ended longest ago.
     #[arg(long, env = "ZIBRATO_BROKER_KEEP_MIB", value_name = "MIB", default_value_t = KEEP_MIB_DEFAULT,
-          value_parser = clap::value_parser!(u32).range(1..=i64::from(KEEP_MIB_MAX)))]
+          value_parser = zibrato_service::whole_number::<u32>(1, KEEP_MIB_MAX))]
     pub keep_mib: u32,
 
     /// How long the frames of a silent or ended publisher are kept, in seconds, 1 to 2592000. Workers
     /// expect it to be at least as long as they may be away.
     #[arg(long, env = "ZIBRATO_BROKER_KEEP_AGE", value_name = "SECONDS", default_value_t = KEEP_AGE_S_DEFAULT,
-          value_parser = clap::value_parser!(u32).range(1..=i64::from(KEEP_AGE_S_MAX)))]
+          value_parser = zibrato_service::whole_number::<u32>(1, KEEP_AGE_S_MAX))]
     pub keep_age: u32,
 
     /// Check the settings and exit: 0 if they are good, 2 if not.

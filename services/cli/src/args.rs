@@ -52,7 +52,8 @@ pub(crate) struct UpArgs {
     pub(crate) host: IpAddr,
 
     /// Port for publishers, 1 to 65534; workers connect to the next one. 0 takes any two free ports.
-    #[arg(long, env = "ZIBRATO_UP_PORT", default_value_t = PORT_DEFAULT)]
+    #[arg(long, env = "ZIBRATO_UP_PORT", default_value_t = PORT_DEFAULT,
+          value_parser = zibrato_service::whole_number::<u16>(0, 65_535))]
     pub(crate) port: u16,
 
     /// Address of the metrics API, as IP:PORT on loopback; port 0 takes a free one.

@@ -14,7 +14,8 @@ use args::{Cli, Command};
 fn main() -> ExitCode {
     let Cli { command: Command::Up(args) } = Cli::parse();
     // What `up` has to say it prints itself; the log is for what needs care.
-    init_logging("warn");
+    // Broker and worker end one after the other in one process: that their connection goes is no news.
+    init_logging("warn,zibrato_worker::subscription::connection=error");
     run_service("zibrato up", async |shutdown| {
         let config = args.resolve().map_err(Failure::usage)?;
         if args.check_config {

@@ -17,7 +17,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_zibrato"));
-    command.args(args).env_clear().env("RUST_LOG", "warn").stdin(Stdio::null());
+    command.args(args).env_clear().stdin(Stdio::null());
     command
 }
 
@@ -249,7 +249,7 @@ fn a_busy_port_is_one_line_that_names_the_flag_and_exit_code_1() {
     );
     expect(
         &["--port", &port, "--listen", "127.0.0.1:0", "--no-http"],
-        &format!("zibrato up: error: cannot listen on tcp://{listen}, as --port {port} asks for"),
+        &format!("zibrato up: error: cannot listen on tcp://{listen}, as --host and --port {port} ask for"),
     );
     expect(
         &["--port", "0", "--listen", "127.0.0.1:0", "--http", &listen],

@@ -39,13 +39,13 @@ pub struct Args {
     pub token_file: Option<PathBuf>,
 
     /// Oldest accepted measure_time, in seconds before now (1 to 315360000).
-    #[arg(long, value_name = "SECONDS", default_value_t = config::MAX_AGE_S_DEFAULT, value_parser = clap::value_parser!(u64).range(1..=WINDOW_S_MAX), env = "ZIBRATO_LOCAL_MAX_AGE")]
+    #[arg(long, value_name = "SECONDS", default_value_t = config::MAX_AGE_S_DEFAULT, value_parser = zibrato_service::whole_number::<u64>(1, WINDOW_S_MAX), env = "ZIBRATO_LOCAL_MAX_AGE")]
     pub max_age: u64,
 
     /// Newest accepted measure_time, in seconds after now (0 to 315360000).
     ///
     /// 0 refuses whatever a clock that runs ahead has stamped.
-    #[arg(long, value_name = "SECONDS", default_value_t = config::MAX_AHEAD_S_DEFAULT, value_parser = clap::value_parser!(u64).range(0..=WINDOW_S_MAX), env = "ZIBRATO_LOCAL_MAX_AHEAD")]
+    #[arg(long, value_name = "SECONDS", default_value_t = config::MAX_AHEAD_S_DEFAULT, value_parser = zibrato_service::whole_number::<u64>(0, WINDOW_S_MAX), env = "ZIBRATO_LOCAL_MAX_AHEAD")]
     pub max_ahead: u64,
 
     /// Check the settings, then exit: 0 if they are good, 2 if not.

@@ -7,11 +7,13 @@
 mod exit;
 mod logging;
 mod metrics_text;
+mod number;
 mod shutdown;
 mod status;
 
 pub use exit::{EXIT_FAILURE, EXIT_OK, EXIT_USAGE, Failure, chain, run_main, run_service};
 pub use logging::init_logging;
 pub use metrics_text::{Family, MetricsText, Number};
+pub use number::whole_number;
 pub use shutdown::Shutdown;
 pub use status::{Health, StatusEndpoint, StatusError, serve_status};

@@ -47,7 +47,7 @@ pub struct Args {
 
     /// Port of the broker for workers, 1 to 65535.
     #[arg(long, default_value_t = PORT_DEFAULT, env = "ZIBRATO_LIBRATO_PORT", conflicts_with = "endpoint",
-          value_parser = clap::value_parser!(u16).range(1..))]
+          value_parser = zibrato_service::whole_number::<u16>(1, 65_535))]
     pub port: u16,
 
     /// ZeroMQ endpoint of a broker, such as tcp://127.0.0.1:5551, in place of --host and --port. Given
@@ -61,7 +61,7 @@ pub struct Args {
 
     /// Seconds between flushes, 1 to 3600, aligned to the wall clock.
     #[arg(long, value_name = "SECONDS", default_value_t = FLUSH_S_DEFAULT, env = "ZIBRATO_LIBRATO_FLUSH",
-          value_parser = clap::value_parser!(u64).range(1..=FLUSH_S_MAX))]
+          value_parser = zibrato_service::whole_number::<u64>(1, FLUSH_S_MAX))]
     pub flush: u64,
 
     /// User name for HTTP Basic; Librato's is the account's e-mail address.
@@ -96,7 +96,7 @@ pub struct Args {
     /// Most MiB of batches on disk, 1 to 1048576. When it is full, changes stay in memory until
     /// batches leave.
     #[arg(long, value_name = "MIB", default_value_t = SPOOL_MIB_DEFAULT, env = "ZIBRATO_LIBRATO_SPOOL_MIB",
-          value_parser = clap::value_parser!(u64).range(1..=SPOOL_MIB_MAX))]
+          value_parser = zibrato_service::whole_number::<u64>(1, SPOOL_MIB_MAX))]
     pub spool_mib: u64,
 
     /// Whether timers are sent as distributions, or those of legacy messages one by one.
@@ -106,7 +106,7 @@ pub struct Args {
     /// Oldest age of a point that the receiver accepts, in seconds, 60 to 315360000. Older batches
     /// are dropped and counted. Librato's is two hours; five minutes less is the default.
     #[arg(long, value_name = "SECONDS", default_value_t = AGE_MAX.as_secs(), env = "ZIBRATO_LIBRATO_MAX_AGE",
-          value_parser = clap::value_parser!(u64).range(AGE_S_MIN..=AGE_S_MAX))]
+          value_parser = zibrato_service::whole_number::<u64>(AGE_S_MIN, AGE_S_MAX))]
     pub max_age: u64,
 
     /// Address and port of /healthz and /metrics; port 0 takes a free one. The default,

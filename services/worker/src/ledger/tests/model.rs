@@ -239,7 +239,8 @@ impl Publisher {
             header.flags.end = emit == Emit::End;
             header.age_ms = now_ms - self.started_ms;
             let window_end_ms = now_ms.saturating_add_signed(self.clock_offset_ms);
-            let prelude = Prelude { window_end_ms, window_ms: self.window_ms, source: "sim", ..Prelude::default() };
+            let prelude =
+                Prelude { window_end_ms, window_ms: self.window_ms, source: "sim", ..Prelude::default() };
             let mut buffer = vec![0; 1 << 16];
             let mut encoder = Encoder::new(&mut buffer, &self.level, &header, &prelude).unwrap();
             for (name, state) in owned.iter().skip(part * SERIES_A_PART).take(SERIES_A_PART) {
