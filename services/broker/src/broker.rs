@@ -15,10 +15,10 @@ use zmq::{Context, Socket};
 use crate::config::{Config, ConfigError};
 use crate::counts::Totals;
 use crate::status::Status;
-use turn::Broker;
+pub(crate) use turn::Broker;
 
 /// How long the end may take before what is still queued is given up.
-const DRAIN_MAX: Duration = Duration::from_secs(2);
+pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(2);
 
 /// A broker that runs on a thread of its own.
 #[derive(Debug)]

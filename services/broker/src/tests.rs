@@ -57,6 +57,7 @@ impl Fixture {
     /// A client's socket, once it has seen the broker's own subscription.
     pub(crate) fn publisher(&self) -> Socket {
         let socket = publisher(&self.context).unwrap();
+        part_at_once(&socket);
         socket.connect(self.running.in_endpoint()).unwrap();
         await_message(&socket, b"\x01\x01");
         socket
@@ -66,8 +67,7 @@ impl Fixture {
     pub(crate) fn original_publisher(&self) -> Socket {
         let socket = self.context.socket(zmq::PUB).unwrap();
         socket.set_sndhwm(100_000).unwrap();
-        // Else the test would wait at its end for a broker that is gone.
-        socket.set_linger(0).unwrap();
+        part_at_once(&socket);
         socket.connect(self.running.in_endpoint()).unwrap();
         socket
     }
@@ -75,6 +75,7 @@ impl Fixture {
     /// A worker's socket with these subscriptions, once the broker has them.
     pub(crate) fn worker(&self, topics: &[&[u8]]) -> Socket {
         let socket = subscriber(&self.context).unwrap();
+        part_at_once(&socket);
         socket.connect(self.running.out_endpoint()).unwrap();
         self.subscribe(&socket, topics);
         socket
@@ -122,6 +123,11 @@ impl Fixture {
         assert_eq!(totals.failed, None);
         totals
     }
+}
+
+/// Else a test would wait at its end for a broker that is gone.
+fn part_at_once(socket: &Socket) {
+    socket.set_linger(0).unwrap();
 }
 
 pub(crate) fn send(socket: &Socket, message: &[u8]) {

@@ -32,7 +32,7 @@ const PAGES_PER_TURN: u64 = 4;
 const SNAPSHOT_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The thread's state.
-pub(super) struct Broker {
+pub(crate) struct Broker {
     from_publishers: Socket,
     to_workers: Socket,
     id: PublisherId,
@@ -48,7 +48,7 @@ pub(super) struct Broker {
 }
 
 impl Broker {
-    pub(super) fn new(
+    pub(crate) fn new(
         from_publishers: Socket,
         to_workers: Socket,
         id: PublisherId,
@@ -73,7 +73,7 @@ impl Broker {
 
     /// Forwards until an end is requested, then drains. Returns the final counts and closes the
     /// sockets.
-    pub(super) fn run(mut self, endpoint: &str, shutdown: &Shutdown) -> Totals {
+    pub(crate) fn run(mut self, endpoint: &str, shutdown: &Shutdown) -> Totals {
         let result = self.forward(shutdown).and_then(|()| self.drain(endpoint, shutdown));
         let mut totals = self.totals();
         if let Err(error) = result {

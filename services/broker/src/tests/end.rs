@@ -2,9 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use zibrato_std::socket::{broker_in, broker_out};
 
 use super::*;
-use crate::{RunError, run, serve};
+use crate::broker::{Broker, DRAIN_MAX};
+use crate::{RunError, Status, run, serve};
 
 #[test]
 fn an_ordered_end_forwards_everything_that_was_received() {
@@ -33,6 +37,58 @@ fn an_ordered_end_forwards_everything_that_was_received() {
     }
     assert_eq!(status.totals(), totals);
     TcpListener::bind(in_endpoint.trim_start_matches("tcp://")).unwrap();
+}
+
+#[test]
+fn what_is_queued_when_the_end_begins_is_forwarded() {
+    const COUNT: usize = 5_000;
+    let context = Context::new();
+    let (from_publishers, to_workers) = (broker_in(&context).unwrap(), broker_out(&context).unwrap());
+    from_publishers.bind("inproc://in").unwrap();
+    to_workers.bind("inproc://out").unwrap();
+    let worker = subscriber(&context).unwrap();
+    worker.connect("inproc://out").unwrap();
+    worker.set_subscribe(b"info|").unwrap();
+    let publisher = context.socket(zmq::XPUB).unwrap();
+    publisher.connect("inproc://in").unwrap();
+    send(&from_publishers, b"\x01info|");
+    assert_eq!(receive(&publisher)[..], *b"\x01info|");
+    for _ in 0..COUNT {
+        send(&publisher, b"info|queued");
+    }
+    let shutdown = Shutdown::new();
+    shutdown.request();
+    let status = Status::new();
+    let broker = Broker::new(from_publishers, to_workers, PublisherId([1; 16]), &config(), status);
+    let totals = broker.run("inproc://in", &shutdown);
+    assert_eq!((totals.received, totals.forwarded()), (COUNT as u64, COUNT as u64), "{totals}");
+    for _ in 0..COUNT {
+        assert_eq!(receive(&worker)[..], *b"info|queued");
+    }
+}
+
+#[test]
+fn a_publisher_that_never_stops_does_not_hold_up_the_end() {
+    let broker = Fixture::new();
+    let publisher = broker.publisher();
+    let (shutdown, stop) = (broker.shutdown.clone(), &AtomicBool::new(false));
+    let deadline = Instant::now() + DEADLINE;
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let goes_on = |_: &u64| !stop.load(Ordering::Relaxed) && Instant::now() < deadline;
+            for seq in (1..).take_while(goes_on) {
+                // Full when the broker has hung up, and then tried again.
+                let _ = send_now(&publisher, &part(1, "info", DELTA, seq, 0, 1)).unwrap();
+            }
+        });
+        broker.until("flooded", |totals| totals.received > 1_000);
+        let asked = Instant::now();
+        shutdown.request();
+        broker.end();
+        let took = asked.elapsed();
+        stop.store(true, Ordering::Relaxed);
+        assert!(took < DRAIN_MAX, "{took:?}");
+    });
 }
 
 #[test]
