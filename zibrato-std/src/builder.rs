@@ -30,7 +30,9 @@ pub enum Wire {
     /// Frames with cumulative state: exact over loss, duplicates and reordering.
     #[default]
     State,
-    /// The original's text messages, for its workers. Lost is lost; one endpoint only.
+    /// The original's text messages, for its workers. Lost is lost; one endpoint only. Text has no
+    /// tags: series that differ only in them become one. A timer sends one message a record,
+    /// through a queue of [`LEGACY_QUEUE_MAX`](crate::LEGACY_QUEUE_MAX); what is beyond is dropped and counted.
     Legacy,
 }
 
@@ -159,6 +161,9 @@ impl Builder {
             let host = host.unwrap_or_else(|| HOST_DEFAULT.to_owned());
             config.endpoints.insert(0, format!("tcp://{host}:{}", port.unwrap_or(PORT_DEFAULT)));
         }
+        if port == Some(0) {
+            return Err(BuildError::Port);
+        }
         if config.endpoints.len() > ENDPOINTS_MAX {
             return Err(BuildError::TooManyEndpoints { endpoints: config.endpoints.len() });
         }
@@ -211,6 +216,9 @@ pub enum BuildError {
         /// What was given.
         window: Duration,
     },
+    /// Nobody listens on port 0.
+    #[error("port 0 is not accepted: give 1 to 65535, as the broker's --port says")]
+    Port,
     /// No series at all.
     #[error("series_max of 0 is not accepted: give at least 1")]
     SeriesMax,

@@ -73,6 +73,7 @@ impl Client {
             shared: Arc::clone(&shared),
             ends: std::collections::HashMap::new(),
             delivered: crate::stats::Flow::default(),
+            alone_since: Some(Instant::now()),
             close_by: Instant::now(),
             drain,
             config,

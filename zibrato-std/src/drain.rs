@@ -26,6 +26,8 @@ const READ_EVERY: Duration = Duration::from_millis(5);
 const FIRST_CONNECTION: Duration = Duration::from_millis(250);
 /// How often an end frame is repeated until it is acknowledged.
 const REPEAT_END: Duration = Duration::from_millis(100);
+/// How long a client may be without any broker before the log says so.
+const SILENCE_MAX: Duration = Duration::from_secs(3);
 /// Shortest time between two key frames of a level that subscriptions ask for: whoever subscribes
 /// and cancels all the time does not make us encode all the time.
 const KEY_SPACING: Duration = Duration::from_millis(100);
@@ -48,6 +50,8 @@ pub(crate) struct Worker {
     /// End frames by level.
     pub(crate) ends: HashMap<&'static str, End>,
     pub(crate) delivered: Flow,
+    /// When a broker was connected last, or the start; `None` once the log said that none is.
+    pub(crate) alone_since: Option<Instant>,
     /// Until when sockets may go on sending behind the end.
     pub(crate) close_by: Instant,
 }
@@ -131,7 +135,28 @@ impl Worker {
         }
         let sent = self.links.retry().is_ok();
         self.send_legacy();
+        self.tell_connection();
         sent
+    }
+
+    /// Says once that no broker can be reached, and once that one can again.
+    fn tell_connection(&mut self) {
+        let endpoints = || self.config.endpoints.join(",");
+        match (self.links.connected() > 0, self.alone_since) {
+            (true, None) => {
+                tracing::info!(endpoints = endpoints(), "connected to a broker again");
+                self.alone_since = Some(Instant::now());
+            }
+            (true, Some(_)) => self.alone_since = Some(Instant::now()),
+            (false, Some(since)) if since.elapsed() >= SILENCE_MAX => {
+                tracing::warn!(
+                    endpoints = endpoints(),
+                    "no broker is connected: state is kept; check host and port"
+                );
+                self.alone_since = None;
+            }
+            (false, _) => {}
+        }
     }
 
     fn take_news(&mut self, news: News) {

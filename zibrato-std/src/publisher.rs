@@ -9,6 +9,8 @@ mod resolve;
 pub(crate) use frames::{FrameKind, Frames, now_ms};
 pub(crate) use resolve::{SeriesKey, overflow_name};
 
+use resolve::Claim;
+
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -94,8 +96,7 @@ pub(crate) struct Publisher {
     series_max: usize,
     levels: Vec<Level>,
     series: Vec<Series>,
-    by_key: HashMap<SeriesKey, u32>,
-    /// Series by a metric's slot, kept apart so that the fold of a record touches little memory.
+    by_key: HashMap<SeriesKey, Claim>,
     cells: Vec<Cell>,
     /// Metrics whose spill cells are to be looked at, that is all that are no counters.
     spilling: Vec<&'static Metric>,

@@ -99,7 +99,8 @@ impl<K: MetricKind> Named<K> {
         self
     }
 
-    /// A tag; a second one with the same key replaces the first.
+    /// A tag; a second one with the same key replaces the first. A receiver that has no tags gets
+    /// them as a part of the source, readable if the value is of `A-Za-z0-9_-`, else with a hash.
     pub fn tag(mut self, key: &str, value: &str) -> Self {
         let (key, value) = (to_class(Field::TagKey, key), to_printable(Field::TagValue, value));
         self.tags.retain(|(known, _)| *known != key);

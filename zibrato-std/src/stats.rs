@@ -135,9 +135,11 @@ impl fmt::Display for Stats {
         for (reason, count) in self.losses.iter() {
             write!(f, " {} {count}", reason.as_str())?;
         }
-        if self.unacknowledged > 0 {
-            write!(f, "; end frames of {} levels were not acknowledged", self.unacknowledged)?;
+        match self.unacknowledged {
+            0 => {}
+            1 => f.write_str("; the end frame of 1 level was not acknowledged")?,
+            levels => write!(f, "; the end frames of {levels} levels were not acknowledged")?,
         }
-        Ok(())
+        if self.connected == 0 { f.write_str("; no broker is connected") } else { Ok(()) }
     }
 }

@@ -88,7 +88,7 @@ fn without_any_broker_a_program_ends_in_a_quarter_of_a_second_and_says_what_it_k
             "{}",
             ended.stderr
         );
-        assert!(ended.stderr.contains("end frames of 1 levels were not acknowledged"), "{}", ended.stderr);
+        assert!(ended.stderr.contains("the end frame of 1 level was not acknowledged"), "{}", ended.stderr);
         times(&ended).1
     });
     let shortest = shortest.min().unwrap();

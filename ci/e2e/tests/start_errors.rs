@@ -41,6 +41,7 @@ fn each_bad_flag_is_exit_code_2_and_a_line_with_flag_value_and_what_is_accepted(
         ("zibrato-broker", &["--http", "5552"], &["--http", "5552", "address"]),
         ("zibrato-broker", &["--keep-mib", "0"], &["--keep-mib", "'0'", "from 1 to 65536"]),
         ("zibrato-broker", &["--keep-age", "2592001"], &["--keep-age", "2592001", "from 1 to 2592000"]),
+        ("zibrato-librato", &["--http", "0.0.0.0:0"], &["--http", "0.0.0.0:0", "loopback"]),
         ("zibrato-librato", &["--port", "0"], &["--port", "'0'", "from 1 to 65535"]),
         ("zibrato-librato", &["--flush", "0"], &["--flush", "'0'", "from 1 to 3600"]),
         ("zibrato-librato", &["--flush", "3601"], &["--flush", "3601", "from 1 to 3600"]),

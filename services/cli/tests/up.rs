@@ -173,7 +173,7 @@ fn the_demo_arrives_in_the_store_and_the_end_accounts_for_every_measurement() {
         ("worker's status", "zibrato_worker_flushes_total"),
     ] {
         let status = up.printed(label);
-        let addr = status.strip_prefix("http://").unwrap();
+        let addr = status.strip_prefix("http://").and_then(|url| url.strip_suffix("/metrics")).unwrap();
         assert_eq!(get(addr, "/healthz"), "ok\n", "{label}");
         assert!(get(addr, "/metrics").contains(metric), "{label}");
     }

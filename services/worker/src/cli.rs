@@ -118,6 +118,11 @@ pub struct Args {
     #[arg(long)]
     pub no_http: bool,
 
+    /// Allow --http to be an address that other machines reach: whoever reaches it can read how much is
+    /// measured, and nobody is asked who he is.
+    #[arg(long)]
+    pub insecure_bind: bool,
+
     /// Check the settings and exit: 0 if they are good, 2 if not.
     #[arg(long)]
     pub check_config: bool,
@@ -182,6 +187,9 @@ impl Args {
                 default_directory(BINARY, &endpoints, &levels, url.as_str(), |name| std::env::var_os(name))?
             }
         };
+        if let Some(addr) = self.http.filter(|addr| !self.insecure_bind && !addr.ip().is_loopback()) {
+            return Err(ArgsError::InsecureBind { addr });
+        }
         let worker = Config {
             endpoints,
             levels,
@@ -283,6 +291,14 @@ pub enum ArgsError {
     InsecureHttp {
         /// The URL.
         url: String,
+    },
+    /// The status would be served to other machines.
+    #[error(
+        "--http {addr} is reached by other machines: accepted are loopback addresses; --insecure-bind allows it all the same"
+    )]
+    InsecureBind {
+        /// The address.
+        addr: SocketAddr,
     },
     /// The host cannot be part of an endpoint.
     #[error("--host {host:?} is not accepted; give a host name or an IP address")]

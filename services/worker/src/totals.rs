@@ -93,13 +93,17 @@ impl Totals {
 }
 
 impl fmt::Display for Totals {
-    /// The totals of the law as one line.
+    /// The totals of the law as one line. What was offered and accepted is told in units alone, since
+    /// levels and publishers of one series are merged into one point; the points are told from the
+    /// spool on.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { offered, refused, accepted, restored, delivered, held, dropped, .. } = self;
+        let Self { offered, refused, accepted, merged_sets, restored, delivered, held, dropped, .. } = self;
+        let (offered, taken) = (offered.without_points(), accepted.without_points());
         write!(
             f,
-            "offered [{offered}] accepted [{accepted}] refused [{refused}] restored [{restored}] \
-             delivered [{delivered}] held [{}] dropped [{dropped}]",
+            "offered [{offered}] = accepted [{taken}] + refused [{refused}] + merged [gauge_sets {merged_sets}]; \
+             accepted [{accepted}] + restored [{restored}] = \
+             delivered [{delivered}] + held [{}] + dropped [{dropped}]",
             held.units
         )
     }

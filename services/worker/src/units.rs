@@ -88,11 +88,24 @@ impl Units {
 
 impl fmt::Display for Units {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { points, counter_sum, timer_records, gauge_sets, .. } = self;
-        write!(
-            f,
-            "points {points} counter_sum {counter_sum} timer_records {timer_records} gauge_sets {gauge_sets}"
-        )
+        write!(f, "points {} {}", self.points, self.without_points())
+    }
+}
+
+/// Units for where points do not add up, because several become one.
+struct WithoutPoints<'a>(&'a Units);
+
+impl fmt::Display for WithoutPoints<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Units { counter_sum, timer_records, gauge_sets, .. } = self.0;
+        write!(f, "counter_sum {counter_sum} timer_records {timer_records} gauge_sets {gauge_sets}")
+    }
+}
+
+impl Units {
+    /// The same without the points.
+    pub(crate) fn without_points(&self) -> impl fmt::Display + '_ {
+        WithoutPoints(self)
     }
 }
 

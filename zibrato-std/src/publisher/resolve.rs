@@ -16,6 +16,13 @@ pub(crate) const fn overflow_name(kind: Kind) -> &'static str {
     OVERFLOW[kind.code() as usize]
 }
 
+/// Which kind a key belongs to, and the number of its series once it has one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim {
+    kind: Kind,
+    slot: u32,
+}
+
 /// What makes two metrics one series. The kind is not part of it: a second kind is a clash.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct SeriesKey {
@@ -67,19 +74,21 @@ impl SeriesKey {
 }
 
 impl Publisher {
-    /// Meets the metrics that registered since the last call. A series is made at the first record
-    /// that counts, so a metric that was never on has none.
+    /// Meets the metrics that registered since the last call, in that order: of two kinds under one
+    /// key the first registered one is right, whichever records first. A series is made at the first
+    /// record that counts, so a metric that was never on has none.
     pub(super) fn meet_metrics(&mut self) {
         let total = registry::len();
         let new: Vec<_> = registry::metrics().take(total.saturating_sub(self.metrics_seen)).collect();
         self.metrics_seen += new.len();
-        // The list has the newest first; series are numbered in the order of registration.
+        // The list has the newest first.
         for metric in new.into_iter().rev() {
             if metric.kind() == Kind::Counter {
                 self.cells.push(Cell { metric, folded: 0 });
             } else {
                 self.spilling.push(metric);
             }
+            self.by_key.entry(SeriesKey::of(metric)).or_insert(Claim { kind: metric.kind(), slot: NO_SLOT });
         }
     }
 
@@ -95,35 +104,39 @@ impl Publisher {
     /// Finds or makes the series of `metric`, keeps its number in the metric and returns it.
     #[cold]
     fn resolve(&mut self, metric: &'static Metric) -> u32 {
-        let mut key = SeriesKey::of(metric);
-        let is_new = !self.by_key.contains_key(&key);
-        if is_new && self.series.len() >= self.series_max {
-            key = SeriesKey::overflow(metric.level().label(), metric.kind());
+        if registry::len() != self.metrics_seen {
+            self.meet_metrics();
         }
-        let slot = match self.by_key.get(&key) {
-            Some(&slot) if self.kind_of(slot) == metric.kind() => slot,
-            Some(&slot) => {
+        let own = SeriesKey::of(metric);
+        let slot = match self.claim(own.clone(), metric.kind()) {
+            Claim { slot: NO_SLOT, kind }
+                if kind == metric.kind() && self.series.len() >= self.series_max =>
+            {
+                let overflow = SeriesKey::overflow(metric.level().label(), metric.kind());
+                match self.claim(overflow.clone(), metric.kind()) {
+                    Claim { slot: NO_SLOT, .. } => self.make(overflow, metric),
+                    Claim { slot, .. } => slot,
+                }
+            }
+            Claim { slot: NO_SLOT, kind } if kind == metric.kind() => self.make(own, metric),
+            Claim { slot, kind } if kind == metric.kind() => slot,
+            Claim { kind, .. } => {
                 tracing::warn!(
                     metric = metric.name(),
                     level = metric.level().label(),
                     kind = %metric.kind(),
-                    first = %self.kind_of(slot),
+                    first = %kind,
                     "a metric of this name has another kind: its records are refused"
                 );
                 CLASH_SLOT
             }
-            None => self.make(key, metric),
         };
         metric.set_slot(slot);
         slot
     }
 
-    fn kind_of(&self, slot: u32) -> Kind {
-        match self.series[slot as usize].state {
-            SeriesState::Counter { .. } => Kind::Counter,
-            SeriesState::Gauge { .. } => Kind::Gauge,
-            SeriesState::Timer { .. } => Kind::Timer,
-        }
+    fn claim(&mut self, key: SeriesKey, kind: Kind) -> Claim {
+        *self.by_key.entry(key).or_insert(Claim { kind, slot: NO_SLOT })
     }
 
     fn make(&mut self, key: SeriesKey, metric: &'static Metric) -> u32 {
@@ -135,7 +148,7 @@ impl Publisher {
         };
         let index = self.series.len();
         self.levels[level].series.push(index);
-        self.by_key.insert(key.clone(), index as u32);
+        self.by_key.insert(key.clone(), Claim { kind: metric.kind(), slot: index as u32 });
         self.series.push(Series { level, key, state, dirty: false, legacy_pending: 0 });
         index as u32
     }

@@ -17,8 +17,9 @@ const DUPLICATE: &str = "duplicate_batch";
 /// Where everything listens.
 pub(crate) fn banner(parts: &Parts, data: &Path) -> String {
     let Parts { endpoint_in, endpoint_out, api, broker_http, worker_http, .. } = parts;
-    let http =
-        |addr: &Option<SocketAddr>| addr.map_or_else(|| "off".to_owned(), |addr| format!("http://{addr}"));
+    let http = |addr: &Option<SocketAddr>| {
+        addr.map_or_else(|| "off".to_owned(), |addr| format!("http://{addr}/metrics"))
+    };
     format!(
         "zibrato {version} is up\n\
          \x20 publishers connect to  {endpoint_in}\n\
@@ -28,6 +29,7 @@ pub(crate) fn banner(parts: &Parts, data: &Path) -> String {
          \x20 worker's status        {worker}\n\
          \x20 data                   {data}\n\
          list the metrics:  curl 'http://{api}/v1/metrics'\n\
+         see the last ten values of one:  curl 'http://{api}/v1/metrics/NAME?resolution=1&count=10'\n\
          stop with Ctrl-C",
         version = env!("CARGO_PKG_VERSION"),
         broker = http(broker_http),
