@@ -267,7 +267,7 @@ fn golden_vectors_are_what_is_written_and_read() {
     for (name, written) in vectors() {
         let file = |ending| {
             let path = format!("{directory}/{name}.{ending}");
-            std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+            std::fs::read_to_string(&path).expect(&path)
         };
         let bytes = unhex(&file("hex"));
         assert_eq!(bytes, written, "{name}: {written:02x?}");
