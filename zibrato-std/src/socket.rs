@@ -88,12 +88,15 @@ pub fn broker_out(context: &Context) -> Result<Socket, Error> {
     Ok(socket)
 }
 
-/// The worker's socket: a SUB without a subscription.
+/// The worker's socket: an XSUB, on which each subscription is sent as a message.
+///
+/// Not a SUB: that one takes the cancellation of a topic whose first byte is `0x01`, as those of our
+/// frames are, for a subscription (libzmq 4.3.4), and then loses good ones.
 ///
 /// # Errors
 /// As [`publisher`].
 pub fn subscriber(context: &Context) -> Result<Socket, Error> {
-    configured(context, SocketType::SUB, HIGH_WATER_MARK_SERVICE)
+    configured(context, SocketType::XSUB, HIGH_WATER_MARK_SERVICE)
 }
 
 /// Sends one message of one part, or says that it cannot now. Never waits.

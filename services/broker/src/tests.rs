@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use zibrato_core::frame::{Encoder, Entry, Flags, Header, Prelude, PublisherId, Replay, State};
 use zibrato_service::{Shutdown, StatusEndpoint};
-use zibrato_std::socket::{Sent, publisher, recv_now, send_now, subscriber};
-use zmq::{Context, Message, Socket};
+use zibrato_std::socket::{HIGH_WATER_MARK_SERVICE, Sent, publisher, recv_now, send_now};
+use zmq::{Context, Error, Message, Socket};
 
 use crate::{Config, Running, Totals, start};
 
@@ -18,6 +18,13 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 pub(crate) const KEY: Flags = Flags { key: true, end: false, heartbeat: false };
 pub(crate) const END: Flags = Flags { key: true, end: true, heartbeat: false };
 pub(crate) const DELTA: Flags = Flags { key: false, end: false, heartbeat: false };
+
+/// The plain SUB of the original's workers, with a mark that holds what a test sends.
+pub(crate) fn subscriber(context: &Context) -> Result<Socket, Error> {
+    let socket = context.socket(zmq::SUB)?;
+    socket.set_rcvhwm(HIGH_WATER_MARK_SERVICE)?;
+    Ok(socket)
+}
 
 /// A frame of one series whose header was changed by `edit`.
 pub(crate) fn frame(id: [u8; 16], level: &str, seq: u64, edit: impl FnOnce(&mut Header)) -> Vec<u8> {

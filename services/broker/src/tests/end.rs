@@ -110,7 +110,7 @@ fn a_context_that_ends_under_the_broker_is_an_error_in_its_totals() {
     thread::scope(|scope| {
         // This returns once the broker has closed its sockets.
         let ended = scope.spawn(move || context.destroy());
-        assert_eq!(running.join().failed, Some(zmq::Error::ETERM));
+        assert_eq!(running.join().failed, Some(Error::ETERM));
         ended.join().unwrap().unwrap();
     });
     assert_ne!(status.health(), zibrato_service::Health::Ok);

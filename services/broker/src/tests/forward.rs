@@ -279,7 +279,7 @@ fn a_taken_port_is_one_line_that_names_the_setting() {
     let port: u16 = broker.running.in_endpoint().rsplit(':').next().unwrap().parse().unwrap();
     let taken = Config { port, ..config() };
     let error = start(taken, None, Shutdown::new()).unwrap_err();
-    let StartError::Bind { source: zmq::Error::EADDRINUSE, .. } = error else { panic!("{error:?}") };
+    let StartError::Bind { source: Error::EADDRINUSE, .. } = error else { panic!("{error:?}") };
     let text = zibrato_service::chain(&error);
     let expected = format!("cannot listen on tcp://127.0.0.1:{port}, as --host and --port {port} ask for");
     assert!(text.starts_with(&expected) && text.ends_with(": Address already in use"), "{text}");

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use zibrato_core::frame::{TOPIC_FORWARDED, TOPIC_REPLAY, TOPIC_STATE, legacy_topic, topic};
-use zibrato_std::socket::{broker_in, recv_now, send_now};
+use zibrato_std::socket::{recv_now, send_now, subscriber};
 use zmq::{Context, Error, PollItem, Socket, SocketEvent};
 
 use super::connection::Connection;
@@ -40,7 +40,7 @@ impl Link {
         levels: &[&str],
         timing: Timing,
     ) -> Result<Self, Error> {
-        let socket = broker_in(context)?;
+        let socket = subscriber(context)?;
         let name = format!("inproc://zibrato-subscription-{}", MONITORS.fetch_add(1, Ordering::Relaxed));
         let events = SocketEvent::HANDSHAKE_SUCCEEDED.to_raw() | SocketEvent::DISCONNECTED.to_raw();
         socket.monitor(&name, events.into())?;
