@@ -167,6 +167,9 @@ impl Args {
     ///
     /// [`ArgsError`] names the flag, what was given and what is accepted. It never shows a token.
     pub fn resolve(&self) -> Result<Settings, ArgsError> {
+        if let Some(addr) = self.http.filter(|addr| !self.insecure_bind && !addr.ip().is_loopback()) {
+            return Err(ArgsError::InsecureBind { addr });
+        }
         let url = self.resolve_url()?;
         let credentials = self.credentials()?;
         let is_open = url.scheme() == "http" && !is_loopback(&url);
@@ -187,9 +190,6 @@ impl Args {
                 default_directory(BINARY, &endpoints, &levels, url.as_str(), |name| std::env::var_os(name))?
             }
         };
-        if let Some(addr) = self.http.filter(|addr| !self.insecure_bind && !addr.ip().is_loopback()) {
-            return Err(ArgsError::InsecureBind { addr });
-        }
         let worker = Config {
             endpoints,
             levels,
