@@ -88,11 +88,15 @@ fn reasons(bad: &[(Vec<u8>, &'static str)]) -> Vec<(&'static str, f64)> {
         .collect()
 }
 
-fn counted_by_reason(page: &Metrics, name: &str, expected: &[(&str, f64)]) {
+/// Waits until the page, which shows a moment that has just passed, has all that is expected, and
+/// compares reason by reason.
+fn counted_by_reason(metrics: impl Fn() -> Metrics, name: &str, expected: &[(&str, f64)]) {
+    let total = expected.iter().map(|(_, count)| count).sum::<f64>();
+    let page = until(name, || Some(metrics()).filter(|page| page.sum(name, &[]) >= total));
     for (reason, count) in expected {
         assert_eq!(page.sum(name, &[("reason", reason)]), *count, "{name} {reason}: {}", page.page);
     }
-    assert_eq!(page.sum(name, &[]), expected.iter().map(|(_, count)| count).sum::<f64>(), "{}", page.page);
+    assert_eq!(page.sum(name, &[]), total, "{}", page.page);
 }
 
 /// Good text and a good frame; sums go up by 1 and to `sum`.
@@ -141,8 +145,8 @@ fn a_broker_counts_what_it_refuses_by_reason_and_forwards_the_rest_exactly() {
         let stored = read(&local.db);
         (stored.sum("hits", "text") >= 2.0 && stored.sum("hits", "native") >= 12.0).then_some(())
     });
-    counted_by_reason(&broker.metrics(), "zibrato_broker_refused_total", &expected);
-    counted_by_reason(&worker.metrics(), "zibrato_worker_messages_refused_total", &reasons(&passed));
+    counted_by_reason(|| broker.metrics(), "zibrato_broker_refused_total", &expected);
+    counted_by_reason(|| worker.metrics(), "zibrato_worker_messages_refused_total", &reasons(&passed));
     assert_eq!(worker.metrics().sum("zibrato_worker_legacy_lost_total", &[]), 0.0);
     assert_eq!(broker.finish().refused, refused.len() as u64);
     worker.finish();
@@ -173,7 +177,7 @@ fn a_worker_counts_what_it_refuses_by_reason_and_takes_the_rest_exactly() {
         let (sum, page) = sums();
         (sum >= 14.0 && page.sum("zibrato_worker_multipart_total", &[]) > 0.0).then_some(page)
     });
-    counted_by_reason(&page, "zibrato_worker_messages_refused_total", &reasons(&refused));
+    counted_by_reason(|| worker.metrics(), "zibrato_worker_messages_refused_total", &reasons(&refused));
     assert_eq!(page.sum("zibrato_worker_multipart_total", &[]), 1.0);
     worker.finish();
     assert_eq!(backend.sum("hits"), 14.0);
