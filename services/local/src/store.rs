@@ -8,6 +8,7 @@
 //! Two points with equal metric, source and time are two rows. Nothing is overwritten or merged on
 //! the way in, so counts and sums stay exact; reading at a resolution merges them.
 
+pub(crate) mod model;
 mod read;
 mod schema;
 mod write;

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::body::{Attributes, Body, Buckets, Measurement, Scalar, Series};
 use crate::errors::{ApiError, Refusal};
+use crate::store::model::Origin;
 
 /// The longest metric name and source, in characters of `A-Za-z0-9.:_-`.
 pub(crate) const NAME_BYTES_MAX: usize = 255;
@@ -53,6 +54,11 @@ pub(crate) struct Point {
     pub(crate) numbers: Numbers,
     pub(crate) buckets: Option<Buckets>,
     pub(crate) properties: Properties,
+    /// Where a Zibrato worker says the metric comes from.
+    pub(crate) origin: Option<Origin>,
+    /// Tags, sorted by key, if it came with tags instead of a source; then `source` is their text
+    /// `key=value,key=value`, which no plain source can be. Only `{source: s}` is the plain source s.
+    pub(crate) tags: Vec<(String, String)>,
 }
 
 /// The numbers of a point; `value` is the mean.
@@ -140,7 +146,17 @@ fn point(
         buckets => buckets.cloned(),
     };
     let properties = properties(measurement, defaults, &name)?;
-    Ok(Point { name, kind, source, measure_time, numbers, buckets, properties })
+    Ok(Point {
+        name,
+        kind,
+        source,
+        measure_time,
+        numbers,
+        buckets,
+        properties,
+        origin: None,
+        tags: Vec::new(),
+    })
 }
 
 fn name(inner: Option<&Scalar>, key: Option<String>) -> Result<String, ApiError> {

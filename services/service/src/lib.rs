@@ -8,6 +8,7 @@ mod exit;
 mod logging;
 mod metrics_text;
 mod number;
+mod report;
 mod shutdown;
 mod status;
 
@@ -15,5 +16,9 @@ pub use exit::{EXIT_FAILURE, EXIT_OK, EXIT_USAGE, Failure, chain, run_main, run_
 pub use logging::init_logging;
 pub use metrics_text::{Family, MetricsText, Number};
 pub use number::whole_number;
+pub use report::{
+    Account, BrokerReport, Connection, KeptPublisher, LocalReport, PUBLISHERS_MAX, Process, PublisherReport,
+    REPORT_PATH, Report, SpoolReport, WorkerReport,
+};
 pub use shutdown::Shutdown;
 pub use status::{Health, StatusEndpoint, StatusError, serve_status};
