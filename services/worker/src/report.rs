@@ -3,14 +3,18 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use zibrato_service::{Account, Health, Process, SpoolReport, WorkerReport};
+use zibrato_service::{
+    Account, Connection, PUBLISHER_LEVELS_MAX, PUBLISHERS_MAX, Process, PublisherReport, SpoolReport,
+    WorkerReport,
+};
 
 use crate::backend::Backend;
 use crate::clock::WallClock;
-use crate::ledger::Amounts;
+use crate::ledger::{Amounts, Ledger};
 use crate::status::health;
+use crate::subscription::Subscription;
 use crate::totals::Totals;
-use crate::units::Units;
+use crate::units::{ByReason, Units};
 use crate::worker::Config;
 
 /// What stays the same while a worker runs.
@@ -23,6 +27,45 @@ pub(crate) struct About {
     spool_bytes_max: u64,
     clock: WallClock,
     started: Instant,
+}
+
+/// Who was there at a moment; the ledger's thread makes one a second.
+#[derive(Debug)]
+pub(crate) struct View {
+    brokers: Vec<Connection>,
+    publishers: Vec<PublisherReport>,
+    publishers_total: usize,
+    taken: Instant,
+}
+
+impl View {
+    pub(crate) fn of(subscription: &Subscription, ledger: &Ledger) -> Self {
+        let connection =
+            |(endpoint, connected): (&str, bool)| Connection { endpoint: endpoint.to_owned(), connected };
+        Self {
+            brokers: subscription.brokers().map(connection).collect(),
+            publishers: ledger.latest_publishers(PUBLISHERS_MAX, PUBLISHER_LEVELS_MAX),
+            publishers_total: ledger.publishers_distinct(),
+            taken: Instant::now(),
+        }
+    }
+
+    /// The publishers as they are by now.
+    fn publishers(&self) -> Vec<PublisherReport> {
+        let mut publishers = self.publishers.clone();
+        let age_ms = u64::try_from(self.taken.elapsed().as_millis()).unwrap_or(u64::MAX);
+        for publisher in &mut publishers {
+            publisher.silent_ms = publisher.silent_ms.saturating_add(age_ms);
+            publisher.age_ms = publisher.age_ms.saturating_add(age_ms);
+        }
+        publishers
+    }
+}
+
+impl Default for View {
+    fn default() -> Self {
+        Self { brokers: Vec::new(), publishers: Vec::new(), publishers_total: 0, taken: Instant::now() }
+    }
 }
 
 impl About {
@@ -38,9 +81,9 @@ impl About {
         }
     }
 
-    pub(crate) fn report(&self, totals: &Totals) -> WorkerReport {
+    pub(crate) fn report(&self, totals: &Totals, view: &View) -> WorkerReport {
         let now_ms = self.clock.now_ms();
-        let health: Health = health(totals, now_ms);
+        let health = health(totals, now_ms);
         let age_ms = |since_ms: u64| now_ms.saturating_sub(since_ms);
         WorkerReport {
             process: Process {
@@ -50,6 +93,7 @@ impl About {
             backend: self.backend.to_owned(),
             target: self.target.clone(),
             levels: self.levels.clone(),
+            brokers: view.brokers.clone(),
             accounts: ledger_accounts(totals).into_iter().chain(spool_accounts(totals)).collect(),
             lost: lost(totals),
             refused: totals
@@ -60,14 +104,17 @@ impl About {
                 .collect(),
             series: totals.series,
             flush_s: self.flush_s,
+            flushed_ms: totals.last_flush_ms.map(age_ms),
             delivered_ms: totals.last_success_ms.map(age_ms),
+            backend_error: totals.backend_error.clone(),
             spool: SpoolReport {
                 batches: totals.held.batches,
                 bytes: totals.held.bytes,
                 bytes_max: self.spool_bytes_max,
                 oldest_ms: totals.oldest_ms.map(age_ms),
             },
-            ..WorkerReport::default()
+            publishers: view.publishers(),
+            publishers_total: view.publishers_total as u64,
         }
     }
 }
@@ -98,9 +145,8 @@ fn spool_accounts(totals: &Totals) -> [Account; 4] {
     let merged_sets = Units { gauge_sets: totals.merged_sets, ..Units::default() };
     let account = |unit: &str, amount: fn(&Units) -> f64| {
         let restored = amount(&totals.restored);
-        let by_reason = |tally: &crate::units::ByReason| {
-            positive(tally.iter().map(|(reason, units)| (reason, amount(units))))
-        };
+        let by_reason =
+            |tally: &ByReason| positive(tally.iter().map(|(reason, units)| (reason, amount(units))));
         Account {
             stage: "spool".to_owned(),
             unit: unit.to_owned(),

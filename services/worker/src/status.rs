@@ -4,13 +4,18 @@ use std::time::Duration;
 
 use zibrato_service::{Health, MetricsText};
 
+use crate::ledger::{is_spilled, loss_name};
 use crate::totals::Totals;
 use crate::units::{ByReason, Units};
 
 /// Age of the oldest batch held beyond which a worker is degraded: by then several attempts failed.
 pub(crate) const OLDEST_AGE_HEALTHY: Duration = Duration::from_secs(300);
 
-/// Healthy unless the spool does not take flushes, the backend refuses us, or batches grow old.
+/// How long no broker may be connected before a worker is degraded. A restart takes less.
+pub(crate) const NO_BROKER_HEALTHY: Duration = Duration::from_secs(10);
+
+/// Healthy unless the spool does not take flushes, the backend refuses us, batches grow old, or no
+/// broker is there.
 pub(crate) fn health(totals: &Totals, now_ms: u64) -> Health {
     if totals.is_aborting {
         return Health::Degraded("the spool does not take flushes; the log says why".to_owned());
@@ -24,6 +29,13 @@ pub(crate) fn health(totals: &Totals, now_ms: u64) -> Health {
             "the oldest of {} batches held is {} s old",
             totals.held.batches,
             age_ms / 1_000
+        ));
+    }
+    let alone = totals.no_broker_since.map_or(Duration::ZERO, |since| since.elapsed());
+    if alone > NO_BROKER_HEALTHY {
+        return Health::Degraded(format!(
+            "no broker has been connected for {} s; start it, or check --host, --port and --endpoint",
+            alone.as_secs()
         ));
     }
     Health::Ok
@@ -176,6 +188,19 @@ fn write_ledger(text: &mut MetricsText, totals: &Totals, backend: &str) {
             dropped.sample(&[("backend", backend), ("reason", reason), ("kind", kind)], wide(amount));
         }
     }
+    let mut lost = text.counter(
+        "zibrato_worker_publisher_losses_total",
+        "What publishers said they refused, dropped or could not count in the ordinary way.",
+    );
+    for (reason, count) in ledger.publisher_losses.iter().filter(|(reason, _)| !is_spilled(**reason)) {
+        lost.sample(&[("backend", backend), ("reason", &loss_name(*reason))], *count);
+    }
+    let spilled = ledger.publisher_losses.iter().filter(|(reason, _)| is_spilled(**reason));
+    text.counter(
+        "zibrato_worker_publisher_spilled_total",
+        "Records that publishers said they spilled: counted and summed, their percentiles approximate.",
+    )
+    .sample(&[("backend", backend)], spilled.map(|(_, count)| *count).sum::<u64>());
     for (name, help, value) in [
         ("zibrato_worker_gaps_seen_total", "Frames found missing.", ledger.gaps_seen),
         ("zibrato_worker_gaps_healed_total", "Missing frames made good.", ledger.gaps_healed),
