@@ -237,16 +237,22 @@ fn by_reason(text: &mut MetricsText, name: &str, help: &str, backend: &str, tall
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
     use crate::units::PointUnits;
 
     #[test]
-    fn a_worker_is_degraded_by_old_batches_refusals_and_a_full_spool() {
+    fn a_worker_is_degraded_by_old_batches_refusals_a_full_spool_and_missing_brokers() {
         let mut totals = Totals::default();
         assert_eq!(health(&totals, 1_000_000), Health::Ok);
         totals.oldest_ms = Some(700_000);
         assert_eq!(health(&totals, 1_000_000), Health::Ok);
         assert!(matches!(health(&totals, 1_000_001), Health::Degraded(why) if why.contains("300 s old")));
+        totals.no_broker_since = Instant::now().checked_sub(NO_BROKER_HEALTHY);
+        assert!(matches!(health(&totals, 0), Health::Degraded(why) if why.starts_with("no broker has been")));
+        totals.no_broker_since = Some(Instant::now());
+        assert_eq!(health(&totals, 0), Health::Ok);
         totals.is_rejected = true;
         assert!(matches!(health(&totals, 0), Health::Degraded(why) if why.contains("credentials")));
         totals.is_aborting = true;
@@ -258,12 +264,16 @@ mod tests {
         let mut totals = Totals { received: 7, last_success_ms: Some(1_000), ..Totals::default() };
         totals.delivered = Units::of(&[PointUnits::Timer(3), PointUnits::Counter(-1.5)]);
         totals.dropped.add("too_old", &Units::of(&[PointUnits::Gauge(1)]));
+        totals.ledger.publisher_losses = [(0, 5), (6, 4), (99, 1)].into();
         let page = page(&totals, "librato", 3_500);
         for line in [
             "zibrato_worker_messages_total{backend=\"librato\"} 7\n",
             "zibrato_worker_delivered_timer_records_total{backend=\"librato\"} 3\n",
             "zibrato_worker_delivered_counter_sum{backend=\"librato\"} -1.5\n",
             "zibrato_worker_dropped_points_total{backend=\"librato\",reason=\"too_old\"} 1\n",
+            "zibrato_worker_publisher_spilled_total{backend=\"librato\"} 5\n",
+            "zibrato_worker_publisher_losses_total{backend=\"librato\",reason=\"legacy_queue\"} 4\n",
+            "zibrato_worker_publisher_losses_total{backend=\"librato\",reason=\"reason_99\"} 1\n",
             "zibrato_worker_last_success_age_seconds{backend=\"librato\"} 2.5\n",
         ] {
             assert!(page.contains(line), "{line} is missing in {page}");
