@@ -290,8 +290,8 @@ async fn supervise(
         batches_held = totals.held.batches,
         retries = totals.retries,
         ambiguous = totals.ambiguous,
-        ledger = %totals.ledger,
         units = %totals,
+        ledger = %totals.ledger,
         "worker stopped"
     );
     match (in_order, sent) {
