@@ -1,7 +1,14 @@
 //! The `zibrato` command.
 
 mod args;
+mod broker_args;
 mod demo;
+mod human;
+mod levels;
+mod paint;
+mod spark;
+mod table;
+mod top;
 mod up;
 
 use std::process::ExitCode;
@@ -9,10 +16,16 @@ use std::process::ExitCode;
 use clap::Parser;
 use zibrato_service::{Failure, init_logging, run_service};
 
-use args::{Cli, Command};
+use args::{Cli, Command, UpArgs};
 
 fn main() -> ExitCode {
-    let Cli { command: Command::Up(args) } = Cli::parse();
+    match Cli::parse().command {
+        Command::Up(args) => up(&args),
+        Command::Top(args) => top::main(args),
+    }
+}
+
+fn up(args: &UpArgs) -> ExitCode {
     // What `up` has to say it prints itself; the log is for what needs care.
     // Broker and worker end one after the other in one process: that their connection goes is no news.
     init_logging("warn,zibrato_worker::subscription::connection=error");
