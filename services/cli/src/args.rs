@@ -8,6 +8,8 @@ use clap::{Args, Parser, Subcommand};
 use zibrato_service::StatusEndpoint;
 
 use crate::levels::parse_level;
+use crate::send::SendArgs;
+use crate::tap::TapArgs;
 use crate::top::TopArgs;
 use crate::up;
 
@@ -29,6 +31,8 @@ pub(crate) struct Cli {
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Command {
     Up(UpArgs),
+    Send(SendArgs),
+    Tap(TapArgs),
     Top(TopArgs),
 }
 
