@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use zibrato_service::StatusEndpoint;
 
+use crate::doctor::DoctorArgs;
 use crate::levels::parse_level;
 use crate::top::TopArgs;
 use crate::up;
@@ -30,6 +31,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Up(UpArgs),
     Top(TopArgs),
+    Doctor(DoctorArgs),
 }
 
 /// Runs broker, worker and store in one process: all that is needed to record and look at metrics.

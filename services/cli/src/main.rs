@@ -3,6 +3,7 @@
 mod args;
 mod broker_args;
 mod demo;
+mod doctor;
 mod human;
 mod levels;
 mod paint;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Up(args) => up(&args),
         Command::Top(args) => top::main(args),
+        Command::Doctor(args) => doctor::main(&args),
     }
 }
 
