@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use zibrato_service::StatusEndpoint;
 
+use crate::doctor::DoctorArgs;
 use crate::levels::parse_level;
 use crate::send::SendArgs;
 use crate::tap::TapArgs;
@@ -34,6 +35,7 @@ pub(crate) enum Command {
     Send(SendArgs),
     Tap(TapArgs),
     Top(TopArgs),
+    Doctor(DoctorArgs),
 }
 
 /// Runs broker, worker and store in one process: all that is needed to record and look at metrics.

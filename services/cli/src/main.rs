@@ -4,6 +4,7 @@ mod args;
 mod broker_args;
 mod courier;
 mod demo;
+mod doctor;
 mod feed;
 mod human;
 mod levels;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Command::Send(args) => tool("zibrato send", async |shutdown| send::run(args, shutdown).await),
         Command::Tap(args) => tool("zibrato tap", async |shutdown| tap::run(args, shutdown).await),
         Command::Top(args) => top::main(args),
+        Command::Doctor(args) => doctor::main(&args),
     }
 }
 

@@ -186,7 +186,9 @@ fn every_size_is_filled_and_what_has_no_room_is_named() {
     });
     assert!(!pty.screen().contains("no room for"), "{}", pty.screen());
     pty.resize(30, 6);
-    pty.wait_for("the tiny size", |pty| pty.lines()[5].starts_with("q quit") && pty.lines()[1].starts_with("NAME"));
+    pty.wait_for("the tiny size", |pty| {
+        pty.lines()[5].starts_with("q quit") && pty.lines()[1].starts_with("NAME")
+    });
     pty.resize(10, 3);
     pty.wait_for_text("needs 20x5");
     pty.resize(80, 24);

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
-use zibrato_service::PublisherReport;
+use zibrato_service::{PUBLISHER_LEVELS_MAX, PublisherReport};
 use zibrato_worker::clock::WallClock;
 use zibrato_worker::ledger::{self, Counts, Ledger};
 use zibrato_worker::measurement::Measurement;
@@ -26,6 +26,8 @@ const TURN_MESSAGES_MAX: usize = 1_000;
 const SERIES_MAX: usize = 20_000;
 /// Most publishers of the ledger, each level counted by itself; further ones are refused and counted.
 const PUBLISHERS_MAX: usize = 10_000;
+/// Most publishers that are shown, those first that run and were heard last.
+const PUBLISHERS_SHOWN_MAX: usize = 1_000;
 /// Ticks that may wait for the screen. At the limit the feed waits, and messages after it.
 const TICKS_MAX: usize = 4;
 
@@ -121,8 +123,8 @@ impl Feed {
             measurements: flush.measurements,
             counts: self.ledger.counts(),
             series: self.ledger.series(),
-            publishers: Vec::new(),
-            is_connected: self.subscription.totals().connections > 0,
+            publishers: self.ledger.latest_publishers(PUBLISHERS_SHOWN_MAX, PUBLISHER_LEVELS_MAX),
+            is_connected: self.subscription.brokers().any(|(_, is_up)| is_up),
         }
     }
 }

@@ -46,7 +46,7 @@ enum Second {
         last: f64,
         min: f64,
         max: f64,
-        sets: usize,
+        points: usize,
     },
     /// The histogram only while it is recent. In seconds.
     Timer {
