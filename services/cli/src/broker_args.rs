@@ -18,11 +18,6 @@ pub(crate) struct BrokerArgs {
 }
 
 impl BrokerArgs {
-    /// Where publishers connect, as a ZeroMQ endpoint.
-    pub(crate) fn publishers(&self) -> String {
-        format!("tcp://{}:{}", self.host, self.port)
-    }
-
     /// Where workers connect, as a ZeroMQ endpoint.
     pub(crate) fn workers(&self) -> String {
         format!("tcp://{}:{}", self.host, self.port + 1)
@@ -61,12 +56,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_two_ports_are_next_to_each_other() {
+    fn workers_connect_to_the_next_port() {
         let args = BrokerArgs { host: parse_host("::1").unwrap(), port: 7_000 };
-        assert_eq!(
-            (args.publishers(), args.workers()),
-            ("tcp://[::1]:7000".into(), "tcp://[::1]:7001".into())
-        );
+        assert_eq!(args.workers(), "tcp://[::1]:7001");
     }
 
     #[test]

@@ -14,7 +14,6 @@ pub(crate) enum Tone {
     Good,
     Warning,
     Bad,
-    Faint,
     Strong,
 }
 
@@ -34,7 +33,6 @@ impl Paint {
             Tone::Good => "32",
             Tone::Warning => "33",
             Tone::Bad => "1;31",
-            Tone::Faint => "2",
             Tone::Strong => "1",
         };
         format!("\x1b[{code}m{text}\x1b[0m")
