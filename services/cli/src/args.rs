@@ -9,6 +9,8 @@ use zibrato_service::StatusEndpoint;
 
 use crate::doctor::DoctorArgs;
 use crate::levels::parse_level;
+use crate::send::SendArgs;
+use crate::tap::TapArgs;
 use crate::top::TopArgs;
 use crate::up;
 
@@ -30,6 +32,8 @@ pub(crate) struct Cli {
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Command {
     Up(UpArgs),
+    Send(SendArgs),
+    Tap(TapArgs),
     Top(TopArgs),
     Doctor(DoctorArgs),
 }

@@ -2,29 +2,47 @@
 
 mod args;
 mod broker_args;
+mod courier;
 mod demo;
 mod doctor;
+mod feed;
 mod human;
 mod levels;
 mod paint;
+mod progress;
+mod send;
 mod spark;
 mod table;
+mod tally;
+mod tap;
 mod top;
+mod units;
 mod up;
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use zibrato_service::{Failure, init_logging, run_service};
+use zibrato_service::{Failure, Shutdown, init_logging, run_service};
 
 use args::{Cli, Command, UpArgs};
 
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Up(args) => up(&args),
+        Command::Send(args) => tool("zibrato send", async |shutdown| send::run(args, shutdown).await),
+        Command::Tap(args) => tool("zibrato tap", async |shutdown| tap::run(args, shutdown).await),
         Command::Top(args) => top::main(args),
         Command::Doctor(args) => doctor::main(&args),
     }
+}
+
+/// A tool prints what it has to say; the log is for what needs care.
+fn tool<F>(name: &str, run: impl FnOnce(Shutdown) -> F) -> ExitCode
+where
+    F: Future<Output = Result<(), Failure>>,
+{
+    init_logging("warn");
+    run_service(name, run)
 }
 
 fn up(args: &UpArgs) -> ExitCode {

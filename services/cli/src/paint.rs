@@ -41,9 +41,14 @@ impl Paint {
 
 /// Whether standard output is a terminal that knows control sequences.
 pub(crate) fn is_pretty() -> bool {
+    knows_sequences(&io::stdout())
+}
+
+/// Whether a stream is a terminal that knows control sequences.
+pub(crate) fn knows_sequences(stream: &impl IsTerminal) -> bool {
     // Without a known type the sequences may be shown as text.
     let is_dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
-    io::stdout().is_terminal() && !is_dumb
+    stream.is_terminal() && !is_dumb
 }
 
 /// Whether the user did not ask for no colours: <https://no-color.org>.
