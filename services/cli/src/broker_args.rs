@@ -18,6 +18,11 @@ pub(crate) struct BrokerArgs {
 }
 
 impl BrokerArgs {
+    /// Where publishers connect, as a ZeroMQ endpoint.
+    pub(crate) fn publishers(&self) -> String {
+        format!("tcp://{}:{}", self.host, self.port)
+    }
+
     /// Where workers connect, as a ZeroMQ endpoint.
     pub(crate) fn workers(&self) -> String {
         format!("tcp://{}:{}", self.host, self.port + 1)
@@ -58,6 +63,7 @@ mod tests {
     #[test]
     fn workers_connect_to_the_next_port() {
         let args = BrokerArgs { host: parse_host("::1").unwrap(), port: 7_000 };
+        assert_eq!(args.publishers(), "tcp://[::1]:7000");
         assert_eq!(args.workers(), "tcp://[::1]:7001");
     }
 

@@ -14,6 +14,7 @@ pub(crate) enum Tone {
     Good,
     Warning,
     Bad,
+    Faint,
     Strong,
 }
 
@@ -33,6 +34,7 @@ impl Paint {
             Tone::Good => "32",
             Tone::Warning => "33",
             Tone::Bad => "1;31",
+            Tone::Faint => "2",
             Tone::Strong => "1",
         };
         format!("\x1b[{code}m{text}\x1b[0m")
