@@ -15,20 +15,19 @@ mod probe;
 mod worker;
 mod zmtp;
 
-use std::io::{self, IsTerminal};
+use std::io;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use indicatif::ProgressBar;
 use zibrato_service::{init_logging, run_service};
 
 use crate::broker_args::{BrokerArgs, StatusAddr, parse_status};
+use crate::progress::Progress;
 use facts::Facts;
 use finding::{Findings, State};
 
-/// After how long a spinner says that something goes on.
-const SPINNER_AFTER: Duration = Duration::from_secs(1);
+/// How often it is looked whether the spinner is due.
 const SPINNER_PERIOD: Duration = Duration::from_millis(100);
 
 /// Looks at broker, workers and zibrato-local, and says what is wrong and what to do about it.
@@ -105,19 +104,14 @@ fn examine(facts: &Facts) -> Findings {
     findings
 }
 
-/// Shows a spinner on standard error, if it is a terminal, once something takes longer than a moment.
+/// Shows a spinner on standard error once something takes longer than a moment.
 async fn with_spinner<T>(work: impl Future<Output = T>) -> T {
+    let progress = Progress::spinner("asking broker, workers and local");
     tokio::pin!(work);
-    tokio::select! {
-        done = &mut work => return done,
-        () = tokio::time::sleep(SPINNER_AFTER) => {}
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            () = tokio::time::sleep(SPINNER_PERIOD) => _ = progress.show(),
+        }
     }
-    if !io::stderr().is_terminal() {
-        return work.await;
-    }
-    let spinner = ProgressBar::new_spinner().with_message("asking broker, workers and local");
-    spinner.enable_steady_tick(SPINNER_PERIOD);
-    let done = work.await;
-    spinner.finish_and_clear();
-    done
 }

@@ -16,6 +16,7 @@ use zibrato_std::{Client, Counter, Gauge, Level, Timer};
 use bus::Bus;
 use pty::{Pty, colour_sequences};
 
+const ZIBRATO: &str = env!("CARGO_BIN_EXE_zibrato");
 /// What the publisher does every [`STEP`]: so 1000 hits and 500 bytes a second.
 const STEP: Duration = Duration::from_millis(50);
 const HITS: u64 = 50;
@@ -55,7 +56,7 @@ fn bus() -> &'static Bus {
 fn start(size: (u16, u16), more: &[&str], env: &[(&str, &str)]) -> Pty {
     let port = bus().port.to_string();
     let args = ["top", "--port", &port, "--worker", "none", "--broker-status", "none"];
-    Pty::start(&[&args, more].concat(), size, env)
+    Pty::start(ZIBRATO, &[&args, more].concat(), size, env)
 }
 
 /// The numbers on the line of a series.
@@ -169,7 +170,7 @@ fn every_size_is_filled_and_what_has_no_room_is_named() {
         let lines = pty.lines();
         lines.len() == 15
             && lines[14].starts_with("q quit")
-            && lines[13].contains("no room for K, MIN/p95, LAST MINUTE")
+            && lines[13].contains("no room for K, MIN/p95, MINUTE")
     });
     assert!(pty.line("test.work").is_some_and(|line| line.contains("ms")), "{}", pty.screen());
     pty.resize(200, 50);
@@ -230,7 +231,7 @@ fn colours_are_used_unless_no_color_is_set() {
 fn without_a_broker_it_says_so_and_goes_on_trying() {
     let port = Bus::free_pair().to_string();
     let args = ["top", "--port", &port, "--worker", "127.0.0.1:1", "--broker-status", "none"];
-    let mut pty = Pty::start(&args, (100, 24), &[]);
+    let mut pty = Pty::start(ZIBRATO, &args, (100, 24), &[]);
     pty.wait_for_text("NOT CONNECTED");
     pty.wait_for_text("start one with zibrato up");
     pty.wait_for_text("worker: cannot connect to 127.0.0.1:1");

@@ -207,7 +207,7 @@ pub(super) fn law(report: &Report, findings: &mut Findings) {
         })
         .collect();
     if broken.is_empty() {
-        return findings.ok("law", format!("{} add up", plural(accounts.len(), "account")));
+        return findings.ok("law", format!("the numbers of {} add up", plural(accounts.len(), "account")));
     }
     findings.fail(
         "law",

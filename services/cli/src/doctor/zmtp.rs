@@ -13,6 +13,8 @@ use tokio::time::timeout;
 
 const GREETING_BYTES: usize = 64;
 const SIGNATURE_BYTES: usize = 10;
+/// Where the version ends in a greeting.
+const VERSION_END: usize = 12;
 /// Longest READY command that is read, in bytes; ours has some 30.
 const COMMAND_BYTES_MAX: usize = 255;
 /// First byte of a command of at most [`COMMAND_BYTES_MAX`] bytes.
@@ -48,17 +50,20 @@ pub(super) async fn peer(addr: SocketAddr, within: Duration) -> Peer {
 }
 
 async fn greet(mut stream: TcpStream) -> io::Result<Peer> {
-    stream.write_all(&greeting()).await?;
+    let ours = greeting();
+    // A socket with another mechanism hangs up as soon as it has read ours, without saying its own.
+    stream.write_all(&ours[..VERSION_END]).await?;
     let mut theirs = [0; GREETING_BYTES];
     stream.read_exact(&mut theirs[..SIGNATURE_BYTES]).await?;
     if theirs[0] != 0xff || theirs[SIGNATURE_BYTES - 1] != 0x7f {
         return Ok(Peer::Stranger);
     }
     stream.read_exact(&mut theirs[SIGNATURE_BYTES..]).await?;
-    let mechanism: Vec<u8> = theirs[12..32].iter().copied().take_while(|&byte| byte != 0).collect();
+    let mechanism: Vec<u8> = theirs[VERSION_END..32].iter().copied().take_while(|&byte| byte != 0).collect();
     if mechanism != NULL {
         return Ok(Peer::Secured(String::from_utf8_lossy(&mechanism).into_owned()));
     }
+    stream.write_all(&ours[VERSION_END..]).await?;
     let mut head = [0; 2];
     stream.read_exact(&mut head).await?;
     if head[0] != SHORT_COMMAND {
@@ -76,7 +81,7 @@ fn greeting() -> [u8; GREETING_BYTES] {
     bytes[0] = 0xff;
     bytes[9] = 0x7f;
     bytes[10] = 3;
-    bytes[12..16].copy_from_slice(NULL);
+    bytes[VERSION_END..16].copy_from_slice(NULL);
     bytes
 }
 

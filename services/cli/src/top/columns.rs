@@ -61,7 +61,7 @@ impl Column {
             Self::Low => "MIN/p95",
             Self::P99 => "p99",
             Self::Max => "MAX",
-            Self::Spark => "LAST MINUTE",
+            Self::Spark => "MINUTE",
             Self::Source => "SOURCE",
             Self::Level => "LEVEL",
         }

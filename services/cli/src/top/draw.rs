@@ -123,7 +123,7 @@ fn put(frame: &mut Frame<'_>, x: u16, y: u16, width: u16, text: &str, style: Sty
     frame.buffer_mut().set_stringn(x, y, text, usize::from(width), style);
 }
 
-/// Writes a text into a cell: cut with a `…`, or moved to the right.
+/// Writes a text into a cell: cut in its middle, or moved to the right.
 fn put_cell(frame: &mut Frame<'_>, x: u16, y: u16, width: u16, text: &str, to_right: bool, style: Style) {
     let text = fitted(text, usize::from(width));
     let used = u16::try_from(Span::raw(&text).width()).unwrap_or(width);
@@ -131,21 +131,30 @@ fn put_cell(frame: &mut Frame<'_>, x: u16, y: u16, width: u16, text: &str, to_ri
     put(frame, x, y, width, &text, style);
 }
 
-/// The text, or its start and a `…` if it is wider than `width`.
+/// The text, or its start, a `…` and its end if it is wider than `width`: series of one name differ in
+/// their tags, and tags stand at the end.
 fn fitted(text: &str, width: usize) -> String {
     if Span::raw(text).width() <= width {
         return text.to_owned();
     }
-    let mut cut = String::new();
-    for char in text.chars() {
-        cut.push(char);
-        if Span::raw(&cut).width() >= width {
-            cut.pop();
+    let room = width.saturating_sub(1);
+    let start = taken(text.chars(), room.div_ceil(2));
+    let end = taken(text.chars().rev(), room / 2);
+    let end: String = end.chars().rev().collect();
+    format!("{start}…{end}")
+}
+
+/// As many of the characters as are at most `width` wide.
+fn taken(chars: impl Iterator<Item = char>, width: usize) -> String {
+    let mut taken = String::new();
+    for char in chars {
+        taken.push(char);
+        if Span::raw(&taken).width() > width {
+            taken.pop();
             break;
         }
     }
-    cut.push('…');
-    cut
+    taken
 }
 
 /// What the screen does not show, in one line.
@@ -157,6 +166,9 @@ fn notes(state: &State, view: &View, left_out: &[String]) -> String {
     }
     if !left_out.is_empty() {
         notes.push(format!("no room for {}", left_out.join(", ")));
+    }
+    if let Some(levels) = state.other_levels() {
+        notes.push(format!("not listened to: {levels} (--levels)"));
     }
     if state.model.left_out() > 0 {
         notes.push(format!("limit of {} series reached: some are not shown", super::model::SERIES_MAX));
@@ -204,7 +216,7 @@ fn help(frame: &mut Frame<'_>, area: Rect, theme: Theme) {
         "MIN/p95        a gauge's smallest, a timer's 95th percentile",
         "MAX            the largest; p99 is of timers only",
         "               rates and timers: last 10 s; gauges: last 60 s",
-        "LAST MINUTE    counter: rate, gauge: value, timer: p99",
+        "MINUTE         the last one: counter: rate, gauge: value, timer: p99",
         "LEVEL, SOURCE  on wide terminals",
         "",
         "levels on demand cost programs something while top listens",
@@ -220,11 +232,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_that_is_too_wide_ends_with_an_ellipsis() {
-        assert_eq!((fitted("abc", 3), fitted("abcd", 3)), ("abc".to_owned(), "ab…".to_owned()));
-        assert_eq!(fitted("日本語", 5), "日本…");
-        assert_eq!(fitted("日本語", 4), "日…");
-        assert_eq!(fitted("ab", 1), "…");
+    fn a_text_that_is_too_wide_keeps_its_start_and_its_end() {
+        assert_eq!((fitted("abc", 3), fitted("abcd", 3)), ("abc".to_owned(), "a…d".to_owned()));
+        assert_eq!(fitted("demo.responses{route=/cart}", 14), "demo.re…/cart}");
+        assert_eq!(fitted("日本語日本語", 5), "日…語");
+        assert_eq!(fitted("日本語日本語", 4), "日…");
+        assert_eq!((fitted("ab", 1), fitted("ab", 0)), ("…".to_owned(), "…".to_owned()));
     }
 
     #[test]

@@ -1,11 +1,18 @@
 //! The terminal: drawn on while top runs, and left as it was found however it ends.
 
 use std::io::{self, ErrorKind};
-use std::thread;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use std::{panic, thread};
 
+use ratatui::backend::CrosstermBackend;
+use ratatui::crossterm::cursor::Show;
 use ratatui::crossterm::event::{self, Event, KeyEvent};
-use ratatui::{DefaultTerminal, Frame};
+use ratatui::crossterm::execute;
+use ratatui::crossterm::terminal::{
+    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+};
+use ratatui::{DefaultTerminal, Frame, Terminal};
 use tokio::sync::mpsc;
 
 /// How long the thread that reads keys waits before it looks whether anybody wants them.
@@ -13,8 +20,12 @@ const POLL: Duration = Duration::from_millis(200);
 /// Keys that may wait.
 const EVENTS_MAX: usize = 256;
 
-/// The alternate screen in raw mode; the terminal is restored when this is dropped, and on a panic of
-/// any thread.
+/// Whether the terminal is ours now. Leaving the alternate screen twice would move the cursor back to
+/// where it was, over what was written since.
+static IS_TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// The alternate screen in raw mode; the terminal is restored when this is dropped, and before the
+/// message of a panic of any thread.
 #[derive(Debug)]
 pub(crate) struct Screen {
     terminal: DefaultTerminal,
@@ -26,13 +37,19 @@ impl Screen {
     /// # Errors
     /// That of the operating system. The terminal is then as it was.
     pub(crate) fn enter() -> io::Result<Self> {
-        match ratatui::try_init() {
-            Ok(terminal) => Ok(Self { terminal }),
-            Err(error) => {
-                let _ = ratatui::try_restore();
-                Err(error)
-            }
+        let hook = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            restore();
+            hook(info);
+        }));
+        IS_TAKEN.store(true, Ordering::Relaxed);
+        let entered = enable_raw_mode()
+            .and_then(|()| execute!(io::stdout(), EnterAlternateScreen))
+            .and_then(|()| Terminal::new(CrosstermBackend::new(io::stdout())));
+        if entered.is_err() {
+            restore();
         }
+        Ok(Self { terminal: entered? })
     }
 
     /// Draws; false if the terminal is gone.
@@ -50,9 +67,16 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // Of a terminal that is gone nothing can be restored.
-        let _ = self.terminal.show_cursor();
-        let _ = ratatui::try_restore();
+        restore();
+    }
+}
+
+/// Leaves the terminal as it was found. Of one that is gone nothing can be restored, so errors say
+/// nothing.
+fn restore() {
+    if IS_TAKEN.swap(false, Ordering::Relaxed) {
+        let _ = disable_raw_mode();
+        let _ = execute!(io::stdout(), LeaveAlternateScreen, Show);
     }
 }
 
@@ -104,4 +128,37 @@ fn read(sender: &mpsc::Sender<Event>) {
 fn is_gone(error: &io::Error) -> bool {
     // EIO, which has no kind of its own, is what a terminal without another side answers.
     error.kind() == ErrorKind::BrokenPipe || error.raw_os_error() == Some(5)
+}
+
+#[cfg(test)]
+#[path = "../../tests/support/pty.rs"]
+mod pty;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pty::Pty;
+
+    /// Run by the test below, in a process and on a terminal of its own.
+    #[test]
+    #[ignore = "panics on purpose; another test starts it"]
+    fn panics_on_the_screen() {
+        let mut screen = Screen::enter().unwrap();
+        screen.draw(|frame| frame.render_widget("drawn", frame.area())).unwrap();
+        let panicked = thread::spawn(|| panic!("out of cheese")).join();
+        panic!("{panicked:?}");
+    }
+
+    #[test]
+    fn a_panic_leaves_the_terminal_as_it_was_and_its_message_on_it() {
+        let program = std::env::current_exe().unwrap();
+        let name = "top::terminal::tests::panics_on_the_screen";
+        let args = [name, "--exact", "--ignored", "--nocapture"];
+        let pty = Pty::start(program.to_str().unwrap(), &args, (80, 24), &[]);
+        let (status, ended) = pty.end();
+        assert!(!status.success());
+        assert!(String::from_utf8_lossy(&ended.bytes).contains("drawn"));
+        assert!(!ended.is_alternate && !ended.is_cursor_hidden);
+        assert!(ended.screen.contains("out of cheese"), "{}", ended.screen);
+    }
 }

@@ -31,14 +31,8 @@ struct Seen {
 }
 
 impl Pty {
-    /// Starts the `zibrato` of this build on a terminal of `columns` x `rows`, with no environment but
-    /// `TERM` and `env`.
-    pub(crate) fn start(args: &[&str], (columns, rows): (u16, u16), env: &[(&str, &str)]) -> Self {
-        Self::start_program(env!("CARGO_BIN_EXE_zibrato"), args, (columns, rows), env)
-    }
-
-    /// As [`Pty::start`], for any program.
-    pub(crate) fn start_program(
+    /// Starts a program on a terminal of `columns` x `rows`, with no environment but `TERM` and `env`.
+    pub(crate) fn start(
         program: &str,
         args: &[&str],
         (columns, rows): (u16, u16),

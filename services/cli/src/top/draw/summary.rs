@@ -48,9 +48,6 @@ fn totals(state: &State, theme: Theme) -> Line<'static> {
     spans.extend(labelled("  lost ", &lost, lost == "0", theme));
     let law = if state.counts.law_holds() { "holds" } else { "IS BROKEN" };
     spans.extend(labelled("  law ", law, state.counts.law_holds(), theme));
-    if let Some(levels) = state.other_levels() {
-        spans.push(Span::styled(format!("  also published: {levels} (--levels)"), theme.faint()));
-    }
     Line::from(spans)
 }
 
