@@ -5,9 +5,17 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use zibrato_core::text::Field;
 use zibrato_service::StatusEndpoint;
 
+use crate::completions::CompletionsArgs;
+use crate::doctor::DoctorArgs;
+use crate::levels::parse_level;
+use crate::manual::ManualArgs;
+use crate::record::RecordArgs;
+use crate::replay::ReplayArgs;
+use crate::send::SendArgs;
+use crate::tap::TapArgs;
+use crate::top::TopArgs;
 use crate::up;
 
 const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5_580);
@@ -28,6 +36,14 @@ pub(crate) struct Cli {
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Command {
     Up(UpArgs),
+    Send(SendArgs),
+    Tap(TapArgs),
+    Record(RecordArgs),
+    Replay(ReplayArgs),
+    Top(TopArgs),
+    Doctor(DoctorArgs),
+    Completions(CompletionsArgs),
+    Man(ManualArgs),
 }
 
 /// Runs broker, worker and store in one process: all that is needed to record and look at metrics.
@@ -166,12 +182,6 @@ fn parse_listen(text: &str) -> Result<SocketAddr, String> {
     Ok(addr)
 }
 
-fn parse_level(text: &str) -> Result<String, String> {
-    let level = text.trim();
-    Field::Level.check(level).map_err(|error| format!("level {level:?}: {error}"))?;
-    Ok(level.to_owned())
-}
-
 fn default_data(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let set = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let state = set("XDG_STATE_HOME").or_else(|| set("HOME").map(|home| home.join(".local/state")))?;
@@ -186,7 +196,10 @@ mod tests {
 
     fn args(flags: &[&str]) -> Result<UpArgs, clap::Error> {
         let Cli { command: Command::Up(args) } =
-            Cli::try_parse_from([&["zibrato", "up", "--data", "d"], flags].concat())?;
+            Cli::try_parse_from([&["zibrato", "up", "--data", "d"], flags].concat())?
+        else {
+            panic!("another command")
+        };
         Ok(args)
     }
 

@@ -20,6 +20,7 @@ use crate::errors::ApiError;
 use crate::rate::RateWindow;
 use crate::store::{Store, StoreError};
 use crate::totals::{Counters, Totals};
+use crate::watch::Watch;
 
 mod connections;
 mod guard;
@@ -68,9 +69,15 @@ pub struct Running {
     /// Ends with the totals after the shutdown that was given to [`start`].
     pub handle: JoinHandle<Result<Totals, Error>>,
     counters: Arc<Counters>,
+    watch: Watch,
 }
 
 impl Running {
+    /// What brokers and workers say of themselves.
+    pub fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
     /// The totals so far.
     pub fn totals(&self) -> Totals {
         self.counters.snapshot()
@@ -108,7 +115,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<Totals, Error> {
 /// [`Error::Bind`] if the address cannot be bound.
 pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Error> {
     config.check()?;
-    let Config { listen, db, token, max_age_s, max_ahead_s, allow_hosts, limits } = config;
+    let Config { listen, db, token, max_age_s, max_ahead_s, allow_hosts, limits, watch } = config;
     let listener = TcpListener::bind(listen).await.map_err(|source| Error::Bind { listen, source })?;
     let addr = listener.local_addr().map_err(|source| Error::Bind { listen, source })?;
     let path = db.clone();
@@ -138,8 +145,9 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Error>
         started: Instant::now(),
         shutdown: shutdown.clone(),
     };
+    let watch = Watch::start(&watch, shutdown.clone());
     let handle = tokio::spawn(serve(listener, Arc::new(app), shutdown));
-    Ok(Running { addr, handle, counters })
+    Ok(Running { addr, handle, counters, watch })
 }
 
 /// What all requests share.

@@ -1,7 +1,6 @@
 //! How the receiver is: `/healthz`, `/metrics` and `/status`.
 
 use std::sync::atomic::Ordering;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::extract::State;
@@ -9,7 +8,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::json;
-use zibrato_service::{Account, LocalReport, MetricsText, Process, REPORT_PATH, Report};
+use zibrato_service::{Account, Health, LocalReport, MetricsText, Process, REPORT_PATH, Report};
 
 use super::{Answer, failed, json};
 use crate::server::{App, HEALTH_PATH, Shared};
@@ -25,12 +24,20 @@ pub(super) fn routes() -> Router<Shared> {
         .route(REPORT_PATH, get(report))
 }
 
-/// `GET /healthz`: 200, or 503 with the reason if the last batch could not be stored.
+/// `GET /healthz`: 200, or 503 with the reason.
 async fn health(State(app): State<Shared>) -> Response {
-    if app.store_fails.load(Ordering::Relaxed) {
-        return (StatusCode::SERVICE_UNAVAILABLE, "the last batch could not be stored\n").into_response();
+    match health_of(&app) {
+        Health::Ok => "ok\n".into_response(),
+        Health::Degraded(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
     }
-    "ok\n".into_response()
+}
+
+fn health_of(app: &App) -> Health {
+    if app.store_fails.load(Ordering::Relaxed) {
+        Health::Degraded("the last batch could not be stored".to_owned())
+    } else {
+        Health::Ok
+    }
 }
 
 /// `GET /metrics`: the totals in the Prometheus text format.
@@ -61,23 +68,13 @@ async fn metrics(State(app): State<Shared>) -> Response {
 async fn report(State(app): State<Shared>) -> Answer {
     let facts = app.store.facts().await.map_err(failed)?;
     let report = LocalReport {
-        process: process(&app),
+        process: Process::this(env!("CARGO_PKG_VERSION"), app.started, &health_of(&app)),
         account: account(&app.counters.snapshot()),
         metrics: facts.metrics,
         db_bytes: facts.db_bytes,
         newest_s: facts.newest,
     };
     Ok(json(&json!(Report::Local(report))))
-}
-
-fn process(app: &App) -> Process {
-    let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Process {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        pid: std::process::id(),
-        uptime_s: app.started.elapsed().as_secs(),
-        unix_ms: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX),
-    }
 }
 
 /// The store is the last stage: what it has is delivered.

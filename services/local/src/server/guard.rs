@@ -51,7 +51,7 @@ fn check(app: &App, request: &Request) -> Result<(), ApiError> {
     if !app.hosts.allow(request.version(), uri, headers) {
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         let text = format!("{host} is not a host of this server; start it with --allow-host if it is");
-        return Err(ApiError::request(StatusCode::FORBIDDEN, Refusal::ForeignHost, text));
+        return Err(ApiError::request(StatusCode::MISDIRECTED_REQUEST, Refusal::ForeignHost, text));
     }
     if is_cross_site(method, headers) {
         let text = "requests that other sites cause are refused";

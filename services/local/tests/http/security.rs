@@ -40,7 +40,7 @@ async fn a_name_that_was_pointed_here_by_others_is_refused() {
             ("DELETE", "/v1/metrics/a"),
             ("PUT", "/v1/metrics/a"),
         ] {
-            rows.push(row("-", method, path).header("Host", host).fails(403, foreign_host(host)));
+            rows.push(row("-", method, path).header("Host", host).fails(421, foreign_host(host)));
         }
     }
     for host in ["localhost", "127.0.0.1:1", "[::1]:5580", "metrics.EXAMPLE:80"] {
@@ -59,7 +59,7 @@ async fn an_address_in_the_request_line_must_be_ours_too() {
     let addr = receiver.running.addr;
     assert_eq!(
         call(addr, "GET", "http://evil.example/healthz", &[("Host", "localhost")], b"").await.status,
-        403
+        421
     );
     assert_eq!(
         call(addr, "GET", "http://localhost/healthz", &[("Host", "localhost")], b"").await.status,
@@ -67,7 +67,7 @@ async fn an_address_in_the_request_line_must_be_ours_too() {
     );
     // Old programs that know no Host are no browsers.
     for (request, status) in
-        [("GET /healthz HTTP/1.0\r\n\r\n", "HTTP/1.0 200"), ("GET /healthz HTTP/1.1\r\n\r\n", "HTTP/1.1 403")]
+        [("GET /healthz HTTP/1.0\r\n\r\n", "HTTP/1.0 200"), ("GET /healthz HTTP/1.1\r\n\r\n", "HTTP/1.1 421")]
     {
         let mut stream = TcpStream::connect(addr).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -88,7 +88,7 @@ async fn an_open_server_is_addressed_by_number_or_allowed_name() {
     let authorization = "Basic c2VjcmV0Og==";
     let port = receiver.running.addr.port();
     for (host, status) in
-        [("192.0.2.7", 200), ("[2001:db8::1]:5580", 200), ("localhost", 200), ("evil.example", 403)]
+        [("192.0.2.7", 200), ("[2001:db8::1]:5580", 200), ("localhost", 200), ("evil.example", 421)]
     {
         let headers = [("Host", host), ("Authorization", authorization)];
         let answer = call(([127, 0, 0, 1], port).into(), "GET", "/v1/metrics", &headers, b"").await;
