@@ -16,12 +16,13 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use zibrato_service::{Shutdown, StatusEndpoint, StatusError, serve_status};
+use zibrato_service::{Report, Shutdown, StatusEndpoint, StatusError, serve_status};
 
 use crate::backend::Backend;
 use crate::clock::WallClock;
 use crate::flush::FlushClock;
 use crate::ledger::{self, Ledger};
+use crate::report::About;
 use crate::retry::RetryPolicy;
 use crate::sender::{Phase, Sender};
 use crate::spool::{Found, LedgerRow, Spool, SpoolError};
@@ -213,7 +214,9 @@ async fn serve(
     let (health_clock, page_clock) = (config.clock.clone(), config.clock.clone());
     let health = move || status::health(&for_health.lock(), health_clock.now_ms());
     let page = move || status::page(&for_page.snapshot(), name, page_clock.now_ms());
-    serve_status(config.status, health, page, shutdown.clone()).await
+    let (about, for_report) = (About::of(config, backend), totals.clone());
+    let report = move || Report::Worker(about.report(&for_report.snapshot()));
+    serve_status(config.status, health, page, report, shutdown.clone()).await
 }
 
 /// Starts the subscription and the thread that owns the ledger; it answers whether it ended in order.

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use tokio::task::{JoinHandle, spawn_blocking};
-use zibrato_service::{Shutdown, serve_status};
+use zibrato_service::Shutdown;
 use zibrato_std::Stats;
 use zibrato_worker::clock::WallClock;
 use zibrato_worker::librato::{AGE_MAX, Librato, LibratoConfig};
@@ -112,14 +112,7 @@ impl Parts {
         let (endpoint_in, endpoint_out) =
             (connectable(broker.in_endpoint()), connectable(broker.out_endpoint()));
         let broker_status = broker.status();
-        let (health, page) = (broker.status(), broker.status());
-        let broker_http = serve_status(
-            config.broker.http,
-            move || health.health(),
-            move || page.metrics(),
-            stops.broker.clone(),
-        )
-        .await?;
+        let broker_http = broker.status().serve(config.broker.http, stops.broker.clone()).await?;
 
         let board = Board::default();
         let backend = Arc::new(Watched::new(librato(local.addr)?, board.clone()));
