@@ -32,7 +32,7 @@ pub(in crate::page) struct Column {
 }
 
 /// So many records between two durations; both are 0 for durations of 0.
-#[derive(Clone, Copy, PartialEq, Debug)]
+#[derive(Clone, Copy, PartialEq, Debug, serde::Serialize)]
 pub(in crate::page) struct Bucket {
     pub(in crate::page) low: f64,
     pub(in crate::page) high: f64,

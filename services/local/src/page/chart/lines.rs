@@ -24,8 +24,6 @@ pub(in crate::page) struct Lines {
     pub(in crate::page) quantity: Quantity,
     /// Times of annotations, in the order of their numbers.
     pub(in crate::page) flags: Vec<i64>,
-    /// Seconds between two points of a line at which it still goes on, if more than its steps say.
-    pub(in crate::page) interval: i64,
 }
 
 /// One line: points in order of time.
@@ -64,7 +62,7 @@ pub(in crate::page) fn lines(frame: &Frame<'_>, content: &Lines) -> Result<Strin
             .set_all_tick_mark_size(3 * PX)
             .label_style(frame.font(frame.theme.text))
             .draw()?;
-        let gap = STEPS_MISSING_MAX * frame.step.max(content.interval) as f64;
+        let gap = STEPS_MISSING_MAX * frame.step.max(frame.interval) as f64;
         if let Some(band) = &content.band {
             for part in parts(&band.points, gap, |point| point.0) {
                 let upper = part.iter().map(|(time, _, high)| (*time, *high));

@@ -59,10 +59,13 @@ pub(in crate::page) struct Frame<'a> {
     /// The first second, and the one after the last.
     pub(in crate::page) start: i64,
     pub(in crate::page) end: i64,
-    /// Seconds of a step.
+    /// Seconds of a step, and how often the metric is reported if that is less often.
     pub(in crate::page) step: i64,
+    pub(in crate::page) interval: i64,
     /// What it shows, such as `loop.work (p50, p95, p99, max)`.
     pub(in crate::page) title: String,
+    /// What else is to be known of it, such as which sources are left out.
+    pub(in crate::page) note: String,
     /// Whether title, legend and background are drawn: a picture for itself needs them.
     pub(in crate::page) is_captioned: bool,
     /// What is read off it, in words and colours.
@@ -95,6 +98,8 @@ struct Metadata<'a> {
     start: i64,
     end: i64,
     step: i64,
+    interval: i64,
+    note: &'a str,
     readings: &'a [Reading],
 }
 
@@ -146,8 +151,7 @@ impl Frame<'_> {
             plot: self.plot(),
             start: self.start,
             end: self.end,
-            step: self.step,
-            readings: &self.readings,
+            step: self.step, interval: self.interval, note: &self.note, readings: &self.readings,
         };
         // Nothing in there can fail to serialise.
         let metadata = serde_json::to_string(&metadata).unwrap_or_default();

@@ -11,9 +11,9 @@ pub(in crate::page) struct Theme {
     pub(super) grid: RGBColor,
     pub(super) mark: RGBColor,
     /// p50, p95, p99 and max.
-    pub(super) quantiles: [RGBColor; 4],
+    pub(in crate::page) quantiles: [RGBColor; 4],
     /// Lines beside each other, after Okabe and Ito, made darker or lighter for the panel.
-    pub(super) lines: [RGBColor; 8],
+    pub(in crate::page) lines: [RGBColor; 8],
     /// From few to many.
     pub(super) heat: [RGBColor; 9],
 }
