@@ -105,7 +105,7 @@ pub(super) async fn show(State(app): State<Shared>, Path(name): Path<String>, ur
     if let Some(interval) = interval(&query, row.id)? {
         let resolution = interval.resolution;
         let measurements = app.store.measurements(interval).await.map_err(|error| failed(&error))?;
-        if measurements.is_unpageable {
+        if measurements.is_unavailable {
             return Err(ApiError::resolution_unavailable());
         }
         if let Some(next_time) = measurements.next_time {
@@ -205,26 +205,33 @@ fn interval(query: &Query, metric: i64) -> Result<Option<MeasurementsQuery>, Api
         sources.push(source.to_ascii_lowercase());
     }
     // Without an end there is none: a point of a clock that runs ahead was accepted and is shown.
-    let (start, end) = (start.unwrap_or(0), end.unwrap_or(i64::MAX));
+    let end = end.unwrap_or(i64::MAX);
     Ok(Some(MeasurementsQuery { metric, start, end, resolution, sources, take }))
 }
 
 fn by_source(measurements: Measurements) -> Value {
     let mut sources = Map::new();
     for row in measurements.rows {
+        let summary = row.summary;
         let mut measurement = json!({
             "measure_time": row.measure_time,
-            "value": row.value,
-            "count": whole(row.count),
-            "sum": row.sum,
-            "min": row.min,
-            "max": row.max,
-            "sum_squares": row.sum_squares,
+            "value": summary.mean(),
+            "count": whole(summary.count),
+            "sum": summary.sum,
+            "min": summary.min,
+            "max": summary.max,
+            "sum_squares": summary.sum_squares,
         });
-        if let Some(buckets) = row.buckets.and_then(|text| serde_json::from_str::<Value>(&text).ok()) {
-            measurement["buckets"] = buckets;
+        if let Some(histogram) = summary.histogram {
+            let counts: Vec<u64> = histogram.cells_from_offset().map(|(_, count)| count).collect();
+            measurement["buckets"] = json!({
+                "scale": histogram.scale(),
+                "offset": histogram.offset(),
+                "counts": counts,
+                "zero": histogram.zero(),
+            });
         }
-        let series = sources.entry(row.source).or_insert_with(|| Value::Array(Vec::new()));
+        let series = sources.entry(row.source.to_string()).or_insert_with(|| Value::Array(Vec::new()));
         if let Value::Array(series) = series {
             series.push(measurement);
         }

@@ -158,7 +158,7 @@ async fn a_store_that_fails_is_503_and_counted() {
     let (_directory, db) = database();
     let receiver = Receiver::on(&db).await;
     assert_eq!(receiver.post_batch("before", ONE).await.status, 200);
-    rusqlite::Connection::open(&db).unwrap().execute_batch("DROP TABLE points").unwrap();
+    rusqlite::Connection::open(&db).unwrap().execute_batch("DROP TABLE tail").unwrap();
     let expected = r#"{"errors":{"system":["The store cannot be used at the moment. Please resubmit the request later."]},"request_time":T}"#;
     let answer = receiver.post_batch("b", ONE).await;
     assert_eq!((answer.status, answer.body_at_t()), (503, expected.to_owned()));
