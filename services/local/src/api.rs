@@ -1,7 +1,7 @@
 //! The API's resources, one module each, and what they share.
 
 mod metrics;
-mod query;
+pub(crate) mod query;
 
 use axum::Router;
 use axum::response::{IntoResponse, Response};

@@ -6,8 +6,10 @@
 //! when to ask again. Every answer has a limit that stands at its constant.
 
 mod asset;
+mod browse;
 mod chart;
 mod data;
+mod events;
 mod figures;
 mod histogram;
 mod marks;
@@ -25,10 +27,12 @@ use crate::server::Shared;
 
 /// All routes of the page.
 pub(crate) fn routes() -> Router<Shared> {
+    let listeners = events::Listeners::default();
     asset::routes()
         .route("/page/chart.svg", get(pictures::show))
         .route("/page/data", get(data::show))
         .route("/page/histogram", get(histogram::show))
         .route("/page/metrics", get(metrics::show))
         .route("/page/annotations", get(marks::show))
+        .route("/page/events", get(async move |state| listeners.show(state).await))
 }

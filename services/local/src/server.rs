@@ -16,6 +16,7 @@ use zibrato_service::Shutdown;
 use crate::api;
 use crate::config::{Config, ConfigError, Token};
 use crate::errors::ApiError;
+use crate::page;
 use crate::rate::RateWindow;
 use crate::store::{Store, StoreError};
 use crate::totals::{Counters, Totals};
@@ -183,6 +184,7 @@ fn report(totals: &Totals) {
 
 fn router(app: Shared) -> Router {
     api::routes()
+        .merge(page::routes())
         .fallback(async || ApiError::not_found())
         .method_not_allowed_fallback(async || ApiError::wrong_method())
         .layer(CompressionLayer::new().compress_when(is_compressed()))

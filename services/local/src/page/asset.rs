@@ -79,7 +79,9 @@ fn answer(at: usize, headers: &HeaderMap) -> Response {
 
 /// FNV-1a: two versions of a file differ in it.
 fn hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]
@@ -120,9 +122,12 @@ mod tests {
     #[test]
     fn a_file_that_the_browser_has_is_not_sent_again() {
         let tag = &TAGS[0];
-        for (held, status) in
-            [(tag.clone(), 304), (format!("\"x\", W/{tag}"), 304), ("\"x\"".to_owned(), 200), (String::new(), 200)]
-        {
+        for (held, status) in [
+            (tag.clone(), 304),
+            (format!("\"x\", W/{tag}"), 304),
+            ("\"x\"".to_owned(), 200),
+            (String::new(), 200),
+        ] {
             let headers = HeaderMap::from_iter([(header::IF_NONE_MATCH, held.parse().unwrap())]);
             let response = answer(0, &headers);
             assert_eq!(response.status(), status, "{held}");

@@ -96,7 +96,14 @@ mod tests {
 
     #[test]
     fn csv_has_a_row_for_each_step_and_nothing_where_nothing_is_known() {
-        let figures = Figures { time: 1_700_000_000, count: 2.0, sum: 3.5, mean: 1.75, last: 2.0, ..Figures::default() };
+        let figures = Figures {
+            time: 1_700_000_000,
+            count: 2.0,
+            sum: 3.5,
+            mean: 1.75,
+            last: 2.0,
+            ..Figures::default()
+        };
         let track = Track { source: Some("a,\"b".to_owned()), steps: vec![figures] };
         assert_eq!(
             as_csv(&[track]),

@@ -126,7 +126,8 @@ pub(super) struct Steps {
 /// `by_source` is not set.
 pub(super) fn tracks(kind: Kind, lines: &[Line], steps: Steps, by_source: bool) -> Vec<Track> {
     let tracks = lines.iter().map(|line| {
-        let mut figures: Vec<_> = line.steps.iter().map(|step| Figures::of(step.time, &step.summary)).collect();
+        let mut figures: Vec<_> =
+            line.steps.iter().map(|step| Figures::of(step.time, &step.summary)).collect();
         match kind {
             Kind::Gauge => {}
             Kind::Absolute => grow(&mut figures),
@@ -206,7 +207,8 @@ fn grow(figures: &mut [Figures]) {
 fn merged(tracks: &[Track]) -> Vec<Track> {
     let mut steps: BTreeMap<i64, Figures> = BTreeMap::new();
     for figures in tracks.iter().flat_map(|track| &track.steps) {
-        let total = steps.entry(figures.time).or_insert_with(|| Figures { time: figures.time, ..Figures::default() });
+        let total =
+            steps.entry(figures.time).or_insert_with(|| Figures { time: figures.time, ..Figures::default() });
         total.count += figures.count;
         total.sum += figures.sum;
         total.last += figures.last;
@@ -234,7 +236,8 @@ mod tests {
     }
 
     fn line(steps: &[(i64, f64, f64)]) -> Line {
-        let steps = steps.iter().map(|&(time, count, sum)| Step { time, summary: summary(count, sum, sum / count) });
+        let steps =
+            steps.iter().map(|&(time, count, sum)| Step { time, summary: summary(count, sum, sum / count) });
         Line { source: None, steps: steps.collect() }
     }
 

@@ -33,7 +33,8 @@ impl Distribution {
     /// The buckets that hold something, from the shortest duration.
     pub(super) fn buckets(&self) -> Vec<Bucket> {
         let Some(histogram) = &self.0 else { return Vec::new() };
-        let zero = (histogram.zero() > 0).then(|| Bucket { low: 0.0, high: 0.0, count: histogram.zero() as f64 });
+        let zero =
+            (histogram.zero() > 0).then(|| Bucket { low: 0.0, high: 0.0, count: histogram.zero() as f64 });
         let scale = histogram.scale();
         let timed = histogram.counts().map(|(index, count)| Bucket {
             low: lower_bound(index, scale),
@@ -105,7 +106,8 @@ pub(super) async fn read(app: &App, params: &Params) -> Result<Moment, PageError
         by_source: false,
     };
     let lines = app.store.chart(query).await?;
-    let (mut distribution, mut min, mut max) = (Distribution::default(), Some(f64::INFINITY), Some(f64::NEG_INFINITY));
+    let (mut distribution, mut min, mut max) =
+        (Distribution::default(), Some(f64::INFINITY), Some(f64::NEG_INFINITY));
     let (mut count, mut sum) = (0.0, 0.0);
     for step in all_steps(&lines) {
         let summary = &step.summary;
@@ -180,7 +182,9 @@ mod tests {
     fn wider_buckets_hold_the_same_records() {
         let mut distribution = Distribution::default();
         distribution.add(&Histogram::from_parts(5, 3, -200, (0..150).map(|at| at % 7)));
-        let total = |distribution: &Distribution| distribution.buckets().iter().map(|bucket| bucket.count).sum::<f64>();
+        let total = |distribution: &Distribution| {
+            distribution.buckets().iter().map(|bucket| bucket.count).sum::<f64>()
+        };
         let coarse = distribution.coarse(20);
         assert!(coarse.buckets().len() <= 21, "{}", coarse.buckets().len());
         assert_eq!(total(&coarse), total(&distribution));

@@ -5,6 +5,7 @@ use axum::http::{Uri, header};
 use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
+use super::browse;
 use super::pictures::NOT_STORED;
 use super::request::{Answer, PageError, Params};
 use crate::errors::{JSON, unix_now};
@@ -12,7 +13,7 @@ use crate::server::{App, Shared};
 
 pub(super) async fn show(State(app): State<Shared>, uri: Uri) -> Answer {
     let range = Params::of(&uri).range(unix_now())?;
-    let found = app.store.happened(range.start, range.end).await?;
+    let found = browse::happened(&app.store, range.start, range.end).await?;
     let annotations: Vec<Value> = found
         .into_iter()
         .map(|each| {
@@ -33,7 +34,7 @@ pub(super) async fn show(State(app): State<Shared>, uri: Uri) -> Answer {
 
 /// The times at which annotations stand on a chart, in the order in which they are listed.
 pub(super) async fn times(app: &App, start: i64, end: i64) -> Result<Vec<i64>, PageError> {
-    let found = app.store.happened(start, end).await?;
+    let found = browse::happened(&app.store, start, end).await?;
     // What began before the range stands at its edge.
     Ok(found.into_iter().map(|each| each.start.max(start)).collect())
 }

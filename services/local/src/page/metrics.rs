@@ -5,12 +5,12 @@ use axum::http::{Uri, header};
 use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
+use super::browse::{self, BrowseQuery, BrowsedMetric};
 use super::figures::Kind;
 use super::pictures::NOT_STORED;
 use super::request::{Answer, Params};
 use crate::errors::JSON;
 use crate::server::Shared;
-use crate::store::{BrowseQuery, BrowsedMetric};
 
 /// The longest and the default part of the list.
 const LENGTH_MAX: i64 = 200;
@@ -30,7 +30,7 @@ pub(super) async fn show(State(app): State<Shared>, uri: Uri) -> Answer {
         length: params.number("length", 1, LENGTH_MAX)?.unwrap_or(LENGTH_DEFAULT),
     };
     let offset = query.offset;
-    let found = app.store.browse(query).await?;
+    let found = browse::list(&app.store, query).await?;
     let metrics: Vec<_> = found.metrics.iter().map(metric).collect();
     let body = json!({
         "found": found.found,

@@ -125,11 +125,7 @@ async fn line(app: &App, params: &Params, look: &Look) -> Result<String, PageErr
         together(&mut frame, read.kind, &tracks, &quantity, middle)
     };
     let (curves, band) = drawn;
-    let flags = if has_marks {
-        marks::times(app, frame.start, frame.end).await?
-    } else {
-        Vec::new()
-    };
+    let flags = if has_marks { marks::times(app, frame.start, frame.end).await? } else { Vec::new() };
     let content = Lines {
         is_filled: !read.by_source && matches!(read.kind, Kind::Counter | Kind::Absolute),
         is_log: scale.unwrap_or(read.kind == Kind::Timer),
@@ -156,8 +152,12 @@ fn together(
     let colour = frame.theme.lines[0];
     match kind {
         Kind::Timer => {
-            let quantiles: [(&str, &dyn Fn(&Figures) -> Option<f64>); 4] =
-                [("p50", &|step| step.p50), ("p95", &|step| step.p95), ("p99", &|step| step.p99), ("max", &|step| step.max)];
+            let quantiles: [(&str, &dyn Fn(&Figures) -> Option<f64>); 4] = [
+                ("p50", &|step| step.p50),
+                ("p95", &|step| step.p95),
+                ("p99", &|step| step.p99),
+                ("max", &|step| step.max),
+            ];
             let mut curves = Vec::new();
             for ((name, value), colour) in quantiles.into_iter().zip(frame.theme.quantiles) {
                 let points = points(value);
@@ -167,15 +167,20 @@ fn together(
             (curves, None)
         }
         Kind::Gauge => {
-            let band = steps.iter().filter_map(|step| Some((step.time as f64 + middle, step.min?, step.max?)));
+            let band =
+                steps.iter().filter_map(|step| Some((step.time as f64 + middle, step.min?, step.max?)));
             let band: Vec<_> = band.collect();
             let points = points(&|step| Some(step.mean));
-            if let (Some(last), Some(mut reading)) = (steps.last(), reading("value", colour, &points, quantity)) {
+            if let (Some(last), Some(mut reading)) =
+                (steps.last(), reading("value", colour, &points, quantity))
+            {
                 // What a step hides is told by its bounds.
                 reading.latest = quantity.text(last.last);
                 if !band.is_empty() {
-                    reading.min = quantity.text(band.iter().map(|point| point.1).fold(f64::INFINITY, f64::min));
-                    reading.max = quantity.text(band.iter().map(|point| point.2).fold(f64::NEG_INFINITY, f64::max));
+                    reading.min =
+                        quantity.text(band.iter().map(|point| point.1).fold(f64::INFINITY, f64::min));
+                    reading.max =
+                        quantity.text(band.iter().map(|point| point.2).fold(f64::NEG_INFINITY, f64::max));
                 }
                 frame.readings.push(reading);
             }
@@ -198,7 +203,10 @@ fn by_source(
     middle: f64,
 ) -> (Vec<Curve>, Option<Band>) {
     let lines = tracks.iter().map(|track| {
-        let points = track.steps.iter().filter_map(|step| Some((step.time as f64 + middle, step.statistic(statistic)?)));
+        let points = track
+            .steps
+            .iter()
+            .filter_map(|step| Some((step.time as f64 + middle, step.statistic(statistic)?)));
         (track.source.as_deref().unwrap_or_default(), points.collect::<Vec<_>>())
     });
     let mut lines: Vec<_> = lines.filter(|(_, points)| !points.is_empty()).collect();
@@ -208,7 +216,9 @@ fn by_source(
         lines.sort_by(|one, other| highest(&other.1).total_cmp(&highest(&one.1)));
         lines.truncate(most);
         lines.sort_by_key(|(source, _)| *source);
-        frame.note = format!("{most} of {total} sources are drawn, those with the highest values; a source filter chooses others");
+        frame.note = format!(
+            "{most} of {total} sources are drawn, those with the highest values; a source filter chooses others"
+        );
     }
     let mut curves = Vec::new();
     for ((source, points), colour) in lines.into_iter().zip(frame.theme.lines) {
@@ -225,10 +235,8 @@ async fn heat(app: &App, params: &Params, look: &Look) -> Result<String, PageErr
         let Some(histogram) = &step.summary.histogram else { continue };
         columns.entry(step.time).or_insert_with(Distribution::default).add(histogram);
     }
-    let columns = columns
-        .into_iter()
-        .map(|(time, found)| chart::Column { time, buckets: found.buckets() })
-        .collect();
+    let columns =
+        columns.into_iter().map(|(time, found)| chart::Column { time, buckets: found.buckets() }).collect();
     let title = format!("{} (distribution)", read.metric.name);
     let frame = look.frame(&read, title);
     Ok(chart::heat(&frame, &Heat { columns, quantity: read.quantity() })?)
@@ -244,7 +252,13 @@ async fn distribution(app: &App, params: &Params, look: &Look) -> Result<String,
     for ((name, value), colour) in found.quantiles().into_iter().zip(frame.theme.quantiles) {
         let Some(value) = value else { continue };
         let text = quantity.text(value);
-        frame.readings.push(Reading { name: name.to_owned(), colour: hex(colour), latest: text.clone(), min: text.clone(), max: text });
+        frame.readings.push(Reading {
+            name: name.to_owned(),
+            colour: hex(colour),
+            latest: text.clone(),
+            min: text.clone(),
+            max: text,
+        });
         quantiles.push((name, value));
     }
     let room = (look.width as usize).saturating_sub(80) / BAR_PX;

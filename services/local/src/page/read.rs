@@ -1,17 +1,18 @@
 //! Reads a metric in steps that fit: as fine as the chart is wide, and as the store still has them.
 
+use super::browse::{self, BrowseQuery, BrowsedMetric};
 use super::figures::{self, Kind, Steps, Track};
 use super::quantity::Quantity;
 use super::request::{PageError, Params, Range};
 use crate::errors::unix_now;
 use crate::server::App;
+use crate::store::StoreError;
 use crate::store::model::{ChartQuery, Line};
-use crate::store::{BrowseQuery, BrowsedMetric, StoreError};
 
 /// Lengths of steps that are chosen, in seconds.
 const STEPS_S: [i64; 20] = [
-    1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200, 86_400, 172_800,
-    604_800,
+    1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200, 86_400,
+    172_800, 604_800,
 ];
 /// The most steps in a range.
 const STEPS_MAX: i64 = 4_000;
@@ -32,7 +33,9 @@ impl Read {
     /// What the metric's values stand for.
     pub(super) fn quantity(&self) -> Quantity {
         match self.kind {
-            Kind::Timer => Quantity::new(self.metric.unit.as_deref().filter(|unit| !unit.is_empty()).unwrap_or("s")),
+            Kind::Timer => {
+                Quantity::new(self.metric.unit.as_deref().filter(|unit| !unit.is_empty()).unwrap_or("s"))
+            }
             _ => Quantity::new(self.metric.unit.as_deref().unwrap_or_default()),
         }
     }
@@ -46,7 +49,7 @@ impl Read {
 /// The metric of that name.
 pub(super) async fn metric(app: &App, name: &str) -> Result<BrowsedMetric, PageError> {
     let query = BrowseQuery { name: name.to_owned(), length: 1, ..BrowseQuery::default() };
-    let found = app.store.browse(query).await?.metrics.into_iter().next();
+    let found = browse::list(&app.store, query).await?.metrics.into_iter().next();
     found.ok_or_else(|| PageError::not_found(format!("there is no metric {name:?}")))
 }
 

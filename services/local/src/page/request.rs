@@ -178,9 +178,12 @@ impl Params {
             (Some(start), _) => start,
             (None, None) => end - RANGE_S_DEFAULT,
             (None, Some(last)) => {
-                let seconds = duration_s(last).filter(|seconds| (RANGE_S_MIN..=RANGE_S_MAX).contains(seconds));
+                let seconds =
+                    duration_s(last).filter(|seconds| (RANGE_S_MIN..=RANGE_S_MAX).contains(seconds));
                 end - seconds.ok_or_else(|| {
-                    PageError::parameter(format!("last is {last:?}; give seconds or a time such as 5m, 6h or 30d, 400d at most"))
+                    PageError::parameter(format!(
+                        "last is {last:?}; give seconds or a time such as 5m, 6h or 30d, 400d at most"
+                    ))
                 })?
             }
         };
@@ -247,9 +250,17 @@ mod tests {
     #[test]
     fn what_is_out_of_limits_is_refused_in_one_line() {
         let long = format!("metric={}", "x".repeat(256));
-        for query in ["last=0", "last=401d", "last=5w", "last=m", "last=9223372036854775807d", "start=6&end=5", "start=5&end=5"]
-            .into_iter()
-            .chain(["start=0", "end=x", "start=1&last=5m", "end=9999999999", "start=-1"])
+        for query in [
+            "last=0",
+            "last=401d",
+            "last=5w",
+            "last=m",
+            "last=9223372036854775807d",
+            "start=6&end=5",
+            "start=5&end=5",
+        ]
+        .into_iter()
+        .chain(["start=0", "end=x", "start=1&last=5m", "end=9999999999", "start=-1"])
         {
             let error = params(query).range(NOW).unwrap_err();
             assert!(error.status == 400 && !error.text.contains('\n'), "{query}: {error:?}");
@@ -266,7 +277,10 @@ mod tests {
     #[test]
     fn a_star_alone_is_every_source() {
         assert_eq!(params("source=*").sources(), Ok(vec![]));
-        assert_eq!(params("source=Web*&source=&source[]=b").sources(), Ok(vec!["web*".to_owned(), "b".to_owned()]));
+        assert_eq!(
+            params("source=Web*&source=&source[]=b").sources(),
+            Ok(vec!["web*".to_owned(), "b".to_owned()])
+        );
     }
 
     #[test]

@@ -151,7 +151,10 @@ impl Frame<'_> {
             plot: self.plot(),
             start: self.start,
             end: self.end,
-            step: self.step, interval: self.interval, note: &self.note, readings: &self.readings,
+            step: self.step,
+            interval: self.interval,
+            note: &self.note,
+            readings: &self.readings,
         };
         // Nothing in there can fail to serialise.
         let metadata = serde_json::to_string(&metadata).unwrap_or_default();

@@ -1,81 +1,133 @@
+//! Pictures are XML whatever the texts in them are, and show what they say.
+
 use super::*;
 use crate::page::quantity::Quantity;
 use crate::page::zone::Zone;
 
-fn frame(zone: &Zone, w: u32, h: u32, is_captioned: bool) -> Frame<'_> {
+const START: i64 = 1_700_000_000;
+
+fn frame(zone: &Zone, width: u32, height: u32) -> Frame<'_> {
     Frame {
-        width: w,
-        height: h,
+        width,
+        height,
         theme: &LIGHT,
         zone,
-        start: 1_700_000_000,
-        end: 1_700_000_300,
+        start: START,
+        end: START + 300,
         step: 1,
-        title: "loop.<work> & more".into(),
-        is_captioned,
+        interval: 1,
+        title: "<script>&\"'".to_owned(),
+        note: "a\u{0}b".to_owned(),
+        is_captioned: true,
         readings: vec![Reading {
-            name: "p50".into(),
-            colour: "#0b8577".into(),
-            latest: "1.2 ms".into(),
-            min: "1 ms".into(),
-            max: "4 ms".into(),
+            name: "</svg><b>".to_owned(),
+            colour: "#1f6fd6".to_owned(),
+            latest: "1".to_owned(),
+            min: "0".to_owned(),
+            max: "2".to_owned(),
         }],
     }
 }
 
-#[test]
-fn scratch() {
-    let zone = Zone::parse("60").unwrap();
-    let f = frame(&zone, 900, 300, true);
-    let c = |k: f64, colour, is_thin| Curve {
-        colour,
-        is_thin,
-        points: (0..300)
-            .filter(|i| !(100..120).contains(i))
-            .map(|i| {
-                (
-                    1_700_000_000.5 + i as f64,
-                    0.001
-                        * k
-                        * (1.0 + 0.3 * ((i as f64) / 9.0).sin() + 0.1 * ((i * 7919 % 13) as f64) / 13.0),
-                )
-            })
-            .collect(),
-    };
-    let q = LIGHT.quantiles;
-    let l = Lines {
-        curves: vec![c(1.0, q[0], false), c(3.0, q[1], false), c(6.0, q[2], false), c(30.0, q[3], true)],
+fn curve(points: &[(i64, f64)]) -> Curve {
+    let points = points.iter().map(|&(at, value)| ((START + at) as f64, value)).collect();
+    Curve { colour: LIGHT.lines[0], is_thin: false, points }
+}
+
+fn content(curves: Vec<Curve>) -> Lines {
+    Lines {
+        curves,
         band: None,
         is_filled: false,
-        is_log: true,
-        quantity: Quantity::new("s"),
-        flags: vec![1_700_000_150],
-        interval: 1,
+        is_log: false,
+        quantity: Quantity::default(),
+        flags: Vec::new(),
+    }
+}
+
+fn count(picture: &str, part: &str) -> usize {
+    picture.matches(part).count()
+}
+
+#[test]
+fn texts_in_a_picture_are_texts() {
+    let zone = Zone::default();
+    let frame = frame(&zone, 900, 300);
+    let picture = lines(&frame, &content(vec![curve(&[(0, 1.0), (1, 2.0)])])).unwrap();
+    assert!(
+        !picture.contains("<script") && !picture.contains("<b>") && !picture.contains('\u{0}'),
+        "{picture}"
+    );
+    assert_eq!((count(&picture, "<svg"), count(&picture, "</svg>"), count(&picture, "style")), (1, 1, 0));
+    // The title stands in the root and in the picture, the reading in the description, in the metadata and in the legend.
+    assert_eq!(count(&picture, "&lt;script&gt;"), 2, "{picture}");
+    assert_eq!(count(&picture, "&lt;/svg&gt;"), 3, "{picture}");
+}
+
+#[test]
+fn a_line_ends_where_points_are_missing_and_a_lone_point_is_a_dot() {
+    let zone = Zone::default();
+    let mut frame = frame(&zone, 400, 200);
+    frame.is_captioned = false;
+    let content = content(vec![curve(&[(0, 1.0), (1, 2.0), (2, 2.0), (10, 5.0), (20, 1.0), (21, 3.0)])]);
+    let picture = lines(&frame, &content).unwrap();
+    assert_eq!((count(&picture, "stroke=\"#1F6FD6\""), count(&picture, "<circle")), (2, 1), "{picture}");
+    // The same points of a metric that is reported every ten seconds are one line.
+    frame.interval = 10;
+    let picture = lines(&frame, &content).unwrap();
+    assert_eq!((count(&picture, "stroke=\"#1F6FD6\""), count(&picture, "<circle")), (1, 0), "{picture}");
+}
+
+#[test]
+fn a_picture_without_data_says_so_at_any_size() {
+    let zone = Zone::default();
+    for (width, height) in [(100, 60), (340, 150), (4_000, 4_000)] {
+        let frame = frame(&zone, width, height);
+        let picture = lines(&frame, &content(Vec::new())).unwrap();
+        assert!(picture.contains("nothing measured in this range"), "{picture}");
+        let picture = heat(&frame, &Heat { columns: Vec::new(), quantity: Quantity::new("s") }).unwrap();
+        assert!(picture.contains("no distribution in this range"), "{picture}");
+        let empty = Bars { buckets: Vec::new(), quantity: Quantity::new("s"), quantiles: Vec::new() };
+        assert!(bars(&frame, &empty).unwrap().contains("no distribution at this moment"));
+    }
+}
+
+#[test]
+fn values_that_are_no_numbers_break_nothing() {
+    let zone = Zone::default();
+    let frame = frame(&zone, 400, 200);
+    let odd = [(0, f64::NAN), (1, f64::INFINITY), (2, -1e300), (3, 0.0), (4, 1e-300)];
+    for is_log in [false, true] {
+        let content = Lines { is_log, ..content(vec![curve(&odd)]) };
+        let picture = lines(&frame, &content).unwrap();
+        assert!(!picture.contains("NaN") && !picture.contains("inf"), "{picture}");
+    }
+}
+
+#[test]
+fn flags_stand_where_something_happened_and_only_inside_of_the_range() {
+    let zone = Zone::default();
+    let mut frame = frame(&zone, 400, 200);
+    frame.is_captioned = false;
+    let picture = |flags: Vec<i64>| {
+        let content = Lines { flags, ..content(vec![curve(&[(0, 1.0), (299, 2.0)])]) };
+        count(&lines(&frame, &content).unwrap(), "fill=\"#9A6700\"")
     };
-    std::fs::write("/tmp/page-shots/lines.svg", lines(&f, &l).unwrap()).unwrap();
-    let f2 = frame(&zone, 340, 150, false);
-    std::fs::write("/tmp/page-shots/card.svg", lines(&f2, &l).unwrap()).unwrap();
-    let columns = (0..300)
-        .map(|i| Column {
-            time: 1_700_000_000 + i,
-            buckets: (0..40)
-                .map(|b| Bucket {
-                    low: 0.001 * 1.1f64.powi(b),
-                    high: 0.001 * 1.1f64.powi(b + 1),
-                    count: (1000.0
-                        * (-((b as f64 - 15.0 - 5.0 * (i as f64 / 30.0).sin()) / 4.0).powi(2)).exp())
-                    .floor(),
-                })
-                .filter(|b| b.count > 0.0)
-                .collect(),
-        })
-        .collect::<Vec<_>>();
-    let h = Heat { columns: columns.clone(), quantity: Quantity::new("s") };
-    std::fs::write("/tmp/page-shots/heat.svg", heat(&f, &h).unwrap()).unwrap();
-    let b = Bars {
-        buckets: columns[17].buckets.clone(),
-        quantity: Quantity::new("s"),
-        quantiles: vec![("p50", 0.004), ("p95", 0.0055), ("p99", 0.006), ("max", 0.0078)],
+    assert_eq!((picture(vec![]), picture(vec![START + 10, START + 20])), (0, 2));
+    assert_eq!(picture(vec![START - 1, START + 301]), 0);
+}
+
+#[test]
+fn a_heat_map_joins_neighbours_of_one_shade() {
+    let zone = Zone::default();
+    let mut frame = frame(&zone, 400, 200);
+    frame.is_captioned = false;
+    let cells = |buckets: Vec<Bucket>| {
+        let columns = vec![Column { time: START, buckets }];
+        let picture = heat(&frame, &Heat { columns, quantity: Quantity::new("s") }).unwrap();
+        count(&picture, "<rect")
     };
-    std::fs::write("/tmp/page-shots/bars.svg", bars(&f, &b).unwrap()).unwrap();
+    assert_eq!(cells(vec![Bucket { low: 0.1, high: 1.0, count: 8.0 }]), 1);
+    let apart = [Bucket { low: 0.1, high: 0.2, count: 8.0 }, Bucket { low: 0.5, high: 1.0, count: 8.0 }];
+    assert!(cells(apart.to_vec()) >= 2);
 }

@@ -3,7 +3,8 @@
 use rusqlite::{Connection, Row, params};
 use serde_json::Value;
 
-use super::model::OriginKind;
+use crate::store::model::OriginKind;
+use crate::store::{Store, StoreError};
 use crate::validate::Kind;
 
 /// The most levels and sources in one answer, each.
@@ -14,57 +15,57 @@ const ANNOTATIONS_MAX: i64 = 100;
 /// Which metrics to list. Empty texts are no filters; `source` is a pattern in which `*` stands for
 /// anything.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub(crate) struct BrowseQuery {
-    pub(crate) name: String,
-    pub(crate) name_contains: String,
-    pub(crate) level: String,
-    pub(crate) kind: String,
-    pub(crate) source: String,
-    pub(crate) offset: i64,
-    pub(crate) length: i64,
+pub(super) struct BrowseQuery {
+    pub(super) name: String,
+    pub(super) name_contains: String,
+    pub(super) level: String,
+    pub(super) kind: String,
+    pub(super) source: String,
+    pub(super) offset: i64,
+    pub(super) length: i64,
 }
 
 /// A part of the list, in order of names.
 #[derive(Clone, Debug)]
-pub(crate) struct Browsed {
+pub(super) struct Browsed {
     /// The metrics that match.
-    pub(crate) found: i64,
+    pub(super) found: i64,
     /// All metrics.
-    pub(crate) total: i64,
-    pub(crate) metrics: Vec<BrowsedMetric>,
+    pub(super) total: i64,
+    pub(super) metrics: Vec<BrowsedMetric>,
     /// The first levels and sources that there are, whatever matches.
-    pub(crate) levels: Vec<String>,
-    pub(crate) sources: Vec<String>,
+    pub(super) levels: Vec<String>,
+    pub(super) sources: Vec<String>,
 }
 
 /// A metric as it is listed.
 #[derive(Clone, PartialEq, Debug)]
-pub(crate) struct BrowsedMetric {
-    pub(crate) id: i64,
-    pub(crate) name: String,
-    pub(crate) display_name: Option<String>,
-    pub(crate) description: Option<String>,
-    pub(crate) posted: Kind,
-    pub(crate) origin: Option<OriginKind>,
-    pub(crate) unit: Option<String>,
-    pub(crate) levels: Vec<String>,
+pub(super) struct BrowsedMetric {
+    pub(super) id: i64,
+    pub(super) name: String,
+    pub(super) display_name: Option<String>,
+    pub(super) description: Option<String>,
+    pub(super) posted: Kind,
+    pub(super) origin: Option<OriginKind>,
+    pub(super) unit: Option<String>,
+    pub(super) levels: Vec<String>,
     /// How many sources it has.
-    pub(crate) sources: i64,
+    pub(super) sources: i64,
     /// The time and the value (mean) of its newest point.
-    pub(crate) newest: Option<i64>,
-    pub(crate) latest: Option<f64>,
+    pub(super) newest: Option<i64>,
+    pub(super) latest: Option<f64>,
 }
 
 /// Something that happened, of any stream.
 #[derive(Clone, PartialEq, Debug)]
-pub(crate) struct Happened {
-    pub(crate) stream: String,
-    pub(crate) title: String,
-    pub(crate) source: Option<String>,
-    pub(crate) description: Option<String>,
-    pub(crate) links: Value,
-    pub(crate) start: i64,
-    pub(crate) end: Option<i64>,
+pub(super) struct Happened {
+    pub(super) stream: String,
+    pub(super) title: String,
+    pub(super) source: Option<String>,
+    pub(super) description: Option<String>,
+    pub(super) links: Value,
+    pub(super) start: i64,
+    pub(super) end: Option<i64>,
 }
 
 const MATCHING: &str = "
@@ -94,15 +95,24 @@ LEFT JOIN series newest ON newest.id =
     (SELECT id FROM series WHERE metric = m.id ORDER BY newest DESC LIMIT 1)
 ORDER BY m.name_key";
 
-pub(super) fn list(connection: &Connection, query: &BrowseQuery) -> rusqlite::Result<Browsed> {
+/// A part of the list of metrics.
+pub(super) async fn list(store: &Store, query: BrowseQuery) -> Result<Browsed, StoreError> {
+    store.read(move |connection| select(connection, &query)).await
+}
+
+/// What happened in a range of seconds, the first of it in order of time.
+pub(super) async fn happened(store: &Store, start: i64, end: i64) -> Result<Vec<Happened>, StoreError> {
+    store.read(move |connection| select_happened(connection, start, end)).await
+}
+
+fn select(connection: &Connection, query: &BrowseQuery) -> rusqlite::Result<Browsed> {
     let name = query.name.to_ascii_lowercase();
     let contains = query.name_contains.to_ascii_lowercase();
     let pattern = glob(&query.source);
     let total = connection.query_row("SELECT count(*) FROM metrics", (), |row| row.get(0))?;
-    let found = connection.prepare_cached(&format!("SELECT count(*) {MATCHING}"))?.query_row(
-        params![name, contains, query.level, query.kind, pattern],
-        |row| row.get(0),
-    )?;
+    let found = connection
+        .prepare_cached(&format!("SELECT count(*) {MATCHING}"))?
+        .query_row(params![name, contains, query.level, query.kind, pattern], |row| row.get(0))?;
     // Only text of this file goes into the statement.
     let mut statement = connection.prepare_cached(&format!("{COLUMNS} {MATCHING} {NEWEST}"))?;
     let metrics = statement
@@ -119,8 +129,7 @@ pub(super) fn list(connection: &Connection, query: &BrowseQuery) -> rusqlite::Re
     Ok(Browsed { found, total, metrics, levels, sources })
 }
 
-/// What happened in a range of seconds, the first [`ANNOTATIONS_MAX`] of it in order of time.
-pub(super) fn happened(connection: &Connection, start: i64, end: i64) -> rusqlite::Result<Vec<Happened>> {
+fn select_happened(connection: &Connection, start: i64, end: i64) -> rusqlite::Result<Vec<Happened>> {
     let mut statement = connection.prepare_cached(
         "SELECT s.name, a.title, a.source, a.description, a.links, a.start_time, a.end_time
          FROM annotations a JOIN annotation_streams s ON s.id = a.stream
