@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Parser;
 
 use crate::config::{self, Config, ConfigError, Token};
+use crate::watch::{self, AddressList};
 
 /// The longest window that `--max-age` and `--max-ahead` accept: ten years, in seconds.
 const WINDOW_S_MAX: u64 = 315_360_000;
@@ -55,6 +56,11 @@ pub struct Args {
     #[arg(long, value_name = "NAME", value_parser = parse_host, value_delimiter = ',', env = "ZIBRATO_LOCAL_ALLOW_HOST")]
     pub allow_host: Vec<String>,
 
+    /// Status addresses of brokers and workers, asked once a second how they are, as
+    /// IP:PORT,IP:PORT..., at most 16; `none` asks nobody. The page shows what they say.
+    #[arg(long, value_name = "IP:PORT,...", default_value = watch::LIST_DEFAULT, value_parser = watch::parse_list, env = "ZIBRATO_LOCAL_WATCH")]
+    pub watch: AddressList,
+
     /// Check the settings, then exit: 0 if they are good, 2 if not.
     #[arg(long)]
     pub check_config: bool,
@@ -78,6 +84,7 @@ impl Args {
             max_age_s: self.max_age,
             max_ahead_s: self.max_ahead,
             allow_hosts: self.allow_host,
+            watch: self.watch.0,
             ..Config::new(self.listen, db)
         };
         config.check()?;
@@ -122,6 +129,9 @@ mod tests {
         let config = Args::try_parse_from(args).unwrap().config().unwrap();
         assert_eq!(config.listen.to_string(), "[::1]:0");
         assert_eq!((config.max_age_s, config.max_ahead_s), (9, 0));
+        let defaults: Vec<SocketAddr> =
+            vec!["127.0.0.1:5552".parse().unwrap(), "127.0.0.1:5553".parse().unwrap()];
+        assert_eq!(config.watch, defaults);
         assert!(config.token.is_none() && config.db.as_os_str() == "x.db" && config.allow_hosts.is_empty());
         let args = ["zibrato-local", "--db", "x.db", "--allow-host", "a.example", "--allow-host", "b"];
         assert_eq!(Args::try_parse_from(args).unwrap().config().unwrap().allow_hosts, ["a.example", "b"]);

@@ -35,10 +35,14 @@ pub struct Config {
     pub allow_hosts: Vec<String>,
     /// What the HTTP server bears of its clients.
     pub limits: Limits,
+    /// Status addresses of the brokers and workers to look after, at most
+    /// [`WATCH_MAX`](crate::WATCH_MAX); further ones are left out.
+    pub watch: Vec<SocketAddr>,
 }
 
 impl Config {
-    /// A receiver on this address and file, without a token and with the default windows.
+    /// A receiver on this address and file, without a token and with the default windows, that looks
+    /// after nobody.
     pub fn new(listen: SocketAddr, db: impl Into<PathBuf>) -> Self {
         Self {
             listen,
@@ -48,6 +52,7 @@ impl Config {
             max_ahead_s: MAX_AHEAD_S_DEFAULT,
             allow_hosts: Vec::new(),
             limits: Limits::default(),
+            watch: Vec::new(),
         }
     }
 

@@ -20,6 +20,7 @@ use crate::page;
 use crate::rate::RateWindow;
 use crate::store::{Store, StoreError};
 use crate::totals::{Counters, Totals};
+use crate::watch::Watch;
 
 mod connections;
 mod guard;
@@ -67,9 +68,15 @@ pub struct Running {
     /// Ends with the totals after the shutdown that was given to [`start`].
     pub handle: JoinHandle<Result<Totals, Error>>,
     counters: Arc<Counters>,
+    watch: Watch,
 }
 
 impl Running {
+    /// What brokers and workers say of themselves.
+    pub fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
     /// The totals so far.
     pub fn totals(&self) -> Totals {
         self.counters.snapshot()
@@ -107,7 +114,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<Totals, Error> {
 /// [`Error::Bind`] if the address cannot be bound.
 pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Error> {
     config.check()?;
-    let Config { listen, db, token, max_age_s, max_ahead_s, allow_hosts, limits } = config;
+    let Config { listen, db, token, max_age_s, max_ahead_s, allow_hosts, limits, watch } = config;
     let listener = TcpListener::bind(listen).await.map_err(|source| Error::Bind { listen, source })?;
     let addr = listener.local_addr().map_err(|source| Error::Bind { listen, source })?;
     let path = db.clone();
@@ -122,6 +129,7 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Error>
         "zibrato-local listens"
     );
     let counters = Arc::new(Counters::default());
+    let watch = Watch::start(&watch, shutdown.clone());
     let app = App {
         token,
         hosts: Hosts::new(addr, &allow_hosts),
@@ -134,9 +142,10 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Error>
         bodies: Occupied::default(),
         started: Instant::now(),
         shutdown: shutdown.clone(),
+        watch: watch.clone(),
     };
     let handle = tokio::spawn(serve(listener, Arc::new(app), shutdown));
-    Ok(Running { addr, handle, counters })
+    Ok(Running { addr, handle, counters, watch })
 }
 
 /// What all requests share.
@@ -154,6 +163,7 @@ pub(crate) struct App {
     pub(crate) started: Instant,
     /// Ends answers that would go on for ever, so that they do not hold up the end.
     pub(crate) shutdown: Shutdown,
+    pub(crate) watch: Watch,
 }
 
 /// A handle to [`App`].

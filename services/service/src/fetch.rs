@@ -14,9 +14,9 @@ use tokio::time::timeout;
 
 use crate::{REPORT_PATH, Report, chain};
 
-/// The largest report that is read, in bytes. One with as many publishers as it may have is half as
-/// large.
-pub const REPORT_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The largest report that is read, in bytes. The longest texts of as many publishers as it may have
+/// are smaller.
+pub const REPORT_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Reads the report of the service whose status endpoint is `addr`; takes at most `within`.
 ///
@@ -177,7 +177,7 @@ mod tests {
         assert!(text.starts_with(&format!("the answer of {addr} exceeds")), "{text}");
         let endless = [b"HTTP/1.1 200 OK\r\n\r\n".to_vec(), vec![b' '; REPORT_BYTES_MAX + 1]].concat();
         let (_, text) = error(endless, true).await;
-        assert!(text.contains("exceeds the limit of 4194304 bytes"), "{text}");
+        assert!(text.contains("exceeds the limit of 8388608 bytes"), "{text}");
     }
 
     #[tokio::test]

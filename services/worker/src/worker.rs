@@ -78,6 +78,11 @@ impl Running {
         self.status
     }
 
+    /// Whether it ended: all its threads are gone, and [`Running::join`] returns at once.
+    pub fn is_finished(&self) -> bool {
+        self.supervisor.is_finished()
+    }
+
     /// The totals so far.
     pub fn totals(&self) -> Totals {
         self.totals.snapshot()
@@ -215,7 +220,7 @@ async fn serve(
     let health = move || status::health(&for_health.lock(), health_clock.now_ms());
     let page = move || status::page(&for_page.snapshot(), name, page_clock.now_ms());
     let (about, for_report) = (About::of(config, backend), totals.clone());
-    let report = move || Report::Worker(about.report(&for_report.snapshot()));
+    let report = move || Report::Worker(about.report(&for_report.snapshot(), &for_report.view()));
     serve_status(config.status, health, page, report, shutdown.clone()).await
 }
 
@@ -285,6 +290,7 @@ async fn supervise(
         batches_held = totals.held.batches,
         retries = totals.retries,
         ambiguous = totals.ambiguous,
+        ledger = %totals.ledger,
         units = %totals,
         "worker stopped"
     );

@@ -6,7 +6,7 @@
 //! and subscribes again at the next connection. On an XSUB the first byte of the message decides.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use zibrato_core::frame::{TOPIC_FORWARDED, TOPIC_REPLAY, TOPIC_STATE, legacy_topic, topic};
 use zibrato_std::socket::{recv_now, send_now, subscriber};
@@ -58,6 +58,11 @@ impl Link {
         link.subscribe()?;
         link.socket.connect(endpoint)?;
         Ok(link)
+    }
+
+    /// Whether the broker is connected, for other threads.
+    pub(super) fn shown(&self) -> Arc<AtomicBool> {
+        self.connection.shown()
     }
 
     /// Sends every subscription, once more if it was sent before.
