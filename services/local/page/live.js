@@ -51,12 +51,7 @@ export function connect() {
   });
   source.addEventListener("changed", (event) => {
     hear();
-    const { all = false, metrics = [] } = JSON.parse(event.data);
-    change({ all, metrics, overview: false });
-  });
-  source.addEventListener("overview", () => {
-    hear();
-    change({ all: false, metrics: [], overview: true });
+    change(JSON.parse(event.data));
   });
   source.addEventListener("beat", (event) => {
     hear();

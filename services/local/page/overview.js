@@ -58,7 +58,7 @@ function tiles(local, summary, services) {
     tile("Publishers", isSeen ? `${count(publishers_alive)} alive` : "unknown", isSeen ? `${count(publishers_total)} known` : "no worker or broker answers", isSeen ? (publishers_alive > 0 ? "good" : "warn") : ""),
     tile("Loss", isSeen ? (lost === 0 ? "nothing lost" : `${count(lost)} lost`) : "unknown", reasons(lost_reasons) || "gaps, drops and refusals on the way", isSeen ? (lost === 0 ? "good" : "bad") : ""),
     tile("Spool", isSeen ? `${count(spool.batches)} batches` : "unknown", `${quantity(spool.bytes, "B")}${spool.oldest_ms === null ? "" : `, the oldest ${span(spool.oldest_ms / 1000)}`}`, isSeen ? (spool.oldest_ms > 120000 ? "bad" : spool.batches > 5 ? "warn" : "good") : ""),
-    tile("Law", law_holds ? "adds up" : "does not add up", "offered = accepted + refused; accepted = delivered + held + dropped", law_holds ? "good" : "bad"),
+    tile("Law", law_holds ? "adds up" : "does not add up", "offered = accepted + merged + refused; accepted = delivered + held + dropped", law_holds ? "good" : "bad"),
     tile("Stored here", `${count(local.account.accepted)} points`, `${count(local.metrics)} metrics, ${quantity(local.db_bytes, "B")}${local.newest_s ? `, newest ${date(local.newest_s)}` : ""}`, "good"),
   );
 }
@@ -139,16 +139,17 @@ function worker({ report }) {
 function accounts(local, services) {
   const stages = services.flatMap(({ report }) => (report ? report.accounts.map((account) => [report.service, account]) : []));
   const rows = [...stages, ["local", local.account]].map(([service, account]) => [
-    service,
-    account.unit || "points",
+    account.stage ? `${service}, ${account.stage}` : service,
+    account.unit,
     number(account.offered),
     number(account.accepted),
+    number(account.merged),
     withReasons(sum(account.refused), account.refused),
     number(account.delivered),
     number(account.held),
     withReasons(sum(account.dropped), account.dropped),
   ]);
-  return table("Accounts", "", ["Stage", "Unit", "Offered", "Accepted", "Refused", "Delivered", "Held", "Dropped"], rows);
+  return table("Accounts", "", ["Stage", "Unit", "Offered", "Accepted", "Merged", "Refused", "Delivered", "Held", "Dropped"], rows);
 }
 
 function table(title, none, columns, rows) {

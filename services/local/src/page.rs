@@ -14,6 +14,7 @@ mod figures;
 mod histogram;
 mod marks;
 mod metrics;
+mod overview;
 mod pictures;
 mod quantity;
 mod read;
@@ -34,5 +35,6 @@ pub(crate) fn routes() -> Router<Shared> {
         .route("/page/histogram", get(histogram::show))
         .route("/page/metrics", get(metrics::show))
         .route("/page/annotations", get(marks::show))
+        .route("/page/overview", get(overview::show))
         .route("/page/events", get(async move |state| listeners.show(state).await))
 }

@@ -1,5 +1,5 @@
-//! `GET /page/events`: says which metrics changed, so that the page draws them again, and that the
-//! server is there.
+//! `GET /page/events`: says which metrics changed and whether a broker or worker said something new, so
+//! that the page asks again, and that the server is there.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream::unfold;
 use serde_json::json;
 use tokio::sync::broadcast::{self, error::RecvError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 use zibrato_service::Shutdown;
 
@@ -60,8 +60,11 @@ impl Listeners {
 /// What one listener has been told and is to be told.
 struct Told {
     changes: broadcast::Receiver<Arc<[i64]>>,
+    /// What brokers and workers say.
+    reports: watch::Receiver<u64>,
     changed: BTreeSet<i64>,
     is_all: bool,
+    is_overview: bool,
     /// When the next message about changes may go out.
     due: Instant,
     beats: Interval,
@@ -75,8 +78,10 @@ impl Told {
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Self {
             changes: app.store.changes(),
+            reports: app.watch.changes(),
             changed: BTreeSet::new(),
             is_all: false,
+            is_overview: false,
             due: Instant::now(),
             beats,
             shutdown: app.shutdown.clone(),
@@ -87,7 +92,7 @@ impl Told {
     /// The next message; none if the server ends.
     async fn next(&mut self) -> Option<Event> {
         loop {
-            let is_pending = self.is_all || !self.changed.is_empty();
+            let is_pending = self.is_all || self.is_overview || !self.changed.is_empty();
             tokio::select! {
                 () = self.shutdown.requested() => return None,
                 _ = self.beats.tick() => return Some(beat()),
@@ -95,6 +100,7 @@ impl Told {
                     self.due = Instant::now() + CHANGES_EVERY;
                     return Some(self.take());
                 }
+                Ok(()) = self.reports.changed() => self.is_overview = true,
                 changed = self.changes.recv() => match changed {
                     Ok(metrics) => {
                         self.changed.extend(metrics.iter().copied());
@@ -113,7 +119,9 @@ impl Told {
     fn take(&mut self) -> Event {
         let metrics = std::mem::take(&mut self.changed);
         let all = std::mem::take(&mut self.is_all);
-        Event::default().event("changed").data(json!({ "all": all, "metrics": metrics }).to_string())
+        let overview = std::mem::take(&mut self.is_overview);
+        let data = json!({ "all": all, "metrics": metrics, "overview": overview });
+        Event::default().event("changed").data(data.to_string())
     }
 }
 
