@@ -115,17 +115,18 @@ function build(row) {
     "p",
     { className: "facts" },
     element("span", { className: "kind", "data-kind": row.kind }, row.kind),
-    row.levels.length ? element("span", {}, `level ${row.levels.join(", ")}`) : null,
+    ...row.levels.map((level) => element("span", { className: "level" }, element("span", { className: "unseen" }, "level "), level)),
     row.unit ? element("span", {}, `unit ${row.unit}`) : null,
     element("span", {}, row.sources === 1 ? "1 source" : `${count(row.sources)} sources`),
     row.display_name ? element("span", { className: "mono" }, row.name) : null,
   );
-  const back = element("a", { href: "/", "data-go": "", className: "button" }, "← All metrics");
+  const back = element("a", { href: "/", "data-go": "", className: "button" }, "← All");
 
   root.replaceChildren(
     element(
       "div",
       { className: "title" },
+      back,
       element("h1", { id: "metric-title", textContent: row.display_name || row.name }),
       facts,
     ),
@@ -133,7 +134,7 @@ function build(row) {
     element(
       "section",
       { className: "panel block", "aria-labelledby": "chart-title" },
-      element("header", {}, element("h2", { id: "chart-title", textContent: title(row) }), back, by, ofLabel, scale),
+      element("header", {}, element("h2", { id: "chart-title", textContent: title(row) }), by, ofLabel, scale),
       main,
       picked.track,
       note,

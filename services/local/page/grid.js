@@ -192,8 +192,7 @@ function update(card, row) {
   card.age = element("span", { className: "old" });
   card.facts.replaceChildren(
     element("span", { className: "kind", "data-kind": row.kind }, row.kind),
-    ...row.levels.map((level) => element("span", { title: "level" }, level)),
-    row.unit ? element("span", { title: "unit" }, row.unit) : "",
+    ...row.levels.map((level) => element("span", { className: "level" }, element("span", { className: "unseen" }, "level "), level)),
     row.sources === 1 ? "" : element("span", {}, `${count(row.sources)} sources`),
     card.age,
   );

@@ -49,6 +49,7 @@ export function moment(metric, hosts) {
     const { at } = state();
     const isShown = at !== null && at >= chart.start && at < chart.end;
     slider.value = isShown ? at : slider.max;
+    track.dataset.chosen = isShown ? "yes" : "no";
     slider.setAttribute("aria-valuetext", isShown ? date(at) : "no moment chosen");
     for (const each of hosts) cursor(each, isShown ? at : null);
     clearTimeout(waiting);

@@ -4,6 +4,8 @@ import { askJson } from "/assets/server.js";
 import { count, date, element, quantity, span } from "/assets/show.js";
 
 const root = document.getElementById("overview");
+// The level at which brokers publish their own metrics.
+const OWN_LEVEL = "zibrato";
 let isReading = false;
 let isAgain = false;
 
@@ -42,8 +44,8 @@ function render(found) {
     tiles(local, summary, services),
     ...(missing.length ? [notReached(missing)] : []),
     publishers(found.publishers, found.publishers_total),
-    table("Brokers", "no broker is watched", ["Publishers at", "Workers at", "Messages in", "Forwarded", "Without subscriber", "Refused", "Kept", "Subscribed levels"], brokers.map(broker)),
-    table("Workers", "no worker is watched", ["Target", "Levels", "Brokers", "Series", "Last flush", "Last delivery", "Spool", "Lost", "Backend"], workers.map(worker)),
+    table("Brokers", "no broker is watched", ["Condition", "Publishers at", "Workers at", "Messages in", "Forwarded", "Without subscriber", "Refused", "Kept", "Subscribed levels"], brokers.map(broker)),
+    table("Workers", "no worker is watched", ["Condition", "Backend", "Levels", "Brokers", "Series", "Last flush", "Last delivery", "Spool", "Lost"], workers.map(worker)),
     accounts(local, services),
   );
   scrolled();
@@ -89,7 +91,7 @@ function publishers(list, total) {
     const dropped = Object.values(each.dropped).reduce((sum, value) => sum + value, 0);
     return [
       state(...condition),
-      breaks(each.program || "unknown program"),
+      breaks(each.program || (each.levels.join() === OWN_LEVEL ? "a broker, of itself" : "unknown program")),
       each.host ? `${each.host}${each.pid ? `, ${each.pid}` : ""}` : "–",
       each.version || "–",
       each.levels.join(", "),
@@ -109,7 +111,8 @@ function publishers(list, total) {
 function broker({ report, age_ms }) {
   const [account = empty()] = report.accounts;
   return [
-    state(age_ms > 5000 ? "warn" : "good", report.publishers_endpoint),
+    condition(report, age_ms),
+    report.publishers_endpoint,
     report.workers_endpoint,
     number(account.offered),
     number(account.delivered),
@@ -120,20 +123,26 @@ function broker({ report, age_ms }) {
   ];
 }
 
-function worker({ report }) {
+function worker({ report, age_ms }) {
   const lost = sum(report.lost);
-  const isDown = report.brokers.some(({ connected }) => !connected);
   return [
-    breaks(`${report.backend} ${report.target}`),
-    report.levels.join(", "),
+    condition(report, age_ms),
+    breaks(`${report.backend}, ${report.target}`),
+    breaks(report.levels.join(", ")),
     element("span", {}, report.brokers.map(({ endpoint, connected }) => state(connected ? "good" : "bad", `${endpoint}${connected ? "" : " not connected"}`))),
     number(report.series),
     report.flushed_ms === null ? "none yet" : `${span(report.flushed_ms / 1000)} ago`,
     report.delivered_ms === null ? "none yet" : `${span(report.delivered_ms / 1000)} ago`,
     `${count(report.spool.batches)} batches, ${quantity(report.spool.bytes, "B")}`,
     withReasons(lost, report.lost),
-    report.backend_error ? state("bad", report.backend_error) : state(isDown ? "warn" : "good", isDown ? "broker missing" : "well"),
   ];
+}
+
+// How a service is, in one line of its own.
+function condition({ process, backend_error }, age_ms) {
+  const trouble = backend_error ?? process.degraded;
+  if (trouble) return element("td", { className: "breaks" }, state("bad", trouble));
+  return age_ms > 5000 ? state("warn", `silent for ${span(age_ms / 1000)}`) : state("good", "well");
 }
 
 function accounts(local, services) {
@@ -154,6 +163,7 @@ function accounts(local, services) {
 
 function table(title, none, columns, rows) {
   const id = `table-${title.toLowerCase().replaceAll(/[^a-z]+/g, "-")}`;
+  const isNumber = columns.map((_, at) => rows.some((row) => row[at]?.className === "number"));
   const cells = (row) => row.map((cell) => (cell?.tagName === "TD" ? cell : element("td", {}, cell)));
   const body = rows.length
     ? element(
@@ -162,7 +172,7 @@ function table(title, none, columns, rows) {
         element(
           "table",
           {},
-          element("thead", {}, element("tr", {}, columns.map((column) => element("th", { scope: "col" }, column)))),
+          element("thead", {}, element("tr", {}, columns.map((column, at) => element("th", { scope: "col", className: isNumber[at] ? "number" : "" }, column)))),
           element("tbody", {}, rows.map((row) => element("tr", {}, cells(row)))),
         ),
       )
@@ -184,7 +194,7 @@ function breaks(text) {
 
 function withReasons(total, byReason) {
   const text = reasons(byReason);
-  return element("td", { className: "breaks" }, text ? `${count(total)}: ${text}` : count(total));
+  return text ? element("td", { className: "breaks" }, `${count(total)}: ${text}`) : number(total);
 }
 
 function reasons(byReason) {

@@ -43,18 +43,20 @@ export function fail(host, error) {
   host.replaceChildren(element("span", {}, error.message));
 }
 
-/** Fills a `dl` with the readings of a chart. */
+/** Fills a `dl` with the readings of a chart; a single one is told with its bounds. */
 export function readings(list, found, { full = false } = {}) {
-  list.replaceChildren(
-    ...found.map(({ name, colour, latest, min, max }) => {
-      const swatch = element("span", { className: "swatch", "aria-hidden": "true" });
-      swatch.style.background = colour;
-      const title = element("dt", {}, colour ? swatch : null, name);
-      const values = [element("dd", {}, latest)];
-      if (full) values.push(element("dd", { className: "lesser" }, `min ${min} · max ${max}`));
-      return element("div", {}, title, values);
-    }),
-  );
+  const one = (name, colour, value, lesser) => {
+    const swatch = element("span", { className: "swatch", "aria-hidden": "true" });
+    swatch.style.background = colour;
+    const title = element("dt", {}, colour ? swatch : null, name);
+    return element("div", {}, title, element("dd", {}, value), lesser ? element("dd", { className: "lesser" }, lesser) : null);
+  };
+  const items = found.flatMap(({ name, colour, latest, min, max }) => {
+    if (full) return [one(name, colour, latest, `min ${min} · max ${max}`)];
+    if (found.length > 1) return [one(name, colour, latest)];
+    return [one(name, colour, latest), one("lowest", "", min), one("highest", "", max)];
+  });
+  list.replaceChildren(...items);
 }
 
 /** `dark` or `light`: what is shown now. */

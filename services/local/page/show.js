@@ -45,7 +45,7 @@ function digits(value) {
   const size = Math.abs(value);
   const sign = value < 0 ? "−" : "";
   if (size === 0) return "0";
-  if (size < 1e-4 || size >= 1e6) return sign + size.toExponential(2).replace("e+", "e");
+  if (size < 1e-4 || size >= 1e6) return sign + size.toExponential(2).replace(/\.?0*e\+?/, "e");
   const before = Math.floor(Math.log10(size)) + 1;
   const text = size.toFixed(Math.min(6, Math.max(0, 3 - before)));
   return sign + (text.includes(".") ? text.replace(/\.?0+$/, "") : text);

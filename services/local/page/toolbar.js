@@ -36,6 +36,7 @@ export function start() {
 /** Shows the state in the controls. */
 export function show(given) {
   tools.hidden = given.view === "overview";
+  tools.dataset.view = given.view;
   const isOne = given.view === "metric";
   for (const name of ["q", "level", "kind"]) form.elements[name].closest("label").hidden = isOne;
   for (const name of ["q", "level", "kind", "source"]) {

@@ -19,8 +19,9 @@ const WIDTH_DEFAULT: i64 = 900;
 const HEIGHT_MIN: i64 = 60;
 const HEIGHT_DEFAULT: i64 = 320;
 const SIZE_MAX: i64 = 4_000;
-/// Steps in the width of a line chart: one to a pixel or so.
-const LINE_PX: i64 = 1;
+/// Width of a step of a line: a pixel of a small chart, two of a large one.
+const LINE_PX: [i64; 2] = [1, 2];
+const LARGE_PX: i64 = 520;
 /// Width of a cell of the heat map, in pixels.
 const CELL_PX: i64 = 5;
 /// Width of a bar of the histogram, in pixels.
@@ -105,7 +106,7 @@ async fn line(app: &App, params: &Params, look: &Look) -> Result<String, PageErr
     )?;
     let scale = params.word("scale", &[("", None), ("log", Some(true)), ("linear", Some(false))])?;
     let has_marks = params.word("marks", &[("no", false), ("yes", true)])?;
-    let read = read::read(app, params, look.width / LINE_PX).await?;
+    let read = read::read(app, params, look.width / LINE_PX[usize::from(look.width >= LARGE_PX)]).await?;
     let quantity = if read.kind == Kind::Counter || read.kind == Kind::Absolute {
         read.quantity().rate()
     } else {

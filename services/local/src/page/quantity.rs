@@ -94,13 +94,19 @@ fn digits(value: f64) -> String {
         return "0".to_owned();
     }
     if size < 1e-4 || size >= 1e6 {
-        return format!("{sign}{size:.2e}");
+        let text = format!("{size:.2e}");
+        let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        return format!("{sign}{}e{exponent}", trimmed(mantissa));
     }
     let before = size.log10().floor() as i32 + 1;
     let decimals = (3 - before).clamp(0, 6) as usize;
     let text = format!("{size:.decimals$}");
-    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
-    format!("{sign}{text}")
+    format!("{sign}{}", trimmed(&text))
+}
+
+/// Without zeros behind the point.
+fn trimmed(text: &str) -> &str {
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { text }
 }
 
 #[cfg(test)]
@@ -125,7 +131,7 @@ mod tests {
             ("", 1_234.0, "1.23k"),
             ("", 42.0, "42"),
             ("", 0.012_34, "0.0123"),
-            ("", 1e-9, "1.00e-9"),
+            ("", 1e-9, "1e-9"),
             ("", 3e18, "3000P"),
             ("V", 0.02, "20 mV"),
             ("", f64::NAN, "–"),

@@ -108,7 +108,11 @@ impl ValueAxis {
         let missing = (LOG_FACTOR_MIN / (high / low)).max(1.0).sqrt();
         let (bottom, top) = (below(low / missing), above(high * missing));
         let decades = (top / bottom).log10();
-        let mantissas: &[f64] = if decades * 3.0 <= ticks_max as f64 { &[1.0, 2.0, 5.0] } else { &[1.0] };
+        let mantissas: &[f64] = match ticks_max as f64 / decades {
+            3.0.. => &[1.0, 2.0, 5.0],
+            2.0.. => &[1.0, 3.0],
+            _ => &[1.0],
+        };
         let every = (decades / ticks_max.max(2) as f64).ceil().max(1.0) as i32;
         let (first, last) = (bottom.log10().floor() as i32, top.log10().ceil() as i32);
         let ticks = (first..=last)

@@ -121,13 +121,14 @@ fn spread(buckets: &[Bucket], bottom: f64, top: f64, rows: usize) -> Vec<f64> {
     counts
 }
 
-/// Which of the nine shades; none if there is nothing. Logarithmic, so that a single slow record shows
-/// beside a million fast ones.
+/// Which of the nine shades; none if there is nothing. By the root, so that the many do not all look
+/// alike; and the first shade is for all that is left, so that a single slow record shows beside a
+/// million fast ones.
 fn shade(count: f64, most: f64) -> Option<usize> {
     if count <= 0.0 {
         return None;
     }
-    let part = count.ln_1p() / most.max(1.0).ln_1p();
+    let part = (count / most.max(1.0)).sqrt();
     Some((part * 9.0).ceil().clamp(1.0, 9.0) as usize - 1)
 }
 
