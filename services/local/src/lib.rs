@@ -13,6 +13,7 @@ mod auth;
 mod body;
 mod config;
 mod errors;
+mod page;
 mod rate;
 mod server;
 mod store;

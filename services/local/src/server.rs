@@ -17,6 +17,7 @@ use zibrato_service::Shutdown;
 use crate::api::{self, Jobs};
 use crate::config::{Config, ConfigError, Token};
 use crate::errors::ApiError;
+use crate::page;
 use crate::rate::RateWindow;
 use crate::store::{Store, StoreError};
 use crate::totals::{Counters, Totals};
@@ -130,6 +131,7 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Error>
         "zibrato-local listens"
     );
     let counters = Arc::new(Counters::default());
+    let watch = Watch::start(&watch, shutdown.clone());
     let app = App {
         token,
         hosts: Hosts::new(addr, &allow_hosts),
@@ -144,8 +146,8 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Error>
         store_fails: AtomicBool::new(false),
         started: Instant::now(),
         shutdown: shutdown.clone(),
+        watch: watch.clone(),
     };
-    let watch = Watch::start(&watch, shutdown.clone());
     let handle = tokio::spawn(serve(listener, Arc::new(app), shutdown));
     Ok(Running { addr, handle, counters, watch })
 }
@@ -168,6 +170,7 @@ pub(crate) struct App {
     pub(crate) started: Instant,
     /// Ends answers that would go on for ever, so that they do not hold up the end.
     pub(crate) shutdown: Shutdown,
+    pub(crate) watch: Watch,
 }
 
 impl App {
@@ -205,6 +208,7 @@ fn report(totals: &Totals) {
 
 fn router(app: Shared) -> Router {
     api::routes()
+        .merge(page::routes())
         .fallback(async || ApiError::not_found())
         .method_not_allowed_fallback(async || ApiError::wrong_method())
         .layer(CompressionLayer::new().compress_when(is_compressed()))
