@@ -3,10 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use zibrato_core::frame::{Replay, ReplayMessage};
 
 use crate::bus::Bus;
+
+/// How long one look at the sockets takes.
+const TURN: Duration = Duration::from_millis(5);
 
 /// What is wrong with it.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -47,19 +51,16 @@ impl FakeBroker {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = thread::spawn(move || {
-            // Everything is asked for.
-            publishers.iter().for_each(|socket| socket.send("\x01", 0).unwrap());
             while !stopped.load(Ordering::Acquire) {
-                if fault != Fault::Original && workers.poll(zmq::POLLIN, 10).unwrap() > 0 {
-                    answer(&workers);
-                }
-                for socket in &publishers {
-                    while socket.poll(zmq::POLLIN, 0).unwrap() > 0 {
-                        socket.recv_bytes(0).unwrap();
-                    }
-                }
                 if fault == Fault::Original {
-                    thread::yield_now();
+                    thread::park_timeout(TURN);
+                } else if workers.poll(zmq::POLLIN, TURN.as_millis() as i64).unwrap() > 0 {
+                    attend(&workers, publishers.as_ref());
+                }
+                while let Some(socket) =
+                    publishers.as_ref().filter(|socket| socket.poll(zmq::POLLIN, 0).unwrap() > 0)
+                {
+                    socket.recv_bytes(0).unwrap();
                 }
             }
         });
@@ -67,13 +68,15 @@ impl FakeBroker {
     }
 }
 
-/// Answers a request for kept frames: there are none.
-fn answer(workers: &zmq::Socket) {
+/// Answers a request for kept frames, of which there are none, and hands on a subscription.
+fn attend(workers: &zmq::Socket, publishers: Option<&zmq::Socket>) {
     let message = workers.recv_bytes(0).unwrap();
     if let [1, topic @ ..] = &message[..]
         && Replay::parse(topic).is_some()
     {
         workers.send([topic, &ReplayMessage::trailer(0, 0, 0)].concat(), 0).unwrap();
+    } else if let Some(publishers) = publishers {
+        publishers.send(message, 0).unwrap();
     }
 }
 

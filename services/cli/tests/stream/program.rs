@@ -12,9 +12,12 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 /// Pause between two looks at a condition.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
+/// The command of this build.
+pub(crate) const ZIBRATO: &str = env!("CARGO_BIN_EXE_zibrato");
+
 /// The command with no environment.
 pub(crate) fn zibrato(args: &[impl AsRef<OsStr>]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_zibrato"));
+    let mut command = Command::new(ZIBRATO);
     command.args(args).env_clear().stdin(Stdio::null());
     command
 }
