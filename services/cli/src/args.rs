@@ -9,6 +9,7 @@ use zibrato_service::StatusEndpoint;
 
 use crate::doctor::DoctorArgs;
 use crate::levels::parse_level;
+use crate::query::QueryArgs;
 use crate::send::SendArgs;
 use crate::tap::TapArgs;
 use crate::top::TopArgs;
@@ -36,6 +37,7 @@ pub(crate) enum Command {
     Tap(TapArgs),
     Top(TopArgs),
     Doctor(DoctorArgs),
+    Query(QueryArgs),
 }
 
 /// Runs broker, worker and store in one process: all that is needed to record and look at metrics.

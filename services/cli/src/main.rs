@@ -10,6 +10,7 @@ mod human;
 mod levels;
 mod paint;
 mod progress;
+mod query;
 mod send;
 mod spark;
 mod table;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Command::Tap(args) => tool("zibrato tap", async |shutdown| tap::run(args, shutdown).await),
         Command::Top(args) => top::main(args),
         Command::Doctor(args) => doctor::main(&args),
+        Command::Query(args) => query::main(&args),
     }
 }
 
