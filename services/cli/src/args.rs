@@ -7,9 +7,13 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use zibrato_service::StatusEndpoint;
 
+use crate::completions::CompletionsArgs;
 use crate::doctor::DoctorArgs;
 use crate::levels::parse_level;
+use crate::manual::ManualArgs;
 use crate::query::QueryArgs;
+use crate::record::RecordArgs;
+use crate::replay::ReplayArgs;
 use crate::send::SendArgs;
 use crate::tap::TapArgs;
 use crate::top::TopArgs;
@@ -35,9 +39,13 @@ pub(crate) enum Command {
     Up(UpArgs),
     Send(SendArgs),
     Tap(TapArgs),
+    Record(RecordArgs),
+    Replay(ReplayArgs),
     Top(TopArgs),
     Doctor(DoctorArgs),
     Query(QueryArgs),
+    Completions(CompletionsArgs),
+    Man(ManualArgs),
 }
 
 /// Runs broker, worker and store in one process: all that is needed to record and look at metrics.

@@ -67,9 +67,16 @@ pub(crate) struct Feed {
     subscribed: Instant,
     is_up: bool,
     was_up: bool,
-    /// The topic of a confirmation that was asked for.
-    asked: Option<Vec<u8>>,
+    /// The confirmation that is waited for.
+    asked: Option<Asked>,
     output: Option<RawFd>,
+}
+
+/// A request for confirmation.
+struct Asked {
+    topic: Vec<u8>,
+    since: Instant,
+    timeout: Duration,
 }
 
 impl Feed {
@@ -119,8 +126,21 @@ impl Feed {
         Ok(())
     }
 
-    /// Waits until the broker has read all subscriptions, for `timeout` at most; messages that come
-    /// meanwhile go to `take`.
+    /// Asks the broker to confirm that it has read all subscriptions. [`Feed::next`] tells when it did, and
+    /// fails if it does not within `timeout`. After a reconnect the socket asks again by itself.
+    pub(crate) fn ask(&mut self, timeout: Duration) -> Result<(), FeedError> {
+        self.forget_asked()?;
+        let mut nonce = [0; 8];
+        getrandom::fill(&mut nonce).map_err(|source| FeedError::Random(std::io::Error::other(source)))?;
+        let request = Replay { level: CONFIRM_LEVEL, nonce, from: CONFIRM_FROM };
+        if let Some(topic) = request.topic() {
+            self.send(1, &topic)?;
+            self.asked = Some(Asked { topic: topic.to_vec(), since: Instant::now(), timeout });
+        }
+        Ok(())
+    }
+
+    /// Asks and waits for the answer; messages that come meanwhile go to `take`.
     ///
     /// # Errors
     /// [`FeedError::NoBroker`], [`FeedError::NoAnswer`], [`FeedError::Stopped`].
@@ -131,22 +151,21 @@ impl Feed {
         is_stopped: impl Fn() -> bool,
         mut take: impl FnMut(&[u8]),
     ) -> Result<(), FeedError> {
-        self.ask()?;
-        let until = Instant::now() + timeout;
-        loop {
+        self.ask(timeout)?;
+        while !is_stopped() {
+            progress.show();
             match self.next(POLL)? {
                 Some(Event::Confirmed) => return Ok(()),
                 Some(Event::Message(message)) => take(&message),
                 Some(Event::Connected | Event::Lost | Event::OutputClosed) | None => {}
             }
-            progress.show();
-            if is_stopped() {
-                return Err(FeedError::Stopped { endpoint: self.endpoint.clone() });
-            }
-            if Instant::now() >= until {
-                return Err(self.silent(timeout));
-            }
         }
+        Err(self.stopped())
+    }
+
+    /// The error of a wait that was interrupted.
+    pub(crate) fn stopped(&self) -> FeedError {
+        FeedError::Stopped { endpoint: self.endpoint.clone() }
     }
 
     /// The next event, or `None` if there is none within `wait`.
@@ -157,6 +176,9 @@ impl Feed {
         }
         if let Some(event) = self.read()? {
             return Ok(Some(event));
+        }
+        if let Some(asked) = self.asked.as_ref().filter(|asked| asked.since.elapsed() >= asked.timeout) {
+            return Err(self.silent(asked.timeout));
         }
         let sockets = [&self.socket, &self.monitor].map(|socket| socket.as_poll_item(zmq::POLLIN));
         let output = self.output.map(|output| PollItem::from_fd(output, PollEvents::empty()));
@@ -203,23 +225,10 @@ impl Feed {
         Ok(Some(if self.is_up { Event::Connected } else { Event::Lost }))
     }
 
-    /// Asks for a page that is empty. After a reconnect the socket asks again by itself.
-    fn ask(&mut self) -> Result<(), FeedError> {
-        self.forget_asked()?;
-        let mut nonce = [0; 8];
-        getrandom::fill(&mut nonce).map_err(|source| FeedError::Random(std::io::Error::other(source)))?;
-        let request = Replay { level: CONFIRM_LEVEL, nonce, from: CONFIRM_FROM };
-        if let Some(topic) = request.topic() {
-            self.send(1, &topic)?;
-            self.asked = Some(topic.to_vec());
-        }
-        Ok(())
-    }
-
     /// Whether a message of a replay is what [`Feed::ask`] asked for.
     fn is_confirmation(&mut self, message: &[u8]) -> Result<bool, FeedError> {
         let is_trailer = matches!(ReplayMessage::parse(message), Some(ReplayMessage::Trailer { .. }));
-        let is_ours = self.asked.as_ref().is_some_and(|topic| message.starts_with(topic));
+        let is_ours = self.asked.as_ref().is_some_and(|asked| message.starts_with(&asked.topic));
         if is_trailer && is_ours {
             self.forget_asked()?;
         }
@@ -227,7 +236,7 @@ impl Feed {
     }
 
     fn forget_asked(&mut self) -> Result<(), FeedError> {
-        self.asked.take().map_or(Ok(()), |topic| self.send(0, &topic))
+        self.asked.take().map_or(Ok(()), |asked| self.send(0, &asked.topic))
     }
 
     fn receive(&self) -> Result<Option<Message>, FeedError> {

@@ -2,15 +2,21 @@
 
 mod args;
 mod broker_args;
+mod capture;
+mod clock;
+mod completions;
 mod courier;
 mod demo;
 mod doctor;
 mod feed;
 mod human;
 mod levels;
+mod manual;
 mod paint;
 mod progress;
 mod query;
+mod record;
+mod replay;
 mod send;
 mod spark;
 mod table;
@@ -32,9 +38,13 @@ fn main() -> ExitCode {
         Command::Up(args) => up(&args),
         Command::Send(args) => tool("zibrato send", async |shutdown| send::run(args, shutdown).await),
         Command::Tap(args) => tool("zibrato tap", async |shutdown| tap::run(args, shutdown).await),
+        Command::Record(args) => tool("zibrato record", async |shutdown| record::run(args, shutdown).await),
+        Command::Replay(args) => tool("zibrato replay", async |shutdown| replay::run(args, shutdown).await),
         Command::Top(args) => top::main(args),
         Command::Doctor(args) => doctor::main(&args),
         Command::Query(args) => query::main(&args),
+        Command::Completions(args) => completions::main(&args),
+        Command::Man(args) => manual::main(&args),
     }
 }
 

@@ -82,9 +82,9 @@ impl Progress {
         }
     }
 
-    /// Writes a line to standard error above the progress. Errors are ignored: there is nobody to tell.
+    /// Writes a line to standard error above the progress.
     pub(crate) fn say(&self, line: impl Display) {
-        self.bar.suspend(|| _ = writeln!(std::io::stderr(), "{line}"));
+        self.bar.suspend(|| note(line));
     }
 }
 
@@ -92,4 +92,9 @@ impl Drop for Progress {
     fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
+}
+
+/// Writes a line to standard error. If nobody reads it, nobody misses it.
+pub(crate) fn note(line: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }

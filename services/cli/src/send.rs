@@ -34,8 +34,8 @@ const BAD_SHOWN_MAX: u64 = 20;
 /// Publishes measurements and returns when the broker has forwarded them.
 ///
 /// It subscribes at the broker's other port and waits until what it sent comes back there: exit
-/// code 0 is proof that workers of the level were given it. The proof subscribes to the level as a
-/// worker does, which switches an on-demand level on in other publishers for some seconds.
+/// code 0 is proof that the broker forwarded it. The proof subscribes to the level as a worker does,
+/// which switches an on-demand level on in other publishers for some seconds.
 ///
 /// Without KIND, NAME and VALUE it reads lines from standard input, each one
 ///

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use zibrato_core::frame::{FrameError, Header, PublisherId, TOPIC_STATE, split_topic};
+use zibrato_core::frame::{Header, PublisherId, TOPIC_STATE, split_topic};
 
 /// Most publishers whose frames are looked at for gaps.
 const PUBLISHERS_MAX: usize = 10_000;
@@ -30,7 +30,7 @@ pub(crate) enum Sort<'a> {
     /// What a broker tells workers; it carries no measurement.
     Control,
     /// A frame whose topic or header cannot be read.
-    Unreadable(FrameError),
+    Unreadable,
 }
 
 impl<'a> Sort<'a> {
@@ -39,7 +39,7 @@ impl<'a> Sort<'a> {
             Some(&TOPIC_STATE) => {
                 let parsed = split_topic(message)
                     .and_then(|(level, rest)| Ok(Self::Frame { level, header: Header::parse(rest)? }));
-                parsed.unwrap_or_else(Self::Unreadable)
+                parsed.unwrap_or(Self::Unreadable)
             }
             Some(0x20..) => Self::Legacy,
             _ => Self::Control,
@@ -57,16 +57,12 @@ impl Tally {
             }
             Sort::Legacy => self.legacy += 1,
             Sort::Control => {}
-            Sort::Unreadable(_) => self.unreadable += 1,
+            Sort::Unreadable => self.unreadable += 1,
         }
     }
 
     pub(crate) fn messages(&self) -> u64 {
         self.frames + self.legacy + self.unreadable
-    }
-
-    pub(crate) fn publishers(&self) -> usize {
-        self.seen.len()
     }
 
     fn note_seq(&mut self, level: &str, header: &Header) {
@@ -132,7 +128,7 @@ mod tests {
             tally.note(&Sort::of(&message));
             assert_eq!(tally.missed, missed, "{message:?}");
         }
-        assert_eq!((tally.messages(), tally.publishers()), (11, 2));
+        assert_eq!(tally.messages(), 11);
         let text = "messages 11 = frames 9 + legacy 1 + unreadable 1; 3 frames missed";
         assert_eq!(tally.to_string(), text);
     }

@@ -6,7 +6,7 @@ mod text;
 mod view;
 
 use std::io::{self, BufWriter, ErrorKind, Stdout, Write};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use tokio::task::spawn_blocking;
@@ -15,11 +15,12 @@ use zibrato_service::{Failure, Shutdown, whole_number};
 use zmq::Context;
 
 use crate::broker_args::BrokerArgs;
+use crate::clock::unix_ms;
 use crate::feed::{Event, Feed, FeedError, POLL, WaitArgs};
 use crate::human::clean;
 use crate::levels::parse_level;
 use crate::paint::{Paint, is_pretty};
-use crate::progress::Progress;
+use crate::progress::{Progress, note};
 use crate::tally::{Sort, Tally};
 use filter::{Filter, Limit};
 use memory::Memory;
@@ -34,16 +35,17 @@ use view::View;
 /// aligned and coloured unless NO_COLOR is set; in a pipe they are separated by one tab, and the time is
 /// in seconds since 1970.
 ///
-/// With --json each message is an object on a line. Its `type` is one of
+/// With --json each message is an object on a line. Its `type` is frame, legacy or unreadable.
 ///
-///     frame: level, publisher, seq, part, of, key, end, heartbeat, age_ms, window_end_ms, window_ms, bytes,
-///         losses {reason: count}, unreadable (entries), series, and once a key frame told them program, host,
-///         pid and library. Each of series has kind, name, source, and if it has any unit and tags; a counter
-///         sum, a gauge sets, last, last_ms, min and max, a timer count, sum_ns, window_ns [min, max] or null
-///         and buckets {scale, zero, base, offset, counts}; delta {sum}, {sets} or {count, sum_ns} if the
-///         state before is known.
-///     legacy: level, kind, name, source, value, timestamp_s
-///     unreadable: reason, error, bytes
+/// A frame has level, publisher, seq, part, of, key, end, heartbeat, age_ms, window_end_ms, window_ms, bytes,
+/// losses {reason: count}, unreadable (how many entries cannot be read), series, and once a key frame told
+/// them program, host, pid and library. Each of series has kind, name, source, and if it has any unit and
+/// tags; a counter sum, a gauge sets, last, last_ms, min and max, a timer count, sum_ns, window_ns [min, max] or
+/// null and buckets {scale, zero, base, offset, counts} as in WIRE.md; and delta {sum}, {sets} or {count,
+/// sum_ns} if the state before is known.
+///
+/// A legacy message has level, kind, name, source, value and timestamp_s. What is unreadable has reason, error
+/// and bytes.
 ///
 /// --name and --source leave out everything that has no series to match. Ctrl-C and --count end it; it then says on
 /// standard error what came and what was not shown.
@@ -96,23 +98,16 @@ pub(crate) async fn run(args: TapArgs, shutdown: Shutdown) -> Result<(), Failure
 
 impl TapArgs {
     fn tap(self, shutdown: &Shutdown) -> Result<(), Error> {
-        let notes = Progress::spinner("waiting for the broker");
         let mut feed = Feed::open(&Context::new(), &self.broker.workers())?;
         feed.watch_output(&io::stdout());
         feed.subscribe_levels(&self.levels)?;
-        let timeout = self.wait.timeout();
+        feed.ask(self.wait.timeout())?;
         let mut tap = Tap::new(self);
-        let mut early = Vec::new();
-        let keep = |message: &[u8]| early.push(message.to_vec());
-        feed.confirm(timeout, &notes, || shutdown.is_requested(), keep)?;
-        drop(notes);
-        let notes = Progress::spinner("");
-        let shown = early.iter().try_for_each(|message| tap.take(message)).map_err(Error::from);
-        match shown.and_then(|()| tap.follow(&mut feed, &notes, shutdown)) {
+        match tap.follow(&mut feed, shutdown) {
             Err(Error::Output(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
             Err(error) => Err(error),
             Ok(()) => {
-                notes.say(tap.account());
+                note(tap.account());
                 Ok(())
             }
         }
@@ -153,24 +148,31 @@ impl Tap {
         }
     }
 
-    fn follow(&mut self, feed: &mut Feed, notes: &Progress, shutdown: &Shutdown) -> Result<(), Error> {
+    fn follow(&mut self, feed: &mut Feed, shutdown: &Shutdown) -> Result<(), Error> {
+        let mut waiting = Some(Progress::spinner("waiting for the broker"));
+        let mut was_lost = false;
         while !shutdown.is_requested() && self.printed < self.lines_max {
             let mut event = feed.next(Duration::ZERO)?;
             if event.is_none() {
                 // Nothing is left to be read, so this is the time to show what was.
                 self.out.flush()?;
+                waiting.iter().for_each(|progress| _ = progress.show());
                 event = feed.next(POLL)?;
             }
             match event {
                 Some(Event::Message(message)) => self.take(&message)?,
-                Some(Event::Lost) => notes.say("the connection to the broker is lost; trying again"),
-                Some(Event::Connected) => notes.say("connected to the broker again"),
+                Some(Event::Confirmed) => waiting = None,
+                Some(Event::Lost) => {
+                    was_lost = true;
+                    note("the connection to the broker is lost; trying again");
+                }
+                Some(Event::Connected) if was_lost => note("connected to the broker again"),
                 Some(Event::OutputClosed) => Err(io::Error::from(ErrorKind::BrokenPipe))?,
-                Some(Event::Confirmed) | None => {}
+                Some(Event::Connected) | None => {}
             }
             if let Some(suppressed) = self.limit.end_second(Instant::now()) {
                 self.out.flush()?;
-                notes.say(format_args!("{suppressed} lines of the last second are not shown (--rate)"));
+                note(format_args!("{suppressed} lines of the last second are not shown (--rate)"));
             }
         }
         self.out.flush()?;
@@ -182,7 +184,7 @@ impl Tap {
         let sort = Sort::of(message);
         self.tally.note(&sort);
         let view = match sort {
-            Sort::Frame { .. } | Sort::Unreadable(_) => View::frame(message, &self.filter, &mut self.memory),
+            Sort::Frame { .. } | Sort::Unreadable => View::frame(message, &self.filter, &mut self.memory),
             Sort::Legacy => View::legacy(message),
             Sort::Control => return Ok(()),
         };
@@ -191,7 +193,7 @@ impl Tap {
             return Ok(());
         }
         let lines = match &mut self.layout {
-            Some(layout) => layout.lines(&view, now_ms()),
+            Some(layout) => layout.lines(&view, unix_ms()),
             None => vec![self.json(&view)?],
         };
         for line in lines {
@@ -219,10 +221,6 @@ impl Tap {
         let Self { tally, filtered, printed, suppressed, .. } = self;
         format!("{tally}; without a match {filtered}; lines printed {printed}, suppressed {suppressed}")
     }
-}
-
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 fn parse_glob(text: &str) -> Result<WildMatch, String> {

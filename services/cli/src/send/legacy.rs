@@ -1,7 +1,7 @@
 //! Sending as the original does: one text message for each measurement.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use zibrato_core::frame::legacy_topic;
 use zibrato_core::legacy::Message;
@@ -9,6 +9,7 @@ use zibrato_service::Shutdown;
 
 use super::measurement::{Measurement, Value};
 use crate::broker_args::BrokerArgs;
+use crate::clock::unix_ms;
 use crate::courier::{Courier, CourierError};
 use crate::progress::Progress;
 
@@ -44,7 +45,7 @@ impl Legacy {
             Value::Number(value) => value,
             Value::Duration(duration) => duration.as_secs_f64(),
         };
-        let timestamp_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let timestamp_s = unix_ms() / 1_000;
         let message = Message { level, kind: *kind, name, value, timestamp_s, source };
         self.courier.publish(message.to_string().as_bytes())
     }
