@@ -19,7 +19,8 @@ pub(crate) enum Tone {
 }
 
 impl Paint {
-    /// No colours.
+    /// No colours, whatever a test's output is.
+    #[cfg(test)]
     pub(crate) const PLAIN: Self = Self { has_colours: false };
 
     /// What standard output can show: colours on a terminal that has them, unless `NO_COLOR` is set.

@@ -104,13 +104,13 @@ enum Error {
     #[error(
         "--token-file with {url} sends the token readable over the network: give an https --url, or --insecure-http"
     )]
-    InsecureHttp { url: Url },
+    InsecureHttp { url: String },
     /// The server does not answer, or says no.
     #[error(transparent)]
     Client(#[from] ClientError),
     /// There is no such metric.
     #[error("no metric {name:?} at {url}{hint}")]
-    Unknown { name: String, url: Url, hint: String },
+    Unknown { name: String, url: String, hint: String },
     /// The result cannot be printed.
     #[error("cannot write the result")]
     Print(#[source] io::Error),
@@ -138,7 +138,7 @@ fn client(args: &QueryArgs) -> Result<Client, Error> {
     let token = args.token_file.as_deref().map(Secret::from_file).transpose()?;
     let is_readable = args.url.scheme() == "http" && !is_loopback(&args.url);
     if token.is_some() && is_readable && !args.insecure_http {
-        return Err(Error::InsecureHttp { url: args.url.clone() });
+        return Err(Error::InsecureHttp { url: args.url.to_string() });
     }
     Ok(Client::new(args.url.clone(), token.as_ref())?)
 }
@@ -153,7 +153,7 @@ async fn answer(args: &QueryArgs, client: &Client, progress: &Progress) -> Resul
     let source = args.source.as_deref();
     let Some(found) = series::read(client, &args.name, source, &window, progress).await? else {
         let hint = near::hint(client, &args.name).await?;
-        return Err(Error::Unknown { name: args.name.clone(), url: args.url.clone(), hint });
+        return Err(Error::Unknown { name: args.name.clone(), url: args.url.to_string(), hint });
     };
     Ok(match args.format {
         Format::Table => print::table(&found, &window, Paint::stdout(), print::columns()),

@@ -200,7 +200,8 @@ fn every_size_is_filled_and_what_has_no_room_is_named() {
 
 #[test]
 fn however_it_ends_the_terminal_is_as_it_was() {
-    let ends: [(&str, fn(&mut Pty)); 4] = [
+    type End = fn(&mut Pty);
+    let ends: [(&str, End); 4] = [
         ("q", |pty| pty.press("q")),
         ("Ctrl-C", |pty| pty.press("\x03")),
         ("SIGTERM", |pty| pty.signal("-TERM")),

@@ -41,24 +41,24 @@ pub(super) enum ClientError {
     #[error(
         "no zibrato-local at {url}: start one with zibrato up or zibrato-local, or give --url ({reason})"
     )]
-    NoServer { url: Url, reason: String },
+    NoServer { url: String, reason: String },
     /// The answer did not come, or not to its end.
     #[error("{url} did not answer: {reason}")]
-    Broken { url: Url, reason: String },
+    Broken { url: String, reason: String },
     /// The answer is too long.
     #[error(
         "the answer of {url} exceeds the limit of {ANSWER_BYTES_MAX} bytes: give a shorter --last, a longer --resolution or a --source"
     )]
-    TooLong { url: Url },
+    TooLong { url: String },
     /// The server wants a token, or another one.
     #[error("{url} wants a token: give the file that holds it with --token-file")]
-    Unauthorized { url: Url },
+    Unauthorized { url: String },
     /// The server says no.
     #[error("{url} answers {status}: {reason}")]
-    Refused { url: Url, status: StatusCode, reason: String },
+    Refused { url: String, status: StatusCode, reason: String },
     /// The answer is not what zibrato-local says.
     #[error("{url} does not answer as zibrato-local does: {reason}")]
-    Strange { url: Url, reason: String },
+    Strange { url: String, reason: String },
 }
 
 impl Client {
@@ -99,12 +99,13 @@ impl Client {
         let status = response.status();
         let body = self.body(response).await?;
         match status {
-            StatusCode::OK => serde_json::from_slice(&body)
-                .map(Some)
-                .map_err(|error| ClientError::Strange { url: self.url.clone(), reason: error.to_string() }),
+            StatusCode::OK => serde_json::from_slice(&body).map(Some).map_err(|error| ClientError::Strange {
+                url: self.url.to_string(),
+                reason: error.to_string(),
+            }),
             StatusCode::NOT_FOUND => Ok(None),
-            StatusCode::UNAUTHORIZED => Err(ClientError::Unauthorized { url: self.url.clone() }),
-            _ => Err(ClientError::Refused { url: self.url.clone(), status, reason: reason(&body) }),
+            StatusCode::UNAUTHORIZED => Err(ClientError::Unauthorized { url: self.url.to_string() }),
+            _ => Err(ClientError::Refused { url: self.url.to_string(), status, reason: reason(&body) }),
         }
     }
 
@@ -112,7 +113,7 @@ impl Client {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.broken(error))? {
             if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-                return Err(ClientError::TooLong { url: self.url.clone() });
+                return Err(ClientError::TooLong { url: self.url.to_string() });
             }
             body.extend_from_slice(&chunk);
         }
@@ -121,13 +122,13 @@ impl Client {
 
     fn unsent(&self, error: reqwest::Error) -> ClientError {
         if error.is_connect() {
-            return ClientError::NoServer { url: self.url.clone(), reason: text(error) };
+            return ClientError::NoServer { url: self.url.to_string(), reason: text(error) };
         }
         self.broken(error)
     }
 
     fn broken(&self, error: reqwest::Error) -> ClientError {
-        ClientError::Broken { url: self.url.clone(), reason: text(error) }
+        ClientError::Broken { url: self.url.to_string(), reason: text(error) }
     }
 }
 

@@ -6,7 +6,7 @@ use super::catalogue::Kind;
 use super::series::{Found, Point, Source};
 use super::summary::{Shown, Summary, bars};
 use super::window::Window;
-use crate::human::{age, clean, number, plural, seconds};
+use crate::human::{clean, number, plural, seconds};
 use crate::paint::{Paint, Tone, is_pretty};
 use crate::spark::{self, Base};
 use crate::table::Table;
@@ -59,8 +59,7 @@ fn heading(found: &Found, window: &Window) -> String {
     if !found.metric.unit().is_empty() {
         text += &format!("  unit {}", clean(found.metric.unit()));
     }
-    let span = age((window.end_s - window.start_s) * 1_000);
-    text + &format!("  last {span} in {} of {} s", plural(window.steps(), "step"), window.resolution_s)
+    text + &format!("  {} of {} s", plural(window.steps(), "step"), window.resolution_s)
 }
 
 fn titles(kind: Kind) -> &'static [&'static str] {
@@ -219,7 +218,7 @@ mod tests {
     #[test]
     fn the_table_has_a_heading_and_a_line_for_each_source() {
         let text = table(&found("counter"), &WINDOW, Paint::PLAIN, None);
-        let expected = "m  counter  levels info  unit B  last 30 s in 3 steps of 10 s\n\
+        let expected = "m  counter  levels info  unit B  3 steps of 10 s\n\
                         SOURCE  TOTAL  MEAN/s  MAX/s  RATE\n\
                         a        60.5    2.02   4.05  ▅▁█\n\
                         b,c         1   0.033  0.100  ▁█▁\n";

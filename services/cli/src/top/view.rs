@@ -209,7 +209,7 @@ mod tests {
                 unit: String::new(),
                 tags: Vec::new(),
             });
-            Measurement { series, value: Value::Counter { delta } }
+            Measurement { series, merged: Vec::new(), value: Value::Counter { delta } }
         };
         let mut model = Model::default();
         model.absorb(&[

@@ -1,7 +1,7 @@
 //! A broker in this process, on two neighbouring ports as the command's flags expect them, and what
 //! else belongs to a deployment.
 #![allow(dead_code, reason = "not every test uses every helper")]
-#![expect(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -73,7 +73,11 @@ impl Bus {
 
     /// Starts zibrato-local; its address.
     pub(crate) fn start_local(&self, database: &Path) -> SocketAddr {
-        let config = zibrato_local::Config::new("127.0.0.1:0".parse().unwrap(), database);
+        self.start_local_with(zibrato_local::Config::new("127.0.0.1:0".parse().unwrap(), database))
+    }
+
+    /// Starts zibrato-local with these settings; its address.
+    pub(crate) fn start_local_with(&self, config: zibrato_local::Config) -> SocketAddr {
         self.runtime.block_on(zibrato_local::start(config, self.shutdown.clone())).unwrap().addr
     }
 
