@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Parser;
 
 use crate::config::{self, Config, ConfigError, Token};
+use crate::watch::{self, AddressList};
 
 /// The longest window that `--max-age` and `--max-ahead` accept: ten years, in seconds.
 const WINDOW_S_MAX: u64 = 315_360_000;
@@ -48,6 +49,11 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = config::MAX_AHEAD_S_DEFAULT, value_parser = zibrato_service::whole_number::<u64>(0, WINDOW_S_MAX), env = "ZIBRATO_LOCAL_MAX_AHEAD")]
     pub max_ahead: u64,
 
+    /// Status addresses of brokers and workers, asked once a second how they are, as
+    /// IP:PORT,IP:PORT..., at most 16; `none` asks nobody. The page shows what they say.
+    #[arg(long, value_name = "IP:PORT,...", default_value = watch::LIST_DEFAULT, value_parser = watch::parse_list, env = "ZIBRATO_LOCAL_WATCH")]
+    pub watch: AddressList,
+
     /// Check the settings, then exit: 0 if they are good, 2 if not.
     #[arg(long)]
     pub check_config: bool,
@@ -66,8 +72,14 @@ impl Args {
             None => config::default_db(|name| std::env::var_os(name)).ok_or(ConfigError::NoStateDirectory)?,
         };
         let token = self.token_file.as_deref().map(Token::from_file).transpose()?;
-        let config =
-            Config { listen: self.listen, db, token, max_age_s: self.max_age, max_ahead_s: self.max_ahead };
+        let config = Config {
+            listen: self.listen,
+            db,
+            token,
+            max_age_s: self.max_age,
+            max_ahead_s: self.max_ahead,
+            watch: self.watch.0,
+        };
         config.check()?;
         Ok(config)
     }
@@ -100,6 +112,9 @@ mod tests {
         assert_eq!(config.listen.to_string(), "[::1]:0");
         assert_eq!((config.max_age_s, config.max_ahead_s), (9, 0));
         assert!(config.token.is_none() && config.db.as_os_str() == "x.db");
+        let defaults: Vec<SocketAddr> =
+            vec!["127.0.0.1:5552".parse().unwrap(), "127.0.0.1:5553".parse().unwrap()];
+        assert_eq!(config.watch, defaults);
     }
 
     #[test]

@@ -29,10 +29,14 @@ pub struct Config {
     pub max_age_s: u64,
     /// Newest accepted `measure_time`, in seconds after now.
     pub max_ahead_s: u64,
+    /// Status addresses of the brokers and workers to look after, at most
+    /// [`WATCH_MAX`](crate::WATCH_MAX); further ones are left out.
+    pub watch: Vec<SocketAddr>,
 }
 
 impl Config {
-    /// A receiver on this address and file, without a token and with the default windows.
+    /// A receiver on this address and file, without a token and with the default windows, that looks
+    /// after nobody.
     pub fn new(listen: SocketAddr, db: impl Into<PathBuf>) -> Self {
         Self {
             listen,
@@ -40,6 +44,7 @@ impl Config {
             token: None,
             max_age_s: MAX_AGE_S_DEFAULT,
             max_ahead_s: MAX_AHEAD_S_DEFAULT,
+            watch: Vec::new(),
         }
     }
 

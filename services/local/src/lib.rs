@@ -18,9 +18,11 @@ mod server;
 mod store;
 mod totals;
 mod validate;
+mod watch;
 
 pub use args::Args;
 pub use config::{Config, ConfigError, Token};
 pub use server::{Error, Running, run, start};
 pub use store::StoreError;
 pub use totals::Totals;
+pub use watch::{AddressList, WATCH_MAX, Watch, Watched};

@@ -22,6 +22,7 @@ use crate::errors::{ApiError, Refusal, unix_now};
 use crate::rate::RateWindow;
 use crate::store::{Store, StoreError};
 use crate::totals::{Counters, Totals};
+use crate::watch::Watch;
 use crate::{api, auth};
 
 /// The largest body of a request, in bytes.
@@ -65,9 +66,15 @@ pub struct Running {
     /// Ends with the totals after the shutdown that was given to [`start`].
     pub handle: JoinHandle<Result<Totals, Error>>,
     counters: Arc<Counters>,
+    watch: Watch,
 }
 
 impl Running {
+    /// What brokers and workers say of themselves.
+    pub fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
     /// The totals so far.
     pub fn totals(&self) -> Totals {
         self.counters.snapshot()
@@ -105,7 +112,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<Totals, Error> {
 /// [`Error::Bind`] if the address cannot be bound.
 pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Error> {
     config.check()?;
-    let Config { listen, db, token, max_age_s, max_ahead_s } = config;
+    let Config { listen, db, token, max_age_s, max_ahead_s, watch } = config;
     let listener = TcpListener::bind(listen).await.map_err(|source| Error::Bind { listen, source })?;
     let addr = listener.local_addr().map_err(|source| Error::Bind { listen, source })?;
     let path = db.clone();
@@ -128,8 +135,9 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Error>
         counters: Arc::clone(&counters),
         rate: RateWindow::default(),
     };
+    let watch = Watch::start(&watch, shutdown.clone());
     let handle = tokio::spawn(serve(listener, Arc::new(app), shutdown));
-    Ok(Running { addr, handle, counters })
+    Ok(Running { addr, handle, counters, watch })
 }
 
 /// What all requests share.

@@ -27,6 +27,39 @@ pub enum Report {
     Local(LocalReport),
 }
 
+impl Report {
+    /// The process that answered.
+    #[must_use]
+    pub const fn process(&self) -> &Process {
+        match self {
+            Self::Broker(BrokerReport { process, .. })
+            | Self::Worker(WorkerReport { process, .. })
+            | Self::Local(LocalReport { process, .. }) => process,
+        }
+    }
+
+    /// The report without ages and clocks: two of one service differ only if something happened.
+    #[must_use]
+    pub fn without_ages(mut self) -> Self {
+        let process = match &mut self {
+            Self::Broker(broker) => {
+                broker.publishers.iter_mut().for_each(|publisher| publisher.silent_ms = 0);
+                &mut broker.process
+            }
+            Self::Worker(worker) => {
+                for publisher in &mut worker.publishers {
+                    (publisher.silent_ms, publisher.age_ms, publisher.clock_skew_ms) = (0, 0, None);
+                }
+                (worker.flushed_ms, worker.delivered_ms, worker.spool.oldest_ms) = (None, None, None);
+                &mut worker.process
+            }
+            Self::Local(local) => &mut local.process,
+        };
+        (process.uptime_s, process.unix_ms) = (0, 0);
+        self
+    }
+}
+
 /// The process that answers.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -277,6 +310,33 @@ pub struct LocalReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn time_that_passes_changes_nothing_but_ages() {
+        let publisher = PublisherReport { series: 1, silent_ms: 5, age_ms: 6, ..PublisherReport::default() };
+        let worker = WorkerReport {
+            process: Process { uptime_s: 1, unix_ms: 2, pid: 3, ..Process::default() },
+            publishers: vec![publisher],
+            flushed_ms: Some(3),
+            delivered_ms: Some(4),
+            spool: SpoolReport { oldest_ms: Some(1), ..SpoolReport::default() },
+            ..WorkerReport::default()
+        };
+        let mut later = worker.clone();
+        (later.process.uptime_s, later.process.unix_ms) = (2, 1_002);
+        (later.flushed_ms, later.delivered_ms, later.spool.oldest_ms) = (Some(1_003), Some(1_004), None);
+        (later.publishers[0].silent_ms, later.publishers[0].age_ms) = (0, 1_006);
+        let bare = |worker: &WorkerReport| Report::Worker(worker.clone()).without_ages();
+        assert_eq!(bare(&worker), bare(&later));
+        later.publishers[0].series = 2;
+        assert_ne!(bare(&worker), bare(&later));
+        let broker = |silent_ms| {
+            let publishers = vec![KeptPublisher { silent_ms, ..KeptPublisher::default() }];
+            Report::Broker(BrokerReport { publishers, ..BrokerReport::default() }).without_ages()
+        };
+        assert_eq!(broker(1), broker(2));
+        assert_eq!(Report::Worker(later).process().pid, 3);
+    }
 
     #[test]
     fn an_account_adds_up_only_if_nothing_is_missing() {

@@ -22,6 +22,7 @@ pub(crate) fn banner(parts: &Parts, data: &Path) -> String {
     };
     format!(
         "zibrato {version} is up\n\
+         \x20 look at your metrics   http://{api}/\n\
          \x20 publishers connect to  {endpoint_in}\n\
          \x20 workers connect to     {endpoint_out}\n\
          \x20 metrics API            http://{api}/v1/metrics\n\
