@@ -200,7 +200,8 @@ fn every_size_is_filled_and_what_has_no_room_is_named() {
 
 #[test]
 fn however_it_ends_the_terminal_is_as_it_was() {
-    let ends: [(&str, fn(&mut Pty)); 4] = [
+    type End = fn(&mut Pty);
+    let ends: [(&str, End); 4] = [
         ("q", |pty| pty.press("q")),
         ("Ctrl-C", |pty| pty.press("\x03")),
         ("SIGTERM", |pty| pty.signal("-TERM")),
@@ -239,6 +240,19 @@ fn without_a_broker_it_says_so_and_goes_on_trying() {
     assert!(pty.end().0.success());
 }
 
+#[test]
+fn a_broker_that_goes_away_is_missed_and_found_again() {
+    let broker = Bus::start();
+    let port = broker.port;
+    let args = ["top", "--port", &port.to_string(), "--worker", "none", "--broker-status", "none"];
+    let pty = Pty::start(ZIBRATO, &args, (100, 24), &[]);
+    pty.wait_for("the connection", |pty| pty.lines()[0].contains("top  connected"));
+    drop(broker);
+    pty.wait_for_text("NOT CONNECTED");
+    let _again = Bus::start_on(port);
+    pty.wait_for("the connection again", |pty| pty.lines()[0].contains("top  connected"));
+}
+
 /// Exit code, standard output and standard error, without a terminal.
 fn plain(args: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_zibrato"));
@@ -253,6 +267,10 @@ fn without_a_terminal_it_names_what_to_use_and_ends_with_2() {
     assert_eq!((code, out.as_str()), (Some(2), ""));
     let expected = "zibrato top: error: top draws on a terminal and standard input is none: use zibrato top --once, or zibrato tap\n";
     assert_eq!(err, expected);
+    // A terminal that knows no control sequences is none.
+    let (status, ended) = Pty::start(ZIBRATO, &["top"], (80, 24), &[("TERM", "dumb")]).end();
+    assert_eq!(status.exit_code(), 2);
+    assert!(ended.screen.contains("standard output is none"), "{}", ended.screen);
 }
 
 #[test]

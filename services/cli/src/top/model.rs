@@ -236,7 +236,7 @@ mod tests {
 
     use super::*;
 
-    pub(crate) fn key(name: &str, kind: Kind) -> Arc<SeriesKey> {
+    fn key(name: &str, kind: Kind) -> Arc<SeriesKey> {
         Arc::new(SeriesKey {
             level: "info".to_owned(),
             kind,
@@ -247,8 +247,12 @@ mod tests {
         })
     }
 
+    fn measurement(key: &Arc<SeriesKey>, value: Value) -> Measurement {
+        Measurement { series: Arc::clone(key), merged: Vec::new(), value }
+    }
+
     fn counter(key: &Arc<SeriesKey>, delta: f64) -> Measurement {
-        Measurement { series: Arc::clone(key), value: Value::Counter { delta } }
+        measurement(key, Value::Counter { delta })
     }
 
     fn timer(key: &Arc<SeriesKey>, ns: u64, count: u64) -> Measurement {
@@ -262,12 +266,12 @@ mod tests {
             max_ns: ns,
             histogram,
         });
-        Measurement { series: Arc::clone(key), value }
+        measurement(key, value)
     }
 
     fn gauge(key: &Arc<SeriesKey>, values: &[f64]) -> Measurement {
         let points = values.iter().map(|&value| GaugePoint { time_ms: 0, value }).collect();
-        Measurement { series: Arc::clone(key), value: Value::Gauge { points } }
+        measurement(key, Value::Gauge { points })
     }
 
     fn idle(model: &mut Model, seconds: u64) {
