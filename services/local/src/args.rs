@@ -48,6 +48,13 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = config::MAX_AHEAD_S_DEFAULT, value_parser = zibrato_service::whole_number::<u64>(0, WINDOW_S_MAX), env = "ZIBRATO_LOCAL_MAX_AHEAD")]
     pub max_ahead: u64,
 
+    /// Name by which clients address this server, besides localhost and IP addresses; may be repeated.
+    ///
+    /// A request whose Host header has another name is refused: a web site could have pointed that
+    /// name here (DNS rebinding). Give the names of this machine that browsers and workers use.
+    #[arg(long, value_name = "NAME", value_parser = parse_host, value_delimiter = ',', env = "ZIBRATO_LOCAL_ALLOW_HOST")]
+    pub allow_host: Vec<String>,
+
     /// Check the settings, then exit: 0 if they are good, 2 if not.
     #[arg(long)]
     pub check_config: bool,
@@ -66,8 +73,13 @@ impl Args {
             None => config::default_db(|name| std::env::var_os(name)).ok_or(ConfigError::NoStateDirectory)?,
         };
         let token = self.token_file.as_deref().map(Token::from_file).transpose()?;
-        let config =
-            Config { listen: self.listen, db, token, max_age_s: self.max_age, max_ahead_s: self.max_ahead };
+        let config = Config {
+            token,
+            max_age_s: self.max_age,
+            max_ahead_s: self.max_ahead,
+            allow_hosts: self.allow_host,
+            ..Config::new(self.listen, db)
+        };
         config.check()?;
         Ok(config)
     }
@@ -75,6 +87,17 @@ impl Args {
 
 fn parse_listen(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "not an address; give IP:PORT such as 127.0.0.1:5580 or [::1]:5580".to_owned())
+}
+
+fn parse_host(text: &str) -> Result<String, String> {
+    let is_name = !text.is_empty()
+        && text.len() <= 253
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+    if is_name {
+        Ok(text.to_owned())
+    } else {
+        Err("not a host name; give it without scheme and port".to_owned())
+    }
 }
 
 #[cfg(test)]
@@ -99,14 +122,20 @@ mod tests {
         let config = Args::try_parse_from(args).unwrap().config().unwrap();
         assert_eq!(config.listen.to_string(), "[::1]:0");
         assert_eq!((config.max_age_s, config.max_ahead_s), (9, 0));
-        assert!(config.token.is_none() && config.db.as_os_str() == "x.db");
+        assert!(config.token.is_none() && config.db.as_os_str() == "x.db" && config.allow_hosts.is_empty());
+        let args = ["zibrato-local", "--db", "x.db", "--allow-host", "a.example", "--allow-host", "b"];
+        assert_eq!(Args::try_parse_from(args).unwrap().config().unwrap().allow_hosts, ["a.example", "b"]);
     }
 
     #[test]
     fn windows_out_of_range_and_bad_addresses_are_usage_errors() {
-        for args in
-            [["--max-age", "0"], ["--max-age", "315360001"], ["--listen", "localhost"], ["--max-ahead", "-1"]]
-        {
+        for args in [
+            ["--max-age", "0"],
+            ["--max-age", "315360001"],
+            ["--listen", "localhost"],
+            ["--max-ahead", "-1"],
+            ["--allow-host", "http://a"],
+        ] {
             let error = Args::try_parse_from(["zibrato-local"].iter().chain(&args)).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{args:?}");
         }

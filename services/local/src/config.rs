@@ -6,6 +6,8 @@ use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use crate::server::Limits;
+
 /// Where the receiver listens unless told otherwise.
 pub(crate) const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5580);
 /// What Librato accepted: measurements up to two hours old, in seconds.
@@ -29,6 +31,10 @@ pub struct Config {
     pub max_age_s: u64,
     /// Newest accepted `measure_time`, in seconds after now.
     pub max_ahead_s: u64,
+    /// Names beside `localhost` by which clients may address the server; see `--allow-host`.
+    pub allow_hosts: Vec<String>,
+    /// What the HTTP server bears of its clients.
+    pub limits: Limits,
 }
 
 impl Config {
@@ -40,6 +46,8 @@ impl Config {
             token: None,
             max_age_s: MAX_AGE_S_DEFAULT,
             max_ahead_s: MAX_AHEAD_S_DEFAULT,
+            allow_hosts: Vec::new(),
+            limits: Limits::default(),
         }
     }
 

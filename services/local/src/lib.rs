@@ -21,6 +21,6 @@ mod validate;
 
 pub use args::Args;
 pub use config::{Config, ConfigError, Token};
-pub use server::{Error, Running, run, start};
+pub use server::{Error, Limits, Running, run, start};
 pub use store::StoreError;
 pub use totals::Totals;

@@ -10,7 +10,7 @@ use super::query::Query;
 use super::{Answer, json};
 use crate::body::{self, MEASUREMENTS_PER_POST_MAX, ParseError};
 use crate::errors::{ApiError, Refusal, unix_now};
-use crate::server::{self, Shared};
+use crate::server::{Shared, intake};
 use crate::store::{Batch, ListQuery, Measurements, MeasurementsQuery, Outcome, Row, StoreError, Take};
 use crate::validate::{self, Times};
 
@@ -21,7 +21,7 @@ const BATCH_ID: HeaderName = HeaderName::from_static("x-zibrato-batch");
 const BATCH_ID_BYTES_MAX: usize = 128;
 /// Tells a worker which extensions this receiver understands.
 const ACCEPTS: (HeaderName, HeaderValue) =
-    (HeaderName::from_static("x-zibrato-accepts"), HeaderValue::from_static("histogram/1"));
+    (HeaderName::from_static("x-zibrato-accepts"), HeaderValue::from_static("histogram/1, origin/1"));
 /// The longest and the default page of the list.
 const PAGE_LENGTH_MAX: i64 = 100;
 /// The longest User-Agent kept as the attribute `created_by_ua`, in characters.
@@ -32,17 +32,10 @@ const RESOLUTION_DEFAULT: i64 = 1;
 /// `POST /v1/metrics`: 200 and an empty body once the whole batch is on disk.
 pub(super) async fn post(State(app): State<Shared>, headers: HeaderMap, body: Body) -> Answer {
     let batch_id = batch_id(&headers)?;
-    if headers.get(header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
-        let text = "Content-Encoding is not supported; send the body as it is";
-        return Err(ApiError::request(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Refusal::UnsupportedEncoding,
-            text,
-        ));
-    }
-    let bytes = server::read_body(&headers, body).await?;
-    let parsed = body::Body::parse(&bytes).map_err(unreadable)?;
-    drop(bytes);
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let received = intake::read(&app, &headers, body).await?;
+    let parsed = body::Body::parse(content_type, &received.bytes).map_err(unreadable)?;
+    drop(received);
     let now = unix_now();
     let ticket = app.counters.offer(parsed.measurements());
     let times = Times { now, max_age_s: app.max_age_s, max_ahead_s: app.max_ahead_s };
@@ -146,6 +139,10 @@ fn unreadable(error: ParseError) -> ApiError {
             let text =
                 format!("body holds more than {MEASUREMENTS_PER_POST_MAX} measurements; send fewer at once");
             ApiError::request(StatusCode::PAYLOAD_TOO_LARGE, Refusal::TooManyMeasurements, text)
+        }
+        ParseError::Form(detail) => {
+            let text = format!("The form of the request could not be parsed: {detail}");
+            ApiError::request(StatusCode::BAD_REQUEST, Refusal::NotJson, text)
         }
         ParseError::Json(detail) => {
             let text = format!("The JSON of the request could not be parsed: {detail}");

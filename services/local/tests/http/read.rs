@@ -10,7 +10,7 @@ async fn head_answers_200_and_announces_histograms() {
     let receiver = Receiver::on(&db).await;
     let answer = receiver.call("HEAD", "/v1/metrics", &[("Authorization", "Basic YW55OnRoaW5n")], "").await;
     assert_eq!((answer.status, answer.body.as_str()), (200, ""));
-    assert_eq!(answer.header("X-Zibrato-Accepts"), Some("histogram/1"));
+    assert_eq!(answer.header("X-Zibrato-Accepts"), Some("histogram/1, origin/1"));
     assert!(answer.header("X-Librato-RateLimit-Agg").is_some());
     assert_eq!(receiver.call("HEAD", "/v1/metrics/none", &[], "").await.status, 404);
     receiver.post(r#"{"gauges":{"some":{"value":1}}}"#).await;
