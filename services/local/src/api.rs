@@ -18,10 +18,10 @@ mod tag_filter;
 use axum::Router;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post, put};
-use serde_json::{Value, json};
+use axum::routing::{delete, get, post};
+use serde_json::Value;
 
-use crate::errors::{ApiError, JSON};
+use crate::errors::{ApiError, JSON, Refusal};
 use crate::server::Shared;
 use crate::store::StoreError;
 use crate::store::catalogue::Page;
@@ -53,9 +53,7 @@ pub(crate) fn routes() -> Router<Shared> {
         )
         .route(
             "/v1/annotations/{name}/{id}",
-            get(annotations::show_event)
-                .put(annotations::update_event)
-                .delete(annotations::delete_event),
+            get(annotations::show_event).put(annotations::update_event).delete(annotations::delete_event),
         )
         .route("/v1/annotations/{name}/{id}/links", post(annotations::add_link))
         .route("/v1/annotations/{name}/{id}/links/{rel}", delete(annotations::delete_link))
@@ -88,7 +86,7 @@ fn at(location: &str) -> HeaderMap {
 /// A page of a list, whose rows go under `key`.
 fn page<T>(key: &str, offset: i64, page: Page<T>, row: impl FnMut(T) -> Value) -> Value {
     let rows: Vec<Value> = page.rows.into_iter().map(row).collect();
-    json!({
+    serde_json::json!({
         "query": { "found": page.found, "length": rows.len(), "offset": offset, "total": page.total },
         key: rows,
     })
@@ -100,7 +98,17 @@ fn user_agent(headers: &HeaderMap) -> Option<String> {
     Some(value.chars().take(USER_AGENT_CHARS_MAX).collect())
 }
 
-fn failed(error: StoreError) -> ApiError {
-    tracing::error!(error = %zibrato_service::chain(&error), "the store failed");
-    ApiError::store_failed()
+/// The answer to an error of the store.
+pub(crate) fn failed(error: StoreError) -> ApiError {
+    match error {
+        StoreError::Unavailable { .. } => return ApiError::resolution_unavailable(),
+        StoreError::TooManySteps => {
+            return ApiError::request(StatusCode::BAD_REQUEST, Refusal::BadQuery, error.to_string());
+        }
+        _ => tracing::error!(error = %zibrato_service::chain(&error), "the store failed"),
+    }
+    match error {
+        StoreError::TimedOut => ApiError::busy("The query took too long. Please ask for less at once."),
+        _ => ApiError::store_failed(),
+    }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use axum::Router;
@@ -13,7 +14,7 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use zibrato_service::Shutdown;
 
-use crate::api;
+use crate::api::{self, Jobs};
 use crate::config::{Config, ConfigError, Token};
 use crate::errors::ApiError;
 use crate::rate::RateWindow;
@@ -27,6 +28,7 @@ pub(crate) mod intake;
 mod limits;
 mod stream;
 
+pub(crate) use guard::HEALTH_PATH;
 pub use limits::Limits;
 
 use hosts::Hosts;
@@ -131,6 +133,8 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Error>
         counters: Arc::clone(&counters),
         rate: RateWindow::default(),
         bodies: Occupied::default(),
+        jobs: Jobs::default(),
+        store_fails: AtomicBool::new(false),
         started: Instant::now(),
         shutdown: shutdown.clone(),
     };
@@ -150,6 +154,9 @@ pub(crate) struct App {
     pub(crate) counters: Arc<Counters>,
     pub(crate) rate: RateWindow,
     bodies: Occupied,
+    pub(crate) jobs: Jobs,
+    /// Whether the last batch could not be stored.
+    pub(crate) store_fails: AtomicBool,
     pub(crate) started: Instant,
     /// Ends answers that would go on for ever, so that they do not hold up the end.
     pub(crate) shutdown: Shutdown,

@@ -44,7 +44,8 @@ pub(super) async fn show(State(app): State<Shared>, path: Path, uri: Uri) -> Ans
         let sources = interval::sources(&query)?;
         // One more than is shown tells whether there are more.
         let limit = EVENTS_PER_ANSWER_MAX + 1;
-        let events = EventsQuery { stream: Some(stream.name), sources, start, end, take, limit };
+        let events =
+            EventsQuery { stream: Some(stream.name), sources, start: start.unwrap_or(0), end, take, limit };
         let (events, next_time) = cut(app.store.events(events).await.map_err(failed)?)?;
         if let Some(next_time) = next_time {
             body.insert("query".to_owned(), json!({ "next_time": next_time }));
@@ -90,7 +91,8 @@ fn cut(mut events: Vec<Event>) -> Result<(Vec<Event>, Option<i64>), ApiError> {
     let next_time = events.last().map(|event| event.event.start_time);
     events.retain(|event| Some(event.event.start_time) != next_time);
     if events.is_empty() {
-        let text = format!("more than {EVENTS_PER_ANSWER_MAX} events start at one time; ask for fewer sources");
+        let text =
+            format!("more than {EVENTS_PER_ANSWER_MAX} events start at one time; ask for fewer sources");
         return Err(ApiError::param(Refusal::BadQuery, "start_time", text));
     }
     Ok((events, next_time))

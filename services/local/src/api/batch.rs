@@ -12,24 +12,14 @@ use crate::validate::Changes;
 
 /// `PUT /v1/metrics`: the same change to each metric. Names that are none are passed over; Librato's
 /// answer to them is not on record.
-pub(super) async fn update(
-    State(app): State<Shared>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
-) -> Answer {
+pub(super) async fn update(State(app): State<Shared>, uri: Uri, headers: HeaderMap, body: Body) -> Answer {
     let params = Params::read(&app, &uri, &headers, body).await?;
     let changes = Changes::of(params.map())?;
     change(app, &params, Work::Update(changes)).await
 }
 
 /// `DELETE /v1/metrics`.
-pub(super) async fn delete(
-    State(app): State<Shared>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
-) -> Answer {
+pub(super) async fn delete(State(app): State<Shared>, uri: Uri, headers: HeaderMap, body: Body) -> Answer {
     let params = Params::read(&app, &uri, &headers, body).await?;
     change(app, &params, Work::Delete).await
 }

@@ -8,8 +8,9 @@ use crate::validate;
 /// An interval of time, as measurements and annotations are asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Interval {
-    /// The first and last second, both included.
-    pub(super) start: i64,
+    /// The first second; none for the oldest that is known.
+    pub(super) start: Option<i64>,
+    /// The last second.
     pub(super) end: i64,
     pub(super) take: Take,
 }
@@ -32,7 +33,7 @@ impl Interval {
             (Some(count), Some(_)) => Take::First(count),
             (Some(count), None) => Take::Last(count),
         };
-        Ok(Some(Self { start: start.unwrap_or(0), end: end.unwrap_or(i64::MAX), take }))
+        Ok(Some(Self { start, end: end.unwrap_or(i64::MAX), take }))
     }
 }
 

@@ -18,7 +18,7 @@ use crate::server::Shared;
 use crate::store::catalogue::TaggedSource;
 use crate::store::model::Summary;
 use crate::store::{Measured, MeasurementsQuery, Take};
-use functions::{Group, Function};
+use functions::{Function, Group};
 
 /// The coarsest resolution, in seconds: a week.
 const RESOLUTION_S_MAX: i64 = 604_800;
@@ -43,15 +43,23 @@ pub(super) async fn show(State(app): State<Shared>, path: Path, uri: Uri) -> Ans
     let all = known.len();
     let chosen: Vec<TaggedSource> = known
         .into_iter()
-        .filter(|source| filter.accepts(&source.tags) && group.as_ref().is_none_or(|group| group.fits(&source.tags)))
+        .filter(|source| {
+            filter.accepts(&source.tags) && group.as_ref().is_none_or(|group| group.fits(&source.tags))
+        })
         .collect();
     let mut answer = (Vec::new(), None);
     if !chosen.is_empty() {
         // No list of sources means all, which is the quickest to look for.
         let names = chosen.iter().map(|source| source.name.to_ascii_lowercase());
         let sources = if chosen.len() == all { Vec::new() } else { names.collect() };
-        let wanted =
-            MeasurementsQuery { metric: metric.id, start: Some(start), end, resolution, sources, take: Take::All };
+        let wanted = MeasurementsQuery {
+            metric: metric.id,
+            start: Some(start),
+            end,
+            resolution,
+            sources,
+            take: Take::All,
+        };
         let page = app.store.measurements(wanted).await.map_err(failed)?;
         if page.is_unavailable {
             return Err(ApiError::resolution_unavailable());
@@ -137,7 +145,9 @@ mod tests {
         assert_eq!(range("duration=100&start_time=500"), Ok((500, 600)));
         assert_eq!(range("start_time=500&end_time=501"), Ok((500, 501)));
         assert_eq!(range("start_time=500"), Ok((500, i64::MAX)));
-        for bad in ["", "end_time=5", "duration=1&start_time=1&end_time=2", "start_time=5&end_time=5", "duration=0"] {
+        for bad in
+            ["", "end_time=5", "duration=1&start_time=1&end_time=2", "start_time=5&end_time=5", "duration=0"]
+        {
             assert!(range(bad).is_err(), "{bad}");
         }
     }

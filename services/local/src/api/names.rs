@@ -65,7 +65,11 @@ fn sorted_out(param: &str, given: Vec<Value>) -> Result<(Vec<String>, Vec<String
         let name = Scalar::from(value).text();
         let pattern = name.contains('*');
         if !validate::is_name(&name.replace('*', "x")) {
-            return Err(ApiError::param(Refusal::BadName, param, format!("{name} is not a valid metric name")));
+            return Err(ApiError::param(
+                Refusal::BadName,
+                param,
+                format!("{name} is not a valid metric name"),
+            ));
         }
         if pattern { patterns.push(name) } else { names.push(name) }
     }

@@ -16,7 +16,12 @@ const BODY_BYTES_MAX: usize = 1024 * 1024;
 pub(super) struct Params(Map<String, Value>);
 
 impl Params {
-    pub(super) async fn read(app: &App, uri: &Uri, headers: &HeaderMap, body: Body) -> Result<Self, ApiError> {
+    pub(super) async fn read(
+        app: &App,
+        uri: &Uri,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<Self, ApiError> {
         let received = intake::read(app, headers, body).await?;
         if received.bytes.len() > BODY_BYTES_MAX {
             let text = format!("body exceeds the limit of {BODY_BYTES_MAX} bytes; send fewer names at once");
@@ -26,7 +31,8 @@ impl Params {
         let mut params: Map<String, Value> = body::hash(None, query).map_err(unreadable)?;
         // Clients send DELETE and PUT without a body, but with the content type of one.
         if !received.bytes.is_empty() {
-            let sent: Map<String, Value> = body::hash(content_type(headers), &received.bytes).map_err(unreadable)?;
+            let sent: Map<String, Value> =
+                body::hash(content_type(headers), &received.bytes).map_err(unreadable)?;
             params.extend(sent);
         }
         Ok(Self(params))

@@ -110,7 +110,10 @@ mod tests {
         let uri = "/x?tags[a]=1&tags%5Ba%5D=2&tags[b][]=3&tags=4&tags[c=5&other[a]=6&yes=TRUE&no=0&odd=2";
         let query = Query::of(&uri.parse().unwrap());
         assert_eq!(query.hash("tags").collect::<Vec<_>>(), [("a", "1"), ("a", "2"), ("b", "3")]);
-        assert_eq!((query.flag("yes"), query.flag("no"), query.flag("none")), (Ok(Some(true)), Ok(Some(false)), Ok(None)));
+        assert_eq!(
+            (query.flag("yes"), query.flag("no"), query.flag("none")),
+            (Ok(Some(true)), Ok(Some(false)), Ok(None))
+        );
         assert!(query.flag("odd").is_err());
     }
 }

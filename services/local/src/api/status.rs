@@ -38,7 +38,8 @@ async fn metrics(State(app): State<Shared>) -> Response {
     let totals = app.counters.snapshot();
     let mut text = MetricsText::new();
     text.counter("zibrato_local_requests_total", "Requests answered.").value(totals.requests);
-    let mut refused = text.counter("zibrato_local_requests_refused_total", "Requests answered with an error.");
+    let mut refused =
+        text.counter("zibrato_local_requests_refused_total", "Requests answered with an error.");
     for (reason, count) in &totals.requests_refused {
         refused.sample(&[("reason", reason)], *count);
     }

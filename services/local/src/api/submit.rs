@@ -14,7 +14,6 @@ use crate::body::{self, ParseError, TaggedBody};
 use crate::errors::{ApiError, JSON, Refusal, unix_now};
 use crate::server::{App, Shared, intake};
 use crate::store::{Batch, Outcome};
-use crate::totals::Ticket;
 use crate::validate::{self, Flaw, Point, Tagged, Times};
 
 /// The id of a batch, chosen by its sender; a batch whose id was stored in the last 24 h is not
@@ -64,11 +63,11 @@ pub(super) async fn tags(State(app): State<Shared>, headers: HeaderMap, body: Bo
     let parsed: TaggedBody =
         body::hash(content_type(&headers), &received.bytes).map_err(|error| match error {
             ParseError::TooMany => unreadable(error),
-            error => unprocessable(unreadable(error)),
+            error => unreadable(error).unprocessable(),
         })?;
     drop(received);
     let Some(measurements) = &parsed.measurements else {
-        return Err(unprocessable(ApiError::param(Refusal::NotParsed, "measurements", "is not present")));
+        return Err(ApiError::param(Refusal::NotParsed, "measurements", "is not present").unprocessable());
     };
     let total = measurements.0.len();
     if total == 0 {
@@ -131,11 +130,6 @@ fn batch_id(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
             Err(ApiError::request(StatusCode::BAD_REQUEST, Refusal::BadBatchId, text))
         }
     }
-}
-
-/// The same error with the status for what has not even the form of measurements.
-fn unprocessable(error: ApiError) -> ApiError {
-    ApiError { status: StatusCode::UNPROCESSABLE_ENTITY, ..error }
 }
 
 /// Clients of Librato check for exactly 200 with nothing in it.

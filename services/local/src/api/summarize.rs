@@ -263,7 +263,10 @@ mod tests {
             assert_eq!(times_and("count", &group["all"]), [(60, 2.0), (120, 1.0)]);
         }
         let max = summarized("group_by=max&breakout_sources=true");
-        assert_eq!((times_and("min", &max["all"])[0], times_and("max", &max["all"])[0]), ((60, 1.0), (60, 3.0)));
+        assert_eq!(
+            (times_and("min", &max["all"])[0], times_and("max", &max["all"])[0]),
+            ((60, 1.0), (60, 3.0))
+        );
         assert!(max.get("a").is_some());
         assert!(Summaries::of(&Query::of(&"/x?group_by=median".parse().unwrap())).is_err());
     }

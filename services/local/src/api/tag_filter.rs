@@ -45,7 +45,10 @@ impl TagFilter {
                     let pairs: Option<Vec<_>> =
                         split(alternative, " and ").iter().map(|pair| pair.split_once('=')).collect();
                     let Some(pairs) = pairs else {
-                        return refuse("tags_search", "must be conditions name=value with and, or and no brackets");
+                        return refuse(
+                            "tags_search",
+                            "must be conditions name=value with and, or and no brackets",
+                        );
                     };
                     let pairs = pairs.iter().map(|(name, value)| (name.trim(), value.trim()));
                     alternatives.push(conditions(pairs));
@@ -93,7 +96,9 @@ fn conditions<'a>(pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<Condit
             conditions.push(Condition::Lacks { name: name.to_owned() });
             continue;
         }
-        let place = conditions.iter().position(|known| matches!(known, Condition::Has { name, .. } if *name == given));
+        let place = conditions
+            .iter()
+            .position(|known| matches!(known, Condition::Has { name, .. } if *name == given));
         let place = place.unwrap_or_else(|| {
             conditions.push(Condition::Has { name: given, any_of: Vec::new(), none_of: Vec::new() });
             conditions.len() - 1

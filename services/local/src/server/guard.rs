@@ -13,7 +13,7 @@ use crate::errors::{ApiError, Refusal, unix_now};
 /// The longest query part of an address, in bytes.
 const QUERY_BYTES_MAX: usize = 16 * 1024;
 /// Where a supervisor asks, who has no token.
-pub(super) const HEALTH_PATH: &str = "/healthz";
+pub(crate) const HEALTH_PATH: &str = "/healthz";
 
 /// The page runs its own script and style and nothing else, talks to its own host and is in no frame;
 /// everything else is no page at all.

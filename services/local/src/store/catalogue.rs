@@ -11,7 +11,9 @@ use rusqlite::Connection;
 
 use super::{Store, StoreError};
 
-pub(crate) use annotations::{Event, EventChanges, EventOutcome, EventsQuery, LINKS_MAX, Link, LinkOutcome, NewEvent, Stream};
+pub(crate) use annotations::{
+    Event, EventChanges, EventOutcome, EventsQuery, LINKS_MAX, Link, LinkOutcome, NewEvent, Stream,
+};
 pub(crate) use metrics::{Metric, MetricPut, Names, PutOutcome};
 pub(crate) use sources::{Source, TaggedSource};
 
@@ -176,12 +178,7 @@ impl Store {
     }
 
     /// Takes a link from an event; false if it has none of this relation.
-    pub(crate) async fn delete_link(
-        &self,
-        stream: String,
-        id: i64,
-        rel: String,
-    ) -> Result<bool, StoreError> {
+    pub(crate) async fn delete_link(&self, stream: String, id: i64, rel: String) -> Result<bool, StoreError> {
         self.change(move |connection| annotations::delete_link(connection, &stream, id, &rel)).await
     }
 }
@@ -199,7 +196,32 @@ fn keys(names: &[String]) -> String {
 /// Gives up the series that `condition` with the parameter `?1` selects: what they hold cannot be read
 /// from here on, and the packer frees its room in slices, so that nobody has to wait for it.
 fn discard_series(connection: &Connection, condition: &str, id: i64) -> rusqlite::Result<()> {
-    connection.execute(&format!("INSERT INTO garbage (series) SELECT id FROM series WHERE {condition}"), [id])?;
+    connection
+        .execute(&format!("INSERT INTO garbage (series) SELECT id FROM series WHERE {condition}"), [id])?;
     connection.execute(&format!("DELETE FROM series WHERE {condition}"), [id])?;
     Ok(())
+}
+
+/// What the store holds, in numbers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Facts {
+    pub(crate) metrics: u64,
+    pub(crate) db_bytes: u64,
+    pub(crate) newest: Option<i64>,
+}
+
+impl Store {
+    /// What the store holds, in numbers.
+    pub(crate) async fn facts(&self) -> Result<Facts, StoreError> {
+        self.read(|connection| {
+            let sql = "SELECT (SELECT count(*) FROM metrics), (SELECT max(newest) FROM series),
+                (SELECT (page_count - freelist_count) * page_size
+                 FROM pragma_page_count, pragma_freelist_count, pragma_page_size)";
+            connection.query_row(sql, (), |row| {
+                let number = |column| row.get(column).map(i64::unsigned_abs);
+                Ok(Facts { metrics: number(0)?, newest: row.get(1)?, db_bytes: number(2)? })
+            })
+        })
+        .await
+    }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::Flaw;
+use super::{Flaw, Kind};
 use crate::body::{Attributes, Measurement, Scalar};
 use crate::errors::{ApiError, Refusal};
 
@@ -28,6 +28,9 @@ const KNOWN: [&str; 10] = [
     "summarize_function",
 ];
 
+/// Attributes that counters do not have.
+const GAUGES_ONLY: [&str; 2] = ["aggregate", "summarize_function"];
+
 /// What a metric gets when a point creates it; without effect on a metric that exists.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(crate) struct Properties {
@@ -39,7 +42,12 @@ pub(crate) struct Properties {
 
 impl Properties {
     /// The properties that a measurement brings, or its batch as a whole.
-    pub(super) fn of(measurement: Measurement, defaults: &Measurement, name: &str) -> Result<Self, Flaw> {
+    pub(super) fn of(
+        kind: Kind,
+        measurement: Measurement,
+        defaults: &Measurement,
+        name: &str,
+    ) -> Result<Self, Flaw> {
         let refuse =
             |(param, reason): BadProperty<'_>| Flaw::of(Refusal::BadProperty, param, "", reason, name);
         let text = |param, given: &Option<Scalar>| match given {
@@ -55,7 +63,7 @@ impl Properties {
         let given = measurement.attributes.as_ref().or(defaults.attributes.as_ref());
         let mut attributes = BTreeMap::new();
         for (key, value) in given.iter().flat_map(|Attributes(attributes)| attributes) {
-            if key != CREATED_BY {
+            if key != CREATED_BY && is_for(kind, key) {
                 attributes.insert(key.clone(), attribute(key, value.clone()).map_err(refuse)?);
             }
         }
@@ -117,6 +125,11 @@ impl Changes {
         }
         Ok(changes)
     }
+}
+
+/// Whether metrics of this kind have the attribute.
+pub(crate) fn is_for(kind: Kind, key: &str) -> bool {
+    kind == Kind::Gauge || !GAUGES_ONLY.contains(&key)
 }
 
 /// Which property is bad, and why.

@@ -274,8 +274,7 @@ async fn a_client_that_hangs_up_half_way_stores_nothing_and_disturbs_nobody() {
     let (_directory, db) = database();
     let receiver = Receiver::on(&db).await;
     let mut stream = TcpStream::connect(receiver.running.addr).await.unwrap();
-    let head =
-        "POST /v1/metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{\"gauges\":[{\"name\":\"a\"";
+    let head = "POST /v1/metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{\"gauges\":[{\"name\":\"a\"";
     stream.write_all(head.as_bytes()).await.unwrap();
     stream.shutdown().await.unwrap();
     let mut answer = Vec::new();

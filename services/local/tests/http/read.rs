@@ -92,7 +92,9 @@ async fn a_metric_keeps_the_case_and_properties_it_was_created_with() {
     });
     assert_eq!(receiver.get("/v1/metrics/CPU.temp").await.json(), expected);
     let measurements = receiver.measurements("cpu.temp", "count=10").await;
-    assert_eq!(measurements["Host"].as_array().unwrap().len(), 2, "{measurements}");
+    // Its attribute asks for aggregation, so both points are one measurement of their minute.
+    let counts = measurements["Host"].as_array().unwrap().iter().map(|m| m["count"].as_u64().unwrap());
+    assert_eq!(counts.sum::<u64>(), 2, "{measurements}");
     assert_eq!(receiver.get("/v1/metrics").await.json()["metrics"], json!([expected]));
 }
 
@@ -126,7 +128,8 @@ async fn measurements_come_raw_or_merged_by_source() {
     let a = json!([point(t, 4.0), point(t, 4.0), complex, bare]);
     let b = json!([point(t, -1.0)]);
     let merged = json!({"measure_time": t, "value": 4.5, "count": 4, "sum": 18.0, "min": 1.0, "max": 9.0,
-                        "sum_squares": 114.0});
+                        "sum_squares": 114.0,
+                        "buckets": {"scale": 5, "offset": -3, "counts": [1, 1], "zero": 0}});
     let (start, after) = (format!("start_time={t}"), format!("start_time={}", t + 1));
     for (query, expected) in [
         (start.clone(), json!({"a": a, "b.1": b})),

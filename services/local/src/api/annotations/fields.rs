@@ -67,9 +67,9 @@ pub(super) fn link(fields: &Map<String, Value>) -> Result<Link, ApiError> {
         return Err(refuse("rel", "must be 1 to 255 of A-Z a-z 0-9 . : _ -"));
     }
     let href = text("href").ok_or_else(|| refuse("href", "is not present"))?;
-    let is_web = ["http://", "https://"].iter().any(|scheme| {
-        href.get(..scheme.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(scheme))
-    });
+    let is_web = ["http://", "https://"]
+        .iter()
+        .any(|scheme| href.get(..scheme.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(scheme)));
     if !is_web || href.len() > HREF_BYTES_MAX || href.chars().any(char::is_control) {
         let text = format!("must be an http or https address of at most {HREF_BYTES_MAX} bytes");
         return Err(refuse("href", &text));

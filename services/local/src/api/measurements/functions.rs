@@ -213,21 +213,29 @@ mod tests {
         let summed = metric(json!({ "summarize_function": "sum" }));
         assert_eq!(Function::of(&query(""), &summed), Ok(Function::Sum));
         assert_eq!(Function::of(&query("summary_function=max"), &summed), Ok(Function::Max));
-        assert_eq!(Function::of(&query(""), &metric(json!({ "summarize_function": "average" }))), Ok(Function::Mean));
+        assert_eq!(
+            Function::of(&query(""), &metric(json!({ "summarize_function": "average" }))),
+            Ok(Function::Mean)
+        );
         assert!(Function::of(&query("summary_function=median"), &summed).is_err());
     }
 
     #[test]
     fn groups_share_the_values_of_their_tags() {
         let stream = |region: &str, az: &str, value| {
-            let tags = [("region", region), ("az", az)].map(|(key, value)| (key.to_owned(), value.to_owned()));
+            let tags =
+                [("region", region), ("az", az)].map(|(key, value)| (key.to_owned(), value.to_owned()));
             (tags.into(), vec![(60, Summary::of(value, 60))])
         };
-        let streams: Streams = [stream("us", "a", 1.0), stream("us", "b", 4.0), stream("eu", "a", 7.0)].into();
+        let streams: Streams =
+            [stream("us", "a", 1.0), stream("us", "b", 4.0), stream("eu", "a", 7.0)].into();
         let group = |text: &str| {
             let group = Group::of(&query(text), Function::Mean).unwrap().unwrap();
             let series = group.series(streams.clone(), Function::Mean);
-            series.into_iter().map(|(tags, rows)| (tags.len(), rows[0]["value"].as_f64().unwrap())).collect::<Vec<_>>()
+            series
+                .into_iter()
+                .map(|(tags, rows)| (tags.len(), rows[0]["value"].as_f64().unwrap()))
+                .collect::<Vec<_>>()
         };
         assert_eq!(group("group_by=region&group_by_function=sum"), [(1, 7.0), (1, 5.0)]);
         assert_eq!(group("group_by=region,az&group_by_function=max"), [(2, 7.0), (2, 1.0), (2, 4.0)]);
@@ -238,6 +246,11 @@ mod tests {
         }
         assert!(Group::of(&query("group_by=a&group_by_function=sum"), Function::All).is_err());
         assert_eq!(Group::of(&query(""), Function::All), Ok(None));
-        assert!(!Group::of(&query("group_by=host&group_by_function=sum"), Function::Sum).unwrap().unwrap().fits(&Tags::new()));
+        assert!(
+            !Group::of(&query("group_by=host&group_by_function=sum"), Function::Sum)
+                .unwrap()
+                .unwrap()
+                .fits(&Tags::new())
+        );
     }
 }

@@ -88,7 +88,8 @@ pub(crate) struct EventsQuery {
 /// The most links of one event.
 pub(crate) const LINKS_MAX: usize = 32;
 
-const COLUMNS: &str = "annotations.id, annotation_streams.name, title, source, description, links, start_time, end_time
+const COLUMNS: &str =
+    "annotations.id, annotation_streams.name, title, source, description, links, start_time, end_time
     FROM annotations JOIN annotation_streams ON annotation_streams.id = annotations.stream";
 
 pub(super) fn list(connection: &Connection, query: &ListQuery) -> rusqlite::Result<Page<Stream>> {
@@ -96,8 +97,10 @@ pub(super) fn list(connection: &Connection, query: &ListQuery) -> rusqlite::Resu
     let total = connection.query_row("SELECT count(*) FROM annotation_streams", (), |row| row.get(0))?;
     let matching = "FROM annotation_streams WHERE instr(name_key, ?1) > 0";
     let found = connection.query_row(&format!("SELECT count(*) {matching}"), [&wanted], |row| row.get(0))?;
-    let sql =
-        format!("SELECT name, display_name {matching} ORDER BY name_key {} LIMIT ?2 OFFSET ?3", query.order());
+    let sql = format!(
+        "SELECT name, display_name {matching} ORDER BY name_key {} LIMIT ?2 OFFSET ?3",
+        query.order()
+    );
     let mut statement = connection.prepare_cached(&sql)?;
     let rows = statement.query_map(params![wanted, query.length, query.offset], stream_of)?;
     Ok(Page { found, total, rows: rows.collect::<Result<_, _>>()? })
@@ -180,7 +183,9 @@ pub(super) fn update(
     id: i64,
     changes: &EventChanges,
 ) -> rusqlite::Result<EventOutcome> {
-    let Some(Event { mut event, .. }) = event(connection, stream, id)? else { return Ok(EventOutcome::NotFound) };
+    let Some(Event { mut event, .. }) = event(connection, stream, id)? else {
+        return Ok(EventOutcome::NotFound);
+    };
     let changes = changes.clone();
     event.title = changes.title.unwrap_or(event.title);
     event.description = changes.description.unwrap_or(event.description);
@@ -207,7 +212,9 @@ pub(super) fn add_link(
     id: i64,
     link: &Link,
 ) -> rusqlite::Result<LinkOutcome> {
-    let Some(Event { mut event, .. }) = event(connection, stream, id)? else { return Ok(LinkOutcome::NotFound) };
+    let Some(Event { mut event, .. }) = event(connection, stream, id)? else {
+        return Ok(LinkOutcome::NotFound);
+    };
     if event.links.iter().any(|known| known.rel == link.rel) {
         return Ok(LinkOutcome::Exists);
     }

@@ -5,10 +5,7 @@ use serde_json::{Map, Value};
 
 use super::{ListQuery, Page, discard_series, key, keys};
 use crate::store::model::{Origin, OriginKind};
-use crate::validate::{Changes, Kind};
-
-/// Attributes that counters do not have.
-const GAUGES_ONLY: [&str; 2] = ["aggregate", "summarize_function"];
+use crate::validate::{Changes, Kind, is_for};
 
 const COLUMNS: &str = "id, name, kind, period, description, display_name, attributes, origin, unit,
     (SELECT json_group_array(level ORDER BY level) FROM metric_levels WHERE metric = metrics.id)";
@@ -54,7 +51,10 @@ pub(crate) enum PutOutcome {
     /// There is none, and its kind was not given.
     KindMissing,
     /// It is of another kind.
-    Clash { name: String, is: Kind },
+    Clash {
+        name: String,
+        is: Kind,
+    },
 }
 
 pub(super) fn list(connection: &Connection, query: &ListQuery) -> rusqlite::Result<Page<Metric>> {
@@ -162,7 +162,7 @@ fn changed(mut metric: Metric, changes: &Changes) -> Metric {
         metric.display_name.clone_from(display_name);
     }
     for (key, value) in &changes.attributes {
-        if metric.kind == Kind::Counter && GAUGES_ONLY.contains(&key.as_str()) {
+        if !is_for(metric.kind, key) {
             continue;
         }
         if value.is_null() {
@@ -175,7 +175,8 @@ fn changed(mut metric: Metric, changes: &Changes) -> Metric {
 }
 
 fn save(connection: &Connection, metric: &Metric) -> rusqlite::Result<()> {
-    let sql = "UPDATE metrics SET period = ?2, description = ?3, display_name = ?4, attributes = ?5 WHERE id = ?1";
+    let sql =
+        "UPDATE metrics SET period = ?2, description = ?3, display_name = ?4, attributes = ?5 WHERE id = ?1";
     let attributes = serde_json::to_string(&metric.attributes).unwrap_or_default();
     let parameters = params![metric.id, metric.period, metric.description, metric.display_name, attributes];
     connection.prepare_cached(sql)?.execute(parameters)?;
@@ -185,12 +186,8 @@ fn save(connection: &Connection, metric: &Metric) -> rusqlite::Result<()> {
 fn metric(row: &Row<'_>) -> rusqlite::Result<Metric> {
     let json = |column| row.get::<_, String>(column);
     let kind = if json(2)? == Kind::Counter.as_str() { Kind::Counter } else { Kind::Gauge };
-    let origin = match row.get::<_, Option<String>>(7)?.as_deref() {
-        Some("counter") => Some(OriginKind::Counter),
-        Some("gauge") => Some(OriginKind::Gauge),
-        Some("timer") => Some(OriginKind::Timer),
-        _ => None,
-    };
+    let origin: Option<String> = row.get(7)?;
+    let origin = origin.as_deref().and_then(OriginKind::of);
     let levels = serde_json::from_str(&json(9)?).unwrap_or_default();
     let unit = row.get(8)?;
     Ok(Metric {

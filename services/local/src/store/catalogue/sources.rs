@@ -29,8 +29,10 @@ pub(super) fn list(connection: &Connection, query: &ListQuery) -> rusqlite::Resu
     let total = "SELECT count(*) FROM sources WHERE tags IS NULL";
     let total = connection.query_row(total, (), |row| row.get(0))?;
     let found = connection.query_row(&format!("SELECT count(*) {MATCHING}"), [&wanted], |row| row.get(0))?;
-    let sql =
-        format!("SELECT name, display_name {MATCHING} ORDER BY name_key {} LIMIT ?2 OFFSET ?3", query.order());
+    let sql = format!(
+        "SELECT name, display_name {MATCHING} ORDER BY name_key {} LIMIT ?2 OFFSET ?3",
+        query.order()
+    );
     let mut statement = connection.prepare_cached(&sql)?;
     let rows = statement.query_map(params![wanted, query.length, query.offset], source)?;
     Ok(Page { found, total, rows: rows.collect::<Result<_, _>>()? })
