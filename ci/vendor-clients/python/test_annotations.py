@@ -27,6 +27,7 @@ class Annotations(ClientTest):
         self.assertEqual(event, [posted])
         self.assertEqual({key: posted[key] for key in said}, said)
         self.assertIsInstance(posted["id"], int)
+        self.assertEqual(self.api.get_annotation("py.builds", posted["id"]).name, "py.builds")
 
     def test_an_event_needs_no_more_than_a_title(self):
         posted = self.post("py.bare", "now")

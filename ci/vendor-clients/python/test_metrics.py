@@ -225,6 +225,16 @@ class Changing(ClientTest):
         self.assertEqual((gauge.description, gauge.period), ("after", 10))
         self.assertEqual(gauge.attributes, attributes)
 
+    def test_attributes_may_be_text_and_of_any_name(self):
+        self.api.submit("py.update.text", 1, attributes={"aggregate": True}, period=10)
+        gauge = self.api.get("py.update.text")
+        self.assertEqual((gauge["aggregate"], gauge.period), (True, 10))
+        # Librato's own example of an update has both.
+        gauge.attributes.update(display_min="0", display_name="Temperature in Celsius")
+        self.api.update(gauge.name, attributes=gauge.attributes)
+        gauge = self.api.get(gauge.name)
+        self.assertEqual((gauge["display_min"], gauge["display_name"]), (0, "Temperature in Celsius"))
+
     def test_an_update_creates_a_metric_whose_type_it_names(self):
         created = self.api.update("py.created", type="counter", description="new", period=15)
         self.assertEqual([created[key] for key in ("name", "type", "period")], ["py.created", "counter", 15])

@@ -29,6 +29,7 @@ class Submitting(TagsTest):
         self.assertEqual(answer["name"], "py.tag.one")
         self.assertEqual(answer["resolution"], 1)
         self.assertEqual(answer["links"], [])
+        self.assertTrue(answer["attributes"]["created_by_ua"].startswith("python-librato/"))
         self.assertEqual(series(answer), {(("city", "sf"), ("host", "web 1")): [(MINUTE, 80.5)]})
 
     def test_without_a_time_it_is_now(self):
@@ -38,6 +39,10 @@ class Submitting(TagsTest):
         [(measured, value)] = self.tagged("py.tag.now", start_time=before)[(("city", "sf"),)]
         self.assertEqual(value, 1)
         self.assertTrue(before <= measured <= after, (before, measured, after))
+
+    def test_without_tags_its_source_is_unassigned(self):
+        self.api.submit_tagged("py.tag.none", 1, time=MINUTE)
+        self.assertEqual(self.tagged("py.tag.none"), {(("source", "unassigned"),): [(MINUTE, 1)]})
 
     def test_a_duration_reaches_back_from_now(self):
         now = int(time.time())
@@ -138,6 +143,8 @@ class Reading(TagsTest):
         self.assertEqual(self.chosen(region="us*", role="web"), [1, 4])
         self.assertEqual(self.chosen(region="!us*"), [8])
         self.assertEqual(self.chosen(host="*"), [])
+        found = self.tagged("py.tag.read", tags_search="region=us-east* and role=*d*")
+        self.assertEqual(list(found), [(("region", "us-east"), ("role", "db"))])
 
     def test_series_are_grouped_by_tags(self):
         def grouped(function, by):
