@@ -126,13 +126,13 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Error>
     let app = App {
         token,
         hosts: Hosts::new(addr, &allow_hosts),
+        bodies: Occupied::new(limits.bodies_bytes_max),
         limits,
         max_age_s,
         max_ahead_s,
         store,
         counters: Arc::clone(&counters),
         rate: RateWindow::default(),
-        bodies: Occupied::default(),
         jobs: Jobs::default(),
         store_fails: AtomicBool::new(false),
         started: Instant::now(),
@@ -160,6 +160,13 @@ pub(crate) struct App {
     pub(crate) started: Instant,
     /// Ends answers that would go on for ever, so that they do not hold up the end.
     pub(crate) shutdown: Shutdown,
+}
+
+impl App {
+    /// The bytes that bodies of requests occupy at present.
+    pub(crate) fn bodies_bytes(&self) -> usize {
+        self.bodies.bytes()
+    }
 }
 
 /// A handle to [`App`].

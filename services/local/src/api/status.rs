@@ -52,6 +52,8 @@ async fn metrics(State(app): State<Shared>) -> Response {
     }
     text.counter("zibrato_local_duplicate_batches_total", "Batches that had been stored before.")
         .value(totals.duplicate_batches);
+    text.gauge("zibrato_local_bodies_bytes", "Bytes of the bodies that are being received or worked on.")
+        .value(app.bodies_bytes());
     ([(header::CONTENT_TYPE, TEXT_FORMAT)], text.finish()).into_response()
 }
 

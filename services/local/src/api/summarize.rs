@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 
 use super::query::Query;
+use crate::body::number_as_sent;
 use crate::errors::{ApiError, Refusal};
 use crate::store::Measured;
 use crate::store::model::Summary;
@@ -164,7 +165,7 @@ impl Group {
         json!({
             "measure_time": time,
             "value": each(|summary| Some(summary.mean())).map(|values| self.of(&values)),
-            "count": whole(count),
+            "count": number_as_sent(count),
             "sum": each(|summary| Some(summary.sum)).map(|sums| self.of(&sums)),
             "min": min,
             "max": max,
@@ -190,7 +191,7 @@ fn measurement(time: i64, summary: &Summary) -> Value {
     let mut measurement = json!({
         "measure_time": time,
         "value": summary.mean(),
-        "count": whole(summary.count),
+        "count": number_as_sent(summary.count),
         "sum": summary.sum,
         "min": summary.min,
         "max": summary.max,
@@ -202,12 +203,6 @@ fn measurement(time: i64, summary: &Summary) -> Value {
         measurement["buckets"] = json!({ "scale": scale, "offset": offset, "counts": counts, "zero": zero });
     }
     measurement
-}
-
-/// A count as clients know it: without a fraction unless it has one.
-fn whole(count: f64) -> Value {
-    let integer = count as u64;
-    if integer as f64 == count { Value::from(integer) } else { Value::from(count) }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{Flaw, Kind};
-use crate::body::{Attributes, Measurement, Scalar};
+use crate::body::{Attributes, Measurement, Scalar, number_as_sent};
 use crate::errors::{ApiError, Refusal};
 
 /// The longest description, display name and attribute, in bytes.
@@ -163,7 +163,7 @@ fn attribute(key: &str, value: Value) -> Result<Value, BadProperty<'_>> {
     let given = Scalar::from(value);
     match key {
         "display_max" | "display_min" => match given.number() {
-            Some(number) => Ok(number.into()),
+            Some(number) => Ok(number_as_sent(number)),
             None => Err((key, "is not a number")),
         },
         "aggregate" | "display_stacked" | "gap_detection" => match given.text().as_str() {
@@ -216,15 +216,15 @@ mod tests {
     #[test]
     fn attributes_get_their_own_types_and_bad_ones_are_refused() {
         for (key, sent, expected) in [
-            ("display_min", Value::from("0"), Value::from(0.0)),
-            ("display_max", Value::from(7), Value::from(7.0)),
+            ("display_min", Value::from("0"), Value::from(0)),
+            ("display_max", Value::from("7.5"), Value::from(7.5)),
             ("aggregate", Value::from("true"), Value::from(true)),
             ("display_stacked", Value::from(false), Value::from(false)),
             ("color", Value::from("#52D74c"), Value::from("#52D74c")),
             ("display_transform", Value::from("(x-32)*5/9.0"), Value::from("(x-32)*5/9.0")),
             ("summarize_function", Value::from("sum"), Value::from("sum")),
             ("display_units_short", Value::from("ms"), Value::from("ms")),
-            ("team", Value::from(3), Value::from(3.0)),
+            ("team", Value::from(3), Value::from(3)),
             ("color", Value::from(""), Value::Null),
             ("aggregate", Value::Null, Value::Null),
         ] {
@@ -256,7 +256,7 @@ mod tests {
         assert_eq!((changes.period, changes.description), (Some(Some(60)), Some(None)));
         assert_eq!(changes.display_name, Some(Some("D".to_owned())));
         let expected =
-            [("aggregate", Value::from(true)), ("color", Value::Null), ("display_min", Value::from(1.0))];
+            [("aggregate", Value::from(true)), ("color", Value::Null), ("display_min", Value::from(1))];
         assert_eq!(changes.attributes, expected.map(|(key, value)| (key.to_owned(), value)).into());
         for bad in [
             serde_json::json!({"period": "often"}),
