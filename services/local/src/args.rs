@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use crate::config::{self, Config, ConfigError, Token};
+use crate::config::{self, Config, ConfigError, Keep, Token};
 
 /// The longest window that `--max-age` and `--max-ahead` accept: ten years, in seconds.
 const WINDOW_S_MAX: u64 = 315_360_000;
@@ -48,9 +48,33 @@ pub struct Args {
     #[arg(long, value_name = "SECONDS", default_value_t = config::MAX_AHEAD_S_DEFAULT, value_parser = zibrato_service::whole_number::<u64>(0, WINDOW_S_MAX), env = "ZIBRATO_LOCAL_MAX_AHEAD")]
     pub max_ahead: u64,
 
+    /// How long points are kept as they were posted: a whole number and s, m, h or d.
+    ///
+    /// From 1h to 36500d, and at most --keep-1m. Default, as for the next three: what Librato kept.
+    #[arg(long, value_name = "SPAN", default_value = "2d", value_parser = config::seconds, env = "ZIBRATO_LOCAL_KEEP_RAW")]
+    pub keep_raw: u64,
+
+    /// How long sums of a minute are kept; at most --keep-15m.
+    #[arg(long = "keep-1m", value_name = "SPAN", default_value = "8d", value_parser = config::seconds, env = "ZIBRATO_LOCAL_KEEP_1M")]
+    pub keep_minute: u64,
+
+    /// How long sums of 15 minutes are kept; at most --keep-1h.
+    #[arg(long = "keep-15m", value_name = "SPAN", default_value = "32d", value_parser = config::seconds, env = "ZIBRATO_LOCAL_KEEP_15M")]
+    pub keep_quarter: u64,
+
+    /// How long sums of an hour are kept. What is older is deleted for good.
+    #[arg(long = "keep-1h", value_name = "SPAN", default_value = "365d", value_parser = config::seconds, env = "ZIBRATO_LOCAL_KEEP_1H")]
+    pub keep_hour: u64,
+
     /// Check the settings, then exit: 0 if they are good, 2 if not.
     #[arg(long)]
     pub check_config: bool,
+
+    /// Check the whole database without changing it, then exit: 0 if it is good, 1 if not.
+    ///
+    /// Prints one line with counts, or one line for each finding. May be run beside the receiver.
+    #[arg(long)]
+    pub check_db: bool,
 }
 
 impl Args {
@@ -58,16 +82,26 @@ impl Args {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] if the token file is unusable, no database path is known, or the address
-    /// is open to other machines without a token.
+    /// [`ConfigError`] if the token file is unusable, no database path is known, the address is open
+    /// to other machines without a token, or retention is out of range or order.
     pub fn config(self) -> Result<Config, ConfigError> {
         let db = match self.db {
             Some(path) => path,
             None => config::default_db(|name| std::env::var_os(name)).ok_or(ConfigError::NoStateDirectory)?,
         };
         let token = self.token_file.as_deref().map(Token::from_file).transpose()?;
-        let config =
-            Config { listen: self.listen, db, token, max_age_s: self.max_age, max_ahead_s: self.max_ahead };
+        let config = Config {
+            token,
+            max_age_s: self.max_age,
+            max_ahead_s: self.max_ahead,
+            keep: Keep {
+                raw_s: self.keep_raw,
+                minute_s: self.keep_minute,
+                quarter_s: self.keep_quarter,
+                hour_s: self.keep_hour,
+            },
+            ..Config::new(self.listen, db)
+        };
         config.check()?;
         Ok(config)
     }
@@ -99,14 +133,32 @@ mod tests {
         let config = Args::try_parse_from(args).unwrap().config().unwrap();
         assert_eq!(config.listen.to_string(), "[::1]:0");
         assert_eq!((config.max_age_s, config.max_ahead_s), (9, 0));
+        assert_eq!(config.keep, config::KEEP_DEFAULT);
         assert!(config.token.is_none() && config.db.as_os_str() == "x.db");
     }
 
     #[test]
+    fn retention_is_settable_and_in_order() {
+        let config = |args: &[&str]| {
+            let always = ["zibrato-local", "--db", "x.db"];
+            Args::try_parse_from(always.iter().chain(args)).unwrap().config()
+        };
+        let all = ["--keep-raw", "2h", "--keep-1m", "120m", "--keep-15m", "1d", "--keep-1h", "86401s"];
+        let expected = Keep { raw_s: 7_200, minute_s: 7_200, quarter_s: 86_400, hour_s: 86_401 };
+        assert_eq!(config(&all).unwrap().keep, expected);
+        assert!(matches!(config(&["--keep-raw", "9d"]), Err(ConfigError::KeepOrder { .. })));
+        assert!(matches!(config(&["--keep-raw", "1m"]), Err(ConfigError::Keep { .. })));
+    }
+
+    #[test]
     fn windows_out_of_range_and_bad_addresses_are_usage_errors() {
-        for args in
-            [["--max-age", "0"], ["--max-age", "315360001"], ["--listen", "localhost"], ["--max-ahead", "-1"]]
-        {
+        for args in [
+            ["--max-age", "0"],
+            ["--keep-raw", "2"],
+            ["--max-age", "315360001"],
+            ["--listen", "localhost"],
+            ["--max-ahead", "-1"],
+        ] {
             let error = Args::try_parse_from(["zibrato-local"].iter().chain(&args)).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{args:?}");
         }

@@ -20,7 +20,7 @@ mod totals;
 mod validate;
 
 pub use args::Args;
-pub use config::{Config, ConfigError, Token};
+pub use config::{Config, ConfigError, Keep, Token};
 pub use server::{Error, Running, run, start};
 pub use store::StoreError;
 pub use totals::Totals;

@@ -19,9 +19,13 @@ mod block;
 mod chart;
 mod distribution;
 mod errors;
+mod expire;
+mod garbage;
+mod maintain;
 mod measure;
 mod migrate;
 mod names;
+mod pack;
 mod packed;
 mod read;
 mod readers;
@@ -40,12 +44,15 @@ use rusqlite::{Connection, OpenFlags};
 use tokio::sync::broadcast;
 
 pub use errors::StoreError;
+use maintain::{Dropped, Maintenance};
 pub(crate) use measure::{Measurements, MeasurementsQuery, Take};
 use model::{ChartQuery, Line};
 pub(crate) use read::{ListQuery, Page, Row};
 use readers::{QUERY_TIMEOUT, READERS_MAX, Readers};
 pub(crate) use write::{Batch, Outcome};
 use writer::Writer;
+
+use crate::config::Keep;
 
 /// How long a statement waits for another process that holds the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -62,7 +69,7 @@ pub(crate) struct Store {
 
 impl Store {
     /// Opens the file, creating it and its directories when missing. Blocks.
-    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn open(path: &Path, keep: Keep, clock: fn() -> i64) -> Result<Self, StoreError> {
         if let Some(directory) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             std::fs::create_dir_all(directory)
                 .map_err(|source| StoreError::Directory { path: directory.to_owned(), source })?;
@@ -76,7 +83,9 @@ impl Store {
             reader.pragma_update(None, "query_only", true).map_err(|error| schema::opening(path, error))?;
             readers.push(reader);
         }
-        Ok(Self { readers: Readers::new(readers), writer: Writer::start(connection)? })
+        let maintenance =
+            Maintenance::new(&mut connection, keep).map_err(|error| schema::opening(path, error))?;
+        Ok(Self { readers: Readers::new(readers), writer: Writer::start(connection, maintenance, clock)? })
     }
 
     /// Stores a batch in one transaction, unless its id is known or a kind clashes.
@@ -158,8 +167,14 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
 mod tests {
     use super::*;
     use crate::body::Body;
+    use crate::config::KEEP_DEFAULT;
+    use crate::errors::unix_now;
     use crate::totals::Counters;
     use crate::validate::{self, Times};
+
+    fn open(path: &Path) -> Result<Store, StoreError> {
+        Store::open(path, KEEP_DEFAULT, unix_now)
+    }
 
     fn batch(counters: &Arc<Counters>, id: &str, now: i64) -> Batch {
         let body = Body::parse(br#"{"gauges":{"a":{"value":1}}}"#).unwrap();
@@ -171,7 +186,7 @@ mod tests {
     #[tokio::test]
     async fn a_batch_id_is_remembered_for_24_hours_and_no_longer() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&directory.path().join("local.db")).unwrap();
+        let store = open(&directory.path().join("local.db")).unwrap();
         let counters = Arc::new(Counters::default());
         let first = 1_700_000_000;
         let day = 24 * 60 * 60;
@@ -193,7 +208,7 @@ mod tests {
     #[tokio::test]
     async fn a_closed_store_refuses_and_counts_what_comes_late() {
         let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&directory.path().join("local.db")).unwrap();
+        let store = open(&directory.path().join("local.db")).unwrap();
         let counters = Arc::new(Counters::default());
         store.close(false).await;
         assert!(matches!(store.write(batch(&counters, "id", 5)).await, Err(StoreError::Closed)));
