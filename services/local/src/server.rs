@@ -116,11 +116,12 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<Totals, Error> {
 /// [`Error::Bind`] if the address cannot be bound.
 pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Error> {
     config.check()?;
-    let Config { listen, db, token, max_age_s, max_ahead_s, allow_hosts, limits, watch } = config;
+    let Config { listen, db, token, max_age_s, max_ahead_s, allow_hosts, limits, watch, keep, clock } =
+        config;
     let listener = TcpListener::bind(listen).await.map_err(|source| Error::Bind { listen, source })?;
     let addr = listener.local_addr().map_err(|source| Error::Bind { listen, source })?;
     let path = db.clone();
-    let store = tokio::task::spawn_blocking(move || Store::open(&path)).await??;
+    let store = tokio::task::spawn_blocking(move || Store::open(&path, keep, clock)).await??;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         %addr,
