@@ -11,6 +11,7 @@ use crate::completions::CompletionsArgs;
 use crate::doctor::DoctorArgs;
 use crate::levels::parse_level;
 use crate::manual::ManualArgs;
+use crate::query::QueryArgs;
 use crate::record::RecordArgs;
 use crate::replay::ReplayArgs;
 use crate::send::SendArgs;
@@ -42,6 +43,7 @@ pub(crate) enum Command {
     Replay(ReplayArgs),
     Top(TopArgs),
     Doctor(DoctorArgs),
+    Query(QueryArgs),
     Completions(CompletionsArgs),
     Man(ManualArgs),
 }

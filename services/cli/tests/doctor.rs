@@ -300,6 +300,21 @@ fn another_service_on_a_port_is_told_apart() {
 }
 
 #[test]
+fn services_that_hang_do_not_hang_doctor() {
+    let port = Bus::free_pair();
+    // They take connections and say nothing.
+    let silent: Vec<_> =
+        [port, port + 1, 0, 0].map(|port| TcpListener::bind(("127.0.0.1", port)).unwrap()).into();
+    let [broker, worker] = [2, 3].map(|at: usize| silent[at].local_addr().ok());
+    let said = Doctor { port, broker, worker, local: worker }.run(&[]);
+    assert_eq!(said.code, Some(1));
+    said.assert_finding("broker", "publishers' port", "FAIL", "does not speak ZeroMQ", "stop that program");
+    said.assert_finding("broker", "status", "warn", "no answer from", "--broker-status");
+    said.assert_finding("worker", "status", "FAIL", "no answer from", "start a worker");
+    said.assert_finding("local", "status", "warn", "no answer from", "start zibrato-local");
+}
+
+#[test]
 fn a_second_program_on_a_port_is_a_warning() {
     let bus = Bus::start();
     let _other = TcpListener::bind(("127.0.0.2", bus.port)).unwrap();

@@ -13,6 +13,7 @@ mod auth;
 mod body;
 mod config;
 mod errors;
+mod page;
 mod rate;
 mod server;
 mod store;
@@ -21,8 +22,8 @@ mod validate;
 mod watch;
 
 pub use args::Args;
-pub use config::{Config, ConfigError, Token};
+pub use config::{Config, ConfigError, Keep, Token};
 pub use server::{Error, Limits, Running, run, start};
-pub use store::StoreError;
+pub use store::{CheckReport, StoreError, check_db};
 pub use totals::Totals;
 pub use watch::{AddressList, WATCH_MAX, Watch, Watched};

@@ -17,6 +17,7 @@ use zibrato_service::{Hosts, Shutdown, serve_http};
 use crate::api::{self, Jobs};
 use crate::config::{Config, ConfigError, Token};
 use crate::errors::ApiError;
+use crate::page;
 use crate::rate::RateWindow;
 use crate::store::{Store, StoreError};
 use crate::totals::{Counters, Totals};
@@ -112,11 +113,12 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<Totals, Error> {
 /// [`Error::Bind`] if the address cannot be bound.
 pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Error> {
     config.check()?;
-    let Config { listen, db, token, max_age_s, max_ahead_s, allow_hosts, limits, watch } = config;
+    let Config { listen, db, token, max_age_s, max_ahead_s, allow_hosts, limits, watch, keep, clock } =
+        config;
     let listener = TcpListener::bind(listen).await.map_err(|source| Error::Bind { listen, source })?;
     let addr = listener.local_addr().map_err(|source| Error::Bind { listen, source })?;
     let path = db.clone();
-    let store = tokio::task::spawn_blocking(move || Store::open(&path)).await??;
+    let store = tokio::task::spawn_blocking(move || Store::open(&path, keep, clock)).await??;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         %addr,
@@ -127,6 +129,7 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Error>
         "zibrato-local listens"
     );
     let counters = Arc::new(Counters::default());
+    let watch = Watch::start(&watch, shutdown.clone());
     let app = App {
         token,
         hosts: Hosts::new(addr, &allow_hosts),
@@ -141,8 +144,8 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Error>
         store_fails: AtomicBool::new(false),
         started: Instant::now(),
         shutdown: shutdown.clone(),
+        watch: watch.clone(),
     };
-    let watch = Watch::start(&watch, shutdown.clone());
     let handle = tokio::spawn(serve(listener, Arc::new(app), shutdown));
     Ok(Running { addr, handle, counters, watch })
 }
@@ -165,6 +168,7 @@ pub(crate) struct App {
     pub(crate) started: Instant,
     /// Ends answers that would go on for ever, so that they do not hold up the end.
     pub(crate) shutdown: Shutdown,
+    pub(crate) watch: Watch,
 }
 
 impl App {
@@ -202,6 +206,7 @@ fn report(totals: &Totals) {
 
 fn router(app: Shared) -> Router {
     api::routes()
+        .merge(page::routes())
         .fallback(async || ApiError::not_found())
         .method_not_allowed_fallback(async || ApiError::wrong_method())
         .layer(CompressionLayer::new().compress_when(is_compressed()))

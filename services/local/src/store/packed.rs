@@ -55,7 +55,7 @@ pub(super) fn add(
     connection: &Connection,
     series: i64,
     start: i64,
-    mut points: Vec<RawPoint>,
+    points: &[RawPoint],
 ) -> rusqlite::Result<()> {
     let last = connection
         .prepare_cached(
@@ -72,7 +72,7 @@ pub(super) fn add(
         if present as usize + points.len() <= block::POINTS_MAX
             && let Ok(mut merged) = block::decode(start, &data)
         {
-            merged.append(&mut points);
+            merged.extend_from_slice(points);
             merged.sort_by_key(|point| point.t);
             connection
                 .prepare_cached("UPDATE blocks SET points = ?2, data = ?3 WHERE id = ?1")?
