@@ -1,205 +1,161 @@
-//! The SQLite store: one thread writes, one connection reads.
+//! The SQLite store: one thread writes, a few connections read.
 //!
 //! A POST is one transaction, and so is its batch id, so a batch is stored once and whole or not at
 //! all. The journal is a WAL, so that reading never waits for writing, and commits are synced in full
 //! (`synchronous=FULL`): a worker deletes a batch from its spool when it sees 200, so a 200 must
 //! outlive a power cut. That costs one fsync a POST, and a worker posts once a second at most.
 //!
-//! Two points with equal metric, source and time are two rows. Nothing is overwritten or merged on
+//! Two points with equal metric, source and time are two points. Nothing is overwritten or merged on
 //! the way in, so counts and sums stay exact; reading at a resolution merges them.
+//!
+//! **Invariant.** `blocks` and `rollups` hold exactly the packed points, `tail` exactly the others.
+//! Packing moves points from the tail to a block and the three rollups in one transaction, and every
+//! read merges both. So what is read does not depend on when points are packed, and a late point is
+//! packed like any other: it is merged into its block and added to its rollups.
 
+pub(crate) mod catalogue;
 pub(crate) mod model;
-mod read;
-mod schema;
-mod write;
 
-use std::fmt;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+mod block;
+mod chart;
+mod check;
+mod distribution;
+mod errors;
+mod expire;
+mod garbage;
+mod lock;
+mod maintain;
+mod measure;
+mod migrate;
+mod names;
+mod pack;
+mod packed;
+mod readers;
+mod rollup;
+mod schema;
+mod series;
+mod tail;
+mod write;
+mod writer;
+
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::broadcast;
 
-pub(crate) use read::{ListQuery, Measurements, MeasurementsQuery, Page, Row, Take};
+pub use check::{CheckReport, check_db};
+pub use errors::StoreError;
+use lock::Lock;
+use maintain::Maintenance;
+pub(crate) use measure::{Measured, MeasurementsQuery, Take};
+use model::{ChartQuery, Line};
+use readers::{QUERY_TIMEOUT, READERS_MAX, Readers};
+pub(crate) use series::matches;
 pub(crate) use write::{Batch, Outcome};
+use writer::Writer;
 
-/// POSTs that wait for the writer; the next one waits at the door.
-const QUEUE_MAX: usize = 64;
+use crate::config::Keep;
+
 /// How long a statement waits for another process that holds the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Prepared statements that a connection remembers.
+const STATEMENTS_MAX: usize = 64;
 
 /// The open store.
 #[derive(Debug)]
 pub(crate) struct Store {
-    jobs: mpsc::Sender<Job>,
-    reader: Arc<Mutex<Option<Connection>>>,
-    skip_queue: Arc<AtomicBool>,
-    writer: Mutex<Option<thread::JoinHandle<()>>>,
-}
-
-enum Job {
-    Write { batch: Batch, reply: oneshot::Sender<rusqlite::Result<Outcome>> },
-    IsKnown { batch_id: String, now: i64, reply: oneshot::Sender<rusqlite::Result<bool>> },
-    Close,
-}
-
-impl fmt::Debug for Job {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Job")
-    }
-}
-
-/// Why the store cannot be opened or used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StoreError {
-    /// The directory of the file cannot be created.
-    #[error("cannot create the directory {} for the database; create it or give another file with --db", path.display())]
-    Directory {
-        /// The directory.
-        path: PathBuf,
-        /// The operating system's error.
-        source: std::io::Error,
-    },
-    /// The file cannot be opened or written.
-    #[error("cannot open the database {}; give a file that can be written with --db", path.display())]
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// SQLite's error.
-        source: rusqlite::Error,
-    },
-    /// The file is damaged, or no SQLite database at all.
-    #[error("the database {} is damaged or not an SQLite file ({detail}); move it away or give another file with --db", path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What SQLite found.
-        detail: String,
-    },
-    /// The file is a database of another program.
-    #[error("the database {} belongs to another program; give another file with --db", path.display())]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A newer version wrote the file.
-    #[error("the database {} has schema version {version}, but this version reads up to {}; use a newer zibrato-local or give another file with --db", path.display(), schema::VERSION)]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// The version found.
-        version: i64,
-    },
-    /// The writer's thread cannot be started.
-    #[error("cannot start the writer's thread")]
-    Thread(#[source] std::io::Error),
-    /// The store was closed, or its writer is gone.
-    #[error("the store is closed")]
-    Closed,
-    /// A statement failed.
-    #[error("the database refused a statement")]
-    Statement(#[from] rusqlite::Error),
+    readers: Arc<Readers>,
+    writer: Writer,
+    lock: Mutex<Option<Lock>>,
 }
 
 impl Store {
     /// Opens the file, creating it and its directories when missing. Blocks.
-    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn open(path: &Path, keep: Keep, clock: fn() -> i64) -> Result<Self, StoreError> {
         if let Some(directory) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             std::fs::create_dir_all(directory)
                 .map_err(|source| StoreError::Directory { path: directory.to_owned(), source })?;
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = connect(path, flags | OpenFlags::SQLITE_OPEN_CREATE)?;
+        let lock = Lock::take(path)?;
         schema::prepare(&mut connection, path)?;
-        let reader = connect(path, flags)?;
-        reader.pragma_update(None, "query_only", true).map_err(|error| schema::opening(path, error))?;
-        let (jobs, queue) = mpsc::channel(QUEUE_MAX);
-        let skip_queue = Arc::new(AtomicBool::new(false));
-        let skip = Arc::clone(&skip_queue);
-        let writer = thread::Builder::new()
-            .name("zibrato-local-writer".to_owned())
-            .spawn(move || write_jobs(connection, queue, &skip))
-            .map_err(StoreError::Thread)?;
+        let mut readers = Vec::new();
+        for _ in 0..READERS_MAX {
+            let reader = connect(path, flags)?;
+            reader.pragma_update(None, "query_only", true).map_err(|error| schema::opening(path, error))?;
+            readers.push(reader);
+        }
+        let maintenance =
+            Maintenance::new(&mut connection, keep).map_err(|error| schema::opening(path, error))?;
         Ok(Self {
-            jobs,
-            reader: Arc::new(Mutex::new(Some(reader))),
-            skip_queue,
-            writer: Mutex::new(Some(writer)),
+            readers: Readers::new(readers),
+            writer: Writer::start(connection, maintenance, clock)?,
+            lock: Mutex::new(Some(lock)),
         })
     }
 
     /// Stores a batch in one transaction, unless its id is known or a kind clashes.
     pub(crate) async fn write(&self, batch: Batch) -> Result<Outcome, StoreError> {
-        self.ask(|reply| Job::Write { batch, reply }).await
+        self.writer.write(batch).await
     }
 
     /// Whether a batch with this id was stored within the keep time. In line with the writes, so a
     /// first POST that is still waiting is seen.
     pub(crate) async fn is_known(&self, batch_id: String, now: i64) -> Result<bool, StoreError> {
-        self.ask(|reply| Job::IsKnown { batch_id, now, reply }).await
+        self.writer.run(move |connection| write::is_known(connection, &batch_id, now)).await
     }
 
-    /// A page of the metrics' list.
-    pub(crate) async fn list(&self, query: ListQuery) -> Result<Page, StoreError> {
-        self.read(move |connection| read::list(connection, &query)).await
+    /// Changes what is known of metrics, sources or annotations, in one transaction and in line with
+    /// the writes.
+    pub(crate) async fn change<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.writer.run(change).await
     }
 
-    /// One metric, by its name in any case.
-    pub(crate) async fn metric(&self, name: String) -> Result<Option<Row>, StoreError> {
-        self.read(move |connection| read::metric(connection, &name)).await
+    /// Reads with SQL of the caller's, all of it on one state of the database.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.readers.read(|connection| Ok(query(connection)?)).await
     }
 
     /// Measurements of one metric.
-    pub(crate) async fn measurements(&self, query: MeasurementsQuery) -> Result<Measurements, StoreError> {
-        self.read(move |connection| read::measurements(connection, &query)).await
+    pub(crate) async fn measurements(
+        &self,
+        query: MeasurementsQuery,
+    ) -> Result<measure::Measurements, StoreError> {
+        self.readers.read(move |connection| measure::read(connection, &query)).await
+    }
+
+    /// The lines of a chart of one metric.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] if the points of the range are not kept as fine as the steps,
+    /// [`StoreError::TooManySteps`] if it would be too large.
+    pub(crate) async fn chart(&self, query: ChartQuery) -> Result<Vec<Line>, StoreError> {
+        self.readers.read(move |connection| chart::read(connection, &query)).await
+    }
+
+    /// The ids of metrics that got points, a message for each stored batch. Who falls behind is told
+    /// so and should take all metrics as changed.
+    pub(crate) fn changes(&self) -> broadcast::Receiver<Arc<[i64]>> {
+        self.writer.changes()
     }
 
     /// Stores what waits (or drops it, if `at_once`) and closes the file, which SQLite then leaves
     /// behind without a journal beside it. Later reads and writes fail.
     pub(crate) async fn close(&self, at_once: bool) {
-        self.skip_queue.store(at_once, Ordering::Relaxed);
-        // A failed send means that the writer is gone already.
-        let _ = self.jobs.send(Job::Close).await;
-        let reader = Arc::clone(&self.reader);
-        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let closed = tokio::task::spawn_blocking(move || {
-            drop(reader.lock().unwrap_or_else(PoisonError::into_inner).take());
-            writer.map(thread::JoinHandle::join)
-        });
-        let panicked = match closed.await {
-            Ok(ended) => ended.is_some_and(|ended| ended.is_err()),
-            // A runtime that ends waits for nobody; the next start folds the journal in.
-            Err(error) => error.is_panic(),
-        };
-        if panicked {
-            tracing::error!("the store's writer panicked");
-        }
-    }
-
-    async fn ask<T>(
-        &self,
-        job: impl FnOnce(oneshot::Sender<rusqlite::Result<T>>) -> Job,
-    ) -> Result<T, StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.jobs.send(job(reply)).await.map_err(|_| StoreError::Closed)?;
-        Ok(answer.await.map_err(|_| StoreError::Closed)??)
-    }
-
-    async fn read<T: Send + 'static>(
-        &self,
-        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let reader = Arc::clone(&self.reader);
-        let result = tokio::task::spawn_blocking(move || {
-            let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
-            reader.as_ref().map(query)
-        });
-        let result = result.await.ok().flatten().ok_or(StoreError::Closed)?;
-        Ok(result?)
+        self.readers.close().await;
+        self.writer.close(at_once).await;
+        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 
@@ -207,83 +163,9 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
     let connection =
         Connection::open_with_flags(path, flags).map_err(|error| schema::opening(path, error))?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(|error| schema::opening(path, error))?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     Ok(connection)
 }
 
-/// The writer's thread. A reply that nobody waits for any more is dropped; the write stands.
-fn write_jobs(mut connection: Connection, mut queue: mpsc::Receiver<Job>, skip_queue: &AtomicBool) {
-    while let Some(job) = queue.blocking_recv() {
-        match job {
-            Job::Close => break,
-            _ if skip_queue.load(Ordering::Relaxed) => {}
-            Job::Write { batch, reply } => {
-                let _ = reply.send(write::store(&mut connection, batch));
-            }
-            Job::IsKnown { batch_id, now, reply } => {
-                let _ = reply.send(write::is_known(&connection, &batch_id, now));
-            }
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::body::Body;
-    use crate::totals::Counters;
-    use crate::validate::{self, Times};
-
-    fn batch(counters: &Arc<Counters>, id: &str, now: i64) -> Batch {
-        let body = Body::parse(br#"{"gauges":{"a":{"value":1}}}"#).unwrap();
-        let ticket = counters.offer(body.measurements());
-        let points = validate::points(body, Times { now, max_age_s: 1, max_ahead_s: 0 }).unwrap();
-        Batch { id: Some(id.to_owned()), points, user_agent: None, now, ticket }
-    }
-
-    #[tokio::test]
-    async fn a_batch_id_is_remembered_for_24_hours_and_no_longer() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&directory.path().join("local.db")).unwrap();
-        let counters = Arc::new(Counters::default());
-        let first = 1_700_000_000;
-        let day = 24 * 60 * 60;
-        for (now, expected) in [
-            (first, Outcome::Stored),
-            (first + day, Outcome::Duplicate),
-            (first + day + 1, Outcome::Stored),
-            (first + day + 2, Outcome::Duplicate),
-        ] {
-            assert_eq!(store.write(batch(&counters, "id", now)).await.unwrap(), expected, "{now}");
-        }
-        assert!(store.is_known("id".to_owned(), first + 2 * day).await.unwrap());
-        assert!(!store.is_known("id".to_owned(), first + 2 * day + 2).await.unwrap());
-        assert!(!store.is_known("other".to_owned(), first).await.unwrap());
-        let totals = counters.snapshot();
-        assert!(totals.adds_up() && totals.points_accepted == 2, "{totals:?}");
-    }
-
-    #[tokio::test]
-    async fn a_closed_store_refuses_and_counts_what_comes_late() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&directory.path().join("local.db")).unwrap();
-        let counters = Arc::new(Counters::default());
-        store.close(false).await;
-        assert!(matches!(store.write(batch(&counters, "id", 5)).await, Err(StoreError::Closed)));
-        assert!(matches!(store.metric("a".to_owned()).await, Err(StoreError::Closed)));
-        let totals = counters.snapshot();
-        assert!(totals.adds_up(), "{totals:?}");
-        assert_eq!(totals.points_refused.get("abandoned"), Some(&1));
-    }
-
-    #[test]
-    fn the_journal_is_a_wal_and_commits_are_synced_in_full() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("local.db");
-        let mut connection =
-            connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE).unwrap();
-        schema::prepare(&mut connection, &path).unwrap();
-        let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
-        let synchronous: i64 = connection.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap();
-        assert_eq!((mode.as_str(), synchronous), ("wal", 2));
-    }
-}
+mod tests;

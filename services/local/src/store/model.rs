@@ -1,4 +1,4 @@
-//! What the store takes and gives besides points: where a metric came from, and charts.
+//! What the store takes, keeps and gives besides batches: where a metric came from, points, charts.
 
 use zibrato_core::histogram::Histogram;
 
@@ -20,6 +20,22 @@ pub(crate) enum OriginKind {
     Gauge,
     /// Its points are distributions of durations in seconds.
     Timer,
+}
+
+impl OriginKind {
+    /// The kind as it is stored and told.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Timer => "timer",
+        }
+    }
+
+    /// The kind that [`OriginKind::as_str`] wrote.
+    pub(crate) fn of(text: &str) -> Option<Self> {
+        [Self::Counter, Self::Gauge, Self::Timer].into_iter().find(|kind| kind.as_str() == text)
+    }
 }
 
 /// What to draw of one metric.
@@ -67,4 +83,93 @@ pub(crate) struct Summary {
     pub(crate) last_time: i64,
     /// The distribution of those points that brought one; it may hold less than `count`.
     pub(crate) histogram: Option<Box<Histogram>>,
+}
+
+impl Summary {
+    /// One value.
+    pub(crate) fn of(value: f64, time: i64) -> Self {
+        Self {
+            count: 1.0,
+            sum: value,
+            min: Some(value),
+            max: Some(value),
+            sum_squares: Some(value * value),
+            last: value,
+            last_time: time,
+            histogram: None,
+        }
+    }
+
+    /// Adds what `other` stands for. Of two newest points at one time the one of `other` counts as
+    /// the newer, so summaries are merged in the order in which their points arrived.
+    pub(crate) fn merge(&mut self, other: Self) {
+        let both = |a: Option<f64>, b: Option<f64>, merge: fn(f64, f64) -> f64| Some(merge(a?, b?));
+        self.count += other.count;
+        self.sum += other.sum;
+        self.min = both(self.min, other.min, f64::min);
+        self.max = both(self.max, other.max, f64::max);
+        self.sum_squares = both(self.sum_squares, other.sum_squares, |a, b| a + b);
+        if other.last_time >= self.last_time {
+            (self.last, self.last_time) = (other.last, other.last_time);
+        }
+        match (&mut self.histogram, other.histogram) {
+            (Some(histogram), Some(other)) => histogram.merge(&other),
+            (histogram @ None, other) => *histogram = other,
+            (Some(_), None) => {}
+        }
+    }
+
+    /// The mean of the points.
+    pub(crate) fn mean(&self) -> f64 {
+        self.sum / self.count
+    }
+}
+
+/// A point of a series. A simple one has count 1 and its value as sum, min and max.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct RawPoint {
+    pub(super) t: i64,
+    /// The mean, if it is complex.
+    pub(super) value: f64,
+    pub(super) complex: Option<Box<Complex>>,
+}
+
+/// What a point that stands for several measurements has.
+#[derive(Clone, PartialEq, Debug)]
+pub(super) struct Complex {
+    pub(super) count: f64,
+    pub(super) sum: f64,
+    pub(super) min: Option<f64>,
+    pub(super) max: Option<f64>,
+    pub(super) sum_squares: Option<f64>,
+    pub(super) histogram: Option<Histogram>,
+}
+
+impl RawPoint {
+    /// A point of these numbers; a simple one if they say no more than that.
+    pub(super) fn new(t: i64, value: f64, complex: Complex) -> Self {
+        let is_simple = complex.count == 1.0
+            && complex.histogram.is_none()
+            && complex.sum == value
+            && [complex.min, complex.max] == [Some(value); 2]
+            && complex.sum_squares == Some(value * value);
+        Self { t, value, complex: (!is_simple).then(|| Box::new(complex)) }
+    }
+
+    pub(super) fn into_summary(self) -> Summary {
+        let Self { t, value, complex } = self;
+        match complex.map(|complex| *complex) {
+            Some(Complex { count, sum, min, max, sum_squares, histogram }) => Summary {
+                count,
+                sum,
+                min,
+                max,
+                sum_squares,
+                last: value,
+                last_time: t,
+                histogram: histogram.map(Box::new),
+            },
+            None => Summary::of(value, t),
+        }
+    }
 }

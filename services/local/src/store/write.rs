@@ -1,13 +1,14 @@
 //! Writing: one batch, one transaction.
 
-use std::collections::HashMap;
-
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
-use serde_json::Value;
 
+use super::distribution;
+use super::model::{Complex, RawPoint};
+use super::names::Names;
+use super::tail;
 use crate::errors::Refusal;
 use crate::totals::Ticket;
-use crate::validate::{Kind, Point};
+use crate::validate::Point;
 
 /// How long the id of a stored batch is remembered, in seconds.
 pub(super) const BATCH_KEEP_S: i64 = 24 * 60 * 60;
@@ -35,10 +36,20 @@ pub(crate) enum Outcome {
     Clash { name: String, is: &'static str },
 }
 
-/// Stores a batch and settles its ticket.
-pub(super) fn store(connection: &mut Connection, batch: Batch) -> rusqlite::Result<Outcome> {
+/// Stores a batch and settles its ticket. `changed` gets the metrics that have new points.
+pub(super) fn store(
+    connection: &mut Connection,
+    names: &mut Names,
+    batch: Batch,
+    changed: &mut Vec<i64>,
+) -> rusqlite::Result<Outcome> {
     let Batch { id, points, user_agent, now, ticket } = batch;
-    let result = transact(connection, id.as_deref(), &points, user_agent.as_deref(), now);
+    let result = transact(connection, names, (id.as_deref(), now), &points, user_agent.as_deref(), changed);
+    if !matches!(result, Ok(Outcome::Stored | Outcome::Duplicate)) {
+        // What it made was rolled back.
+        names.forget();
+        changed.clear();
+    }
     match &result {
         Ok(Outcome::Stored) => ticket.accept(),
         Ok(Outcome::Duplicate) => ticket.refuse(Refusal::DuplicateBatch),
@@ -56,112 +67,47 @@ pub(super) fn is_known(connection: &Connection, batch_id: &str, now: i64) -> rus
 
 fn transact(
     connection: &mut Connection,
-    id: Option<&str>,
+    names: &mut Names,
+    (id, now): (Option<&str>, i64),
     points: &[Point],
     user_agent: Option<&str>,
-    now: i64,
+    changed: &mut Vec<i64>,
 ) -> rusqlite::Result<Outcome> {
-    // Dropping the transaction on any way out but the last rolls it back.
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     if let Some(id) = id {
-        transaction.execute("DELETE FROM batches WHERE stored < ?1", [now - BATCH_KEEP_S])?;
+        transaction.prepare_cached("DELETE FROM batches WHERE stored < ?1")?.execute([now - BATCH_KEEP_S])?;
         let sql = "INSERT INTO batches (id, stored) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
-        if transaction.execute(sql, params![id, now])? == 0 {
+        if transaction.prepare_cached(sql)?.execute(params![id, now])? == 0 {
             return Ok(Outcome::Duplicate);
         }
     }
-    let mut names = Names { connection: &transaction, metrics: HashMap::new(), sources: HashMap::new() };
-    let mut insert = transaction.prepare(
-        "INSERT INTO points (metric, source, measure_time, value, count, sum, min, max, sum_squares, buckets)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
-    )?;
+    let mut insert = tail::Insert::prepare(&transaction)?;
     for point in points {
-        let (metric, kind) = names.metric(point, user_agent, now)?;
-        if kind != point.kind {
-            return Ok(Outcome::Clash { name: point.name.clone(), is: kind.as_str() });
+        let metric = names.metric(&transaction, point, user_agent, now)?;
+        if metric.kind != point.kind {
+            return Ok(Outcome::Clash { name: point.name.clone(), is: metric.kind.as_str() });
         }
-        let numbers = &point.numbers;
-        let buckets = point.buckets.as_ref().and_then(|buckets| serde_json::to_string(buckets).ok());
-        insert.execute(params![
-            metric,
-            names.source(&point.source)?,
-            point.measure_time,
-            numbers.value,
-            numbers.count,
-            numbers.sum,
-            numbers.min,
-            numbers.max,
-            numbers.sum_squares,
-            buckets,
-        ])?;
+        let source = names.source(&transaction, point)?;
+        let series = names.series(&transaction, metric.id, source, point.measure_time)?;
+        insert.add(series, &raw(point))?;
+        changed.push(metric.id);
     }
-    drop((insert, names));
+    drop(insert);
     transaction.commit()?;
+    changed.sort_unstable();
+    changed.dedup();
     Ok(Outcome::Stored)
 }
 
-/// The ids of a batch's metrics and sources, each looked up once.
-struct Names<'a> {
-    connection: &'a Connection,
-    metrics: HashMap<String, (i64, Kind)>,
-    sources: HashMap<String, i64>,
-}
-
-impl Names<'_> {
-    fn metric(&mut self, point: &Point, user_agent: Option<&str>, now: i64) -> rusqlite::Result<(i64, Kind)> {
-        let key = point.name.to_ascii_lowercase();
-        if let Some(known) = self.metrics.get(&key) {
-            return Ok(*known);
-        }
-        let found = self
-            .connection
-            .query_row("SELECT id, kind = 'counter' FROM metrics WHERE name_key = ?1", [&key], |row| {
-                Ok((row.get(0)?, if row.get(1)? { Kind::Counter } else { Kind::Gauge }))
-            })
-            .optional()?;
-        let metric = match found {
-            Some(metric) => metric,
-            None => (self.create(point, &key, user_agent, now)?, point.kind),
-        };
-        self.metrics.insert(key, metric);
-        Ok(metric)
-    }
-
-    fn create(&self, point: &Point, key: &str, user_agent: Option<&str>, now: i64) -> rusqlite::Result<i64> {
-        let properties = &point.properties;
-        let mut attributes = properties.attributes.clone();
-        if let Some(user_agent) = user_agent {
-            attributes.insert("created_by_ua".to_owned(), Value::from(user_agent));
-        }
-        let attributes = Value::from_iter(attributes).to_string();
-        self.connection.execute(
-            "INSERT INTO metrics (name, name_key, kind, period, description, display_name, attributes, created)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-            params![
-                point.name,
-                key,
-                point.kind.as_str(),
-                properties.period,
-                properties.description,
-                properties.display_name,
-                attributes,
-                now,
-            ],
-        )?;
-        Ok(self.connection.last_insert_rowid())
-    }
-
-    fn source(&mut self, name: &str) -> rusqlite::Result<i64> {
-        let key = name.to_ascii_lowercase();
-        if let Some(id) = self.sources.get(&key) {
-            return Ok(*id);
-        }
-        let sql = "INSERT INTO sources (name, name_key) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
-        self.connection.execute(sql, params![name, key])?;
-        let id = self
-            .connection
-            .query_row("SELECT id FROM sources WHERE name_key = ?1", [&key], |row| row.get(0))?;
-        self.sources.insert(key, id);
-        Ok(id)
-    }
+fn raw(point: &Point) -> RawPoint {
+    let numbers = &point.numbers;
+    let complex = Complex {
+        count: numbers.count,
+        sum: numbers.sum,
+        min: numbers.min,
+        max: numbers.max,
+        sum_squares: numbers.sum_squares,
+        histogram: point.buckets.as_ref().map(distribution::of),
+    };
+    RawPoint::new(point.measure_time, numbers.value, complex)
 }
