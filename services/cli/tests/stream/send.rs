@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use zibrato_core::histogram::Histogram;
+use zibrato_service::Shutdown;
 
 use crate::books::Books;
 use crate::bus::Bus;
@@ -145,6 +146,21 @@ fn legacy_text_is_what_the_original_sends() {
     let took =
         r#"{"type":"legacy","level":"info","kind":"timer","name":"took","source":"web1","value":0.0015"#;
     assert_eq!(lines, [hits, took]);
+}
+
+#[test]
+fn a_broker_with_an_ipv6_address_is_reached() {
+    let shutdown = Shutdown::new();
+    let start = |port| {
+        let config = zibrato_broker::Config { host: "::1".parse().unwrap(), port, ..Default::default() };
+        zibrato_broker::start(config, None, shutdown.clone()).ok().map(|running| (port, running))
+    };
+    let (port, running) = wait_for("two free ports", || start(Bus::free_pair()));
+    run(port, &["send", "counter", "n", "1", "--host", "::1"]).well();
+    run(port, &["send", "counter", "n", "1", "--host", "[::1]", "--legacy"]).well();
+    shutdown.request();
+    let totals = running.join();
+    assert!(totals.adds_up() && totals.acknowledged == 1, "{totals}");
 }
 
 #[test]
