@@ -245,7 +245,7 @@ fn wait_until_packed(db: &Path, t: i64) {
     let deadline = Instant::now() + Duration::from_secs(600);
     loop {
         let oldest: Option<i64> =
-            connection.query_row("SELECT min(t) FROM tail", (), |row| row.get(0)).unwrap();
+            connection.query_row("SELECT min(slot) * 10 FROM tail", (), |row| row.get(0)).unwrap();
         if oldest.is_none_or(|oldest| oldest >= t / 600 * 600 - 600) {
             return;
         }

@@ -220,3 +220,54 @@ proptest! {
         tried.check_some(seed);
     }
 }
+
+#[test]
+#[ignore]
+fn scratch_chart_time() {
+    let mut tried = Tried::new();
+    {
+        let mut insert = tail::Insert::prepare(&tried.connection).unwrap();
+        for t in (BEGIN - 86_400..BEGIN).step_by(60) {
+            for source in 0..3 {
+                let mut h = Histogram::new();
+                for i in 0..40_u64 {
+                    h.record_ns(6_000_000 + i * 250_000, 20);
+                }
+                let c = Complex {
+                    count: 800.0,
+                    sum: 8.0,
+                    min: Some(0.006),
+                    max: Some(0.016),
+                    sum_squares: Some(1.0),
+                    histogram: Some(h),
+                };
+                insert.add(source + 1, &RawPoint::new(t, 0.01, c)).unwrap();
+            }
+        }
+    }
+    let begun = std::time::Instant::now();
+    tried.now = BEGIN;
+    let mut steps = 0;
+    while tried.packer.is_due(tried.now) {
+        tried.packer.step(&mut tried.connection).unwrap();
+        steps += 1;
+    }
+    eprintln!("pack {} points in {:?} {steps} steps", 1440 * 3, begun.elapsed());
+    for by_source in [true, false] {
+        for step in [60, 300, 900] {
+            let query = ChartQuery {
+                metric: 1,
+                sources: Vec::new(),
+                start: BEGIN - 86_400,
+                end: BEGIN,
+                step,
+                by_source,
+            };
+            let begun = std::time::Instant::now();
+            for _ in 0..20 {
+                assert!(!chart::read(&tried.connection, &query).unwrap().is_empty());
+            }
+            eprintln!("chart 3 sources step {step} by_source {by_source}: {:?}", begun.elapsed() / 20);
+        }
+    }
+}
