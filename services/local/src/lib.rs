@@ -22,5 +22,5 @@ mod validate;
 pub use args::Args;
 pub use config::{Config, ConfigError, Keep, Token};
 pub use server::{Error, Running, run, start};
-pub use store::{CheckReport, StoreError, check_db};
+pub use store::{CheckError, CheckReport, StoreError, check_db};
 pub use totals::Totals;

@@ -225,7 +225,7 @@ impl Owned {
         if cells.iter().all(|cell| cell.to_bits() == first) {
             return Self::Same(first);
         }
-        let mut plain = Vec::with_capacity(cells.len() * size_of::<T>());
+        let mut plain = Vec::with_capacity(size_of_val(cells));
         for cell in cells {
             plain.extend_from_slice(&cell.to_bits().to_le_bytes()[..size_of::<T>()]);
         }
