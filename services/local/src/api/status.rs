@@ -73,6 +73,7 @@ async fn report(State(app): State<Shared>) -> Answer {
         metrics: facts.metrics,
         db_bytes: facts.db_bytes,
         newest_s: facts.newest,
+        ..LocalReport::default()
     };
     Ok(json(&json!(Report::Local(report))))
 }
@@ -81,6 +82,7 @@ async fn report(State(app): State<Shared>) -> Answer {
 fn account(totals: &Totals) -> Account {
     let refused = totals.points_refused.iter();
     Account {
+        stage: "store".to_owned(),
         unit: "points".to_owned(),
         offered: totals.points_offered as f64,
         accepted: totals.points_accepted as f64,
