@@ -120,9 +120,8 @@ impl Check<'_> {
 
     fn pages(&mut self) -> rusqlite::Result<()> {
         self.phase.set("pages");
-        let mut statement =
-            self.connection.prepare("SELECT integrity_check FROM pragma_integrity_check(?1)")?;
-        let rows = statement.query_map([FINDINGS_MAX as i64], |row| row.get::<_, String>(0));
+        let mut statement = self.connection.prepare(&format!("PRAGMA integrity_check({FINDINGS_MAX})"))?;
+        let rows = statement.query_map((), |row| row.get::<_, String>(0));
         let found: Result<Vec<String>, _> = rows.and_then(Iterator::collect);
         match found {
             Ok(found) => found.into_iter().filter(|line| line != "ok").for_each(|line| self.find(line)),
