@@ -1,7 +1,7 @@
 // All metrics as cards with live charts. Only cards that can be seen are drawn, so that a thousand of them
 // cost no more than a screen full.
 
-import { address, range, state, zoom } from "/assets/state.js";
+import { address, isPast, pace_ms, slide_ms, state, zoom } from "/assets/state.js";
 import { askJson, now } from "/assets/server.js";
 import { draggable } from "/assets/drag.js";
 import { draw, fail, readings } from "/assets/picture.js";
@@ -21,6 +21,7 @@ let list = null;
 let reading = null;
 let listed = { found: 0, total: 0, shown: 0, at: 0 };
 let shownFor = "";
+let later = 0;
 
 const watcher = new IntersectionObserver(
   (entries) => {
@@ -68,11 +69,12 @@ export function changed({ all, metrics }) {
 
 /** Called every now and then: a chart of the newest seconds moves on even if nothing comes. */
 export function tick() {
-  const { last } = state();
-  if (isPaused() || !last) return;
-  const slide_ms = 1000 * Math.min(60, Math.max(5, last / 150));
-  for (const card of seen) if (Date.now() - card.drawn_at > slide_ms) card.isDirty = true;
-  for (const card of seen) sayAge(card);
+  if (isPaused()) return;
+  const old_ms = slide_ms();
+  for (const card of seen) {
+    if (Date.now() - card.drawn_at > old_ms) card.isDirty = true;
+    sayAge(card);
+  }
   redraw();
 }
 
@@ -207,16 +209,18 @@ function sayAge(card) {
 
 function redraw(isAtOnce = false) {
   if (root.hidden || document.hidden) return;
-  const given = state();
-  // A chart of an hour does not change visibly every second.
-  const least_ms = isAtOnce ? 0 : 1000 * Math.min(60, Math.max(0.8, (given.last ?? 0) / 1000));
+  const isFinal = isPaused() || isPast(now());
+  const least_ms = isAtOnce ? 0 : pace_ms();
+  let wait_ms = Infinity;
   for (const card of seen) {
-    if (!card.isDirty || card.isDrawing || (isPaused() && card.drawn_at && !isAtOnce)) continue;
-    if (Date.now() - card.drawn_at < least_ms) continue;
-    // A zoom into the past shows what was.
-    if (given.end && given.end < now() - 600 && card.drawn_for === location.search) continue;
-    drawCard(card);
+    const isShown = card.drawn_for === location.search;
+    if (!card.isDirty || card.isDrawing || (isShown && isFinal && !isAtOnce)) continue;
+    const left_ms = card.drawn_at + least_ms - Date.now();
+    if (left_ms <= 0) drawCard(card);
+    else wait_ms = Math.min(wait_ms, left_ms);
   }
+  clearTimeout(later);
+  if (wait_ms < Infinity) later = setTimeout(redraw, wait_ms);
 }
 
 async function drawCard(card) {
@@ -276,9 +280,4 @@ function welcome() {
     element("h3", { textContent: "Or send what you have by hand" }),
     code(`curl ${location.origin}/v1/metrics -H 'Content-Type: application/json' \\\n  -d '{"gauges":[{"name":"room.temperature","value":21.5}]}'`),
   );
-}
-
-/** The range on show, for the toolbar. */
-export function shownRange() {
-  return range(now());
 }
