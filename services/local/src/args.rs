@@ -129,12 +129,12 @@ mod tests {
         let config = Args::try_parse_from(args).unwrap().config().unwrap();
         assert_eq!(config.listen.to_string(), "[::1]:0");
         assert_eq!((config.max_age_s, config.max_ahead_s), (9, 0));
-        let defaults: Vec<SocketAddr> =
-            vec!["127.0.0.1:5552".parse().unwrap(), "127.0.0.1:5553".parse().unwrap()];
-        assert_eq!(config.watch, defaults);
         assert!(config.token.is_none() && config.db.as_os_str() == "x.db" && config.allow_hosts.is_empty());
         let args = ["zibrato-local", "--db", "x.db", "--allow-host", "a.example", "--allow-host", "b"];
         assert_eq!(Args::try_parse_from(args).unwrap().config().unwrap().allow_hosts, ["a.example", "b"]);
+        let defaults: Vec<SocketAddr> =
+            vec!["127.0.0.1:5552".parse().unwrap(), "127.0.0.1:5553".parse().unwrap()];
+        assert_eq!(config.watch, defaults);
     }
 
     #[test]

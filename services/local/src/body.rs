@@ -13,7 +13,7 @@ use std::fmt;
 use serde::de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-pub(crate) use values::{Attributes, Object, Scalar, TAGS_MAX, Tags};
+pub(crate) use values::{Attributes, Object, Scalar, TAGS_MAX, Tags, number_as_sent};
 
 /// The most measurements in one POST. Librato documented no hard limit; its clients send 300 to
 /// 1000.

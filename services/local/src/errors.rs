@@ -34,7 +34,7 @@ pub(crate) enum Refusal {
     ForeignOrigin,
     NoMeasurement,
     NotFound,
-    NotJson,
+    NotParsed,
     QueryTooLong,
     StoreFailed,
     TooFarAhead,
@@ -70,7 +70,7 @@ impl Refusal {
             Self::ForeignOrigin => "foreign_origin",
             Self::NoMeasurement => "no_measurement",
             Self::NotFound => "not_found",
-            Self::NotJson => "not_json",
+            Self::NotParsed => "not_parsed",
             Self::QueryTooLong => "query_too_long",
             Self::StoreFailed => "store_failed",
             Self::TooFarAhead => "too_far_ahead",
@@ -88,7 +88,7 @@ impl Refusal {
 /// An answer that is an error.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct ApiError {
-    pub(crate) status: StatusCode,
+    status: StatusCode,
     pub(crate) refusal: Refusal,
     content: Content,
 }
@@ -123,6 +123,12 @@ impl ApiError {
     /// for `count` and `sum` and in an array for `value`; clients have met both.
     pub(crate) fn value(refusal: Refusal, param: &str, text: &str, name: &str) -> Self {
         Self::of(refusal, param, text, format!("[{}]", quoted(name)))
+    }
+
+    /// A metric is of another kind: 400.
+    pub(crate) fn clash(name: &str, is: &str) -> Self {
+        let text = format!("'{name}' is a {is}, but was submitted as different type");
+        Self::param(Refusal::TypeClash, "type", text)
     }
 
     /// The request as a whole is wrong: `{"errors":{"request":[TEXT]}}`.
@@ -166,6 +172,11 @@ impl ApiError {
     /// A limit of what is done at once is reached: 503, which clients retry.
     pub(crate) fn busy(text: &str) -> Self {
         Self::system(Refusal::Busy, text)
+    }
+
+    /// The same with status 422, for what has not even the form it should have.
+    pub(crate) fn unprocessable(self) -> Self {
+        Self { status: StatusCode::UNPROCESSABLE_ENTITY, ..self }
     }
 
     fn system(refusal: Refusal, text: &str) -> Self {

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use axum::Router;
@@ -13,7 +14,7 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
 use zibrato_service::Shutdown;
 
-use crate::api;
+use crate::api::{self, Jobs};
 use crate::config::{Config, ConfigError, Token};
 use crate::errors::ApiError;
 use crate::page;
@@ -29,6 +30,7 @@ pub(crate) mod intake;
 mod limits;
 mod stream;
 
+pub(crate) use guard::HEALTH_PATH;
 pub use limits::Limits;
 
 use hosts::Hosts;
@@ -133,13 +135,15 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Error>
     let app = App {
         token,
         hosts: Hosts::new(addr, &allow_hosts),
+        bodies: Occupied::new(limits.bodies_bytes_max),
         limits,
         max_age_s,
         max_ahead_s,
         store,
         counters: Arc::clone(&counters),
         rate: RateWindow::default(),
-        bodies: Occupied::default(),
+        jobs: Jobs::default(),
+        store_fails: AtomicBool::new(false),
         started: Instant::now(),
         shutdown: shutdown.clone(),
         watch: watch.clone(),
@@ -160,10 +164,20 @@ pub(crate) struct App {
     pub(crate) counters: Arc<Counters>,
     pub(crate) rate: RateWindow,
     bodies: Occupied,
+    pub(crate) jobs: Jobs,
+    /// Whether the last batch could not be stored.
+    pub(crate) store_fails: AtomicBool,
     pub(crate) started: Instant,
     /// Ends answers that would go on for ever, so that they do not hold up the end.
     pub(crate) shutdown: Shutdown,
     pub(crate) watch: Watch,
+}
+
+impl App {
+    /// The bytes that bodies of requests occupy at present.
+    pub(crate) fn bodies_bytes(&self) -> usize {
+        self.bodies.bytes()
+    }
 }
 
 /// A handle to [`App`].

@@ -17,8 +17,8 @@ use crate::store::model::Origin;
 
 pub(crate) use fields::{is_name, is_source};
 pub(crate) use flaw::Flaw;
-pub(crate) use properties::{Changes, Properties};
-pub(crate) use tagged::{Tagged, tag_text, tagged};
+pub(crate) use properties::{Changes, Properties, is_for};
+pub(crate) use tagged::{Tagged, tagged};
 
 /// The source of a measurement that names none.
 pub(crate) const SOURCE_UNASSIGNED: &str = "unassigned";
@@ -117,7 +117,7 @@ fn point(
     let numbers = fields::numbers(kind, &measurement, &name)?;
     let buckets = fields::buckets(&measurement, &numbers, &name)?;
     let origin = origin::origin(measurement.origin.as_ref(), &name)?;
-    let properties = Properties::of(measurement, defaults, &name)?;
+    let properties = Properties::of(kind, measurement, defaults, &name)?;
     Ok(Point { name, kind, source, measure_time, numbers, buckets, properties, origin, tags: Vec::new() })
 }
 

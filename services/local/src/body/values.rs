@@ -155,11 +155,22 @@ impl<'de> Deserialize<'de> for Tags {
 impl From<Scalar> for Value {
     fn from(scalar: Scalar) -> Self {
         match scalar {
-            Scalar::Number(number) => Self::from(number),
+            Scalar::Number(number) => number_as_sent(number),
             Scalar::Text(text) => Self::from(text),
             Scalar::Bool(bool) => Self::from(bool),
             Scalar::Other => Self::Null,
         }
+    }
+}
+
+/// The number as JSON, without a fraction unless it has one.
+pub(crate) fn number_as_sent(number: f64) -> Value {
+    /// Beyond it not every integer is a double.
+    const INTEGER_MAX: f64 = 9_007_199_254_740_992.0;
+    if number.fract() == 0.0 && number.abs() <= INTEGER_MAX {
+        Value::from(number as i64)
+    } else {
+        number.into()
     }
 }
 

@@ -30,7 +30,8 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 /// until the shutdown is immediate.
 pub(super) async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdown: &Shutdown) {
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(limits.head_timeout).max_buf_size(HEAD_BYTES_MAX);
+    http.timer(TokioTimer::new()).header_read_timeout(limits.head_timeout);
+    http.max_header_size(HEAD_BYTES_MAX).max_buf_size(HEAD_BYTES_MAX);
     let places = Arc::new(Semaphore::new(limits.connections_max));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();

@@ -13,7 +13,7 @@ use crate::errors::{ApiError, Refusal, unix_now};
 /// The longest query part of an address, in bytes.
 const QUERY_BYTES_MAX: usize = 16 * 1024;
 /// Where a supervisor asks, who has no token.
-pub(super) const HEALTH_PATH: &str = "/healthz";
+pub(crate) const HEALTH_PATH: &str = "/healthz";
 
 /// The page runs its own script and style and nothing else, talks to its own host and is in no frame;
 /// everything else is no page at all.
@@ -51,7 +51,7 @@ fn check(app: &App, request: &Request) -> Result<(), ApiError> {
     if !app.hosts.allow(request.version(), uri, headers) {
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
         let text = format!("{host} is not a host of this server; start it with --allow-host if it is");
-        return Err(ApiError::request(StatusCode::FORBIDDEN, Refusal::ForeignHost, text));
+        return Err(ApiError::request(StatusCode::MISDIRECTED_REQUEST, Refusal::ForeignHost, text));
     }
     if is_cross_site(method, headers) {
         let text = "requests that other sites cause are refused";

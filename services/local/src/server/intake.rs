@@ -15,17 +15,28 @@ use crate::errors::{ApiError, Refusal};
 
 /// The largest body of a request, in bytes, as sent and after inflating.
 const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// The bytes of all bodies that are being received or worked on. Beyond it the answer is 503.
-const BODIES_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// How much of a body that is not wanted is read and thrown away, in bytes, so that the client gets
 /// to read its answer; then the connection is closed on it.
 const BODY_DISCARDED_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// The bytes that bodies occupy at present.
-#[derive(Debug, Default)]
-pub(crate) struct Occupied(AtomicUsize);
+#[derive(Debug)]
+pub(super) struct Occupied {
+    bytes: AtomicUsize,
+    bytes_max: usize,
+}
 
-/// A body, and its share of [`BODIES_BYTES_MAX`] as long as it is held.
+impl Occupied {
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self { bytes: AtomicUsize::new(0), bytes_max }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+}
+
+/// A body, and its share of what all may occupy as long as it is held.
 #[derive(Debug)]
 pub(crate) struct Received<'a> {
     pub(crate) bytes: Vec<u8>,
@@ -41,7 +52,7 @@ impl<'a> Received<'a> {
     /// Takes room for `length` more bytes.
     fn reserve(&mut self, length: usize) -> Result<(), ApiError> {
         self.share += length;
-        if self.occupied.0.fetch_add(length, Ordering::Relaxed) + length <= BODIES_BYTES_MAX {
+        if self.occupied.bytes.fetch_add(length, Ordering::Relaxed) + length <= self.occupied.bytes_max {
             return Ok(());
         }
         Err(ApiError::busy("Too many requests at once. Please resubmit the request later."))
@@ -51,13 +62,13 @@ impl<'a> Received<'a> {
     fn release_rest(&mut self) {
         let rest = self.share.saturating_sub(self.bytes.len());
         self.share -= rest;
-        self.occupied.0.fetch_sub(rest, Ordering::Relaxed);
+        self.occupied.bytes.fetch_sub(rest, Ordering::Relaxed);
     }
 }
 
 impl Drop for Received<'_> {
     fn drop(&mut self) {
-        self.occupied.0.fetch_sub(self.share, Ordering::Relaxed);
+        self.occupied.bytes.fetch_sub(self.share, Ordering::Relaxed);
     }
 }
 

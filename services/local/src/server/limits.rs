@@ -9,6 +9,9 @@ use std::time::Duration;
 pub struct Limits {
     /// Connections at once; further ones wait in the operating system's queue until one ends.
     pub connections_max: usize,
+    /// The bytes of all bodies that are being received or worked on. A request beyond it is answered
+    /// with 503. One that comes with gzip counts 8 MiB while it is inflated.
+    pub bodies_bytes_max: usize,
     /// How long the head of a request may take, from the end of the answer before it (or from the
     /// start of the connection) to its last line. So it is also how long a connection may idle. The
     /// connection is closed.
@@ -20,9 +23,15 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 256 connections, and 30 s for each of the times.
+    /// 256 connections, 128 MiB of bodies, and 30 s for each of the times.
     fn default() -> Self {
         let patience = Duration::from_secs(30);
-        Self { connections_max: 256, head_timeout: patience, body_timeout: patience, write_timeout: patience }
+        Self {
+            connections_max: 256,
+            bodies_bytes_max: 128 * 1024 * 1024,
+            head_timeout: patience,
+            body_timeout: patience,
+            write_timeout: patience,
+        }
     }
 }

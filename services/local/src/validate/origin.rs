@@ -13,11 +13,8 @@ const LEVELS_MAX: usize = 16;
 pub(super) fn origin(sent: Option<&Object<SentOrigin>>, name: &str) -> Result<Option<Origin>, Flaw> {
     let Some(Object(sent)) = sent else { return Ok(None) };
     let refuse = |reason| Err(Flaw::of(Refusal::BadProperty, "origin", "", reason, name));
-    let kind = match sent.kind.as_ref().map(Scalar::text).as_deref() {
-        Some("counter") => OriginKind::Counter,
-        Some("gauge") => OriginKind::Gauge,
-        Some("timer") => OriginKind::Timer,
-        _ => return refuse("must have the kind counter, gauge or timer"),
+    let Some(kind) = sent.kind.as_ref().and_then(|kind| OriginKind::of(&kind.text())) else {
+        return refuse("must have the kind counter, gauge or timer");
     };
     let levels: Vec<String> = sent.levels.iter().map(Scalar::text).collect();
     if levels.len() > LEVELS_MAX || !levels.iter().all(|level| Field::Level.accepts(level)) {

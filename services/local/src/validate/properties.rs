@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::Flaw;
-use crate::body::{Attributes, Measurement, Scalar};
+use super::{Flaw, Kind};
+use crate::body::{Attributes, Measurement, Scalar, number_as_sent};
 use crate::errors::{ApiError, Refusal};
 
 /// The longest description, display name and attribute, in bytes.
@@ -28,6 +28,9 @@ const KNOWN: [&str; 10] = [
     "summarize_function",
 ];
 
+/// Attributes that counters do not have.
+const GAUGES_ONLY: [&str; 2] = ["aggregate", "summarize_function"];
+
 /// What a metric gets when a point creates it; without effect on a metric that exists.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub(crate) struct Properties {
@@ -39,7 +42,12 @@ pub(crate) struct Properties {
 
 impl Properties {
     /// The properties that a measurement brings, or its batch as a whole.
-    pub(super) fn of(measurement: Measurement, defaults: &Measurement, name: &str) -> Result<Self, Flaw> {
+    pub(super) fn of(
+        kind: Kind,
+        measurement: Measurement,
+        defaults: &Measurement,
+        name: &str,
+    ) -> Result<Self, Flaw> {
         let refuse =
             |(param, reason): BadProperty<'_>| Flaw::of(Refusal::BadProperty, param, "", reason, name);
         let text = |param, given: &Option<Scalar>| match given {
@@ -55,7 +63,7 @@ impl Properties {
         let given = measurement.attributes.as_ref().or(defaults.attributes.as_ref());
         let mut attributes = BTreeMap::new();
         for (key, value) in given.iter().flat_map(|Attributes(attributes)| attributes) {
-            if key != CREATED_BY {
+            if key != CREATED_BY && is_for(kind, key) {
                 attributes.insert(key.clone(), attribute(key, value.clone()).map_err(refuse)?);
             }
         }
@@ -119,6 +127,11 @@ impl Changes {
     }
 }
 
+/// Whether metrics of this kind have the attribute.
+pub(crate) fn is_for(kind: Kind, key: &str) -> bool {
+    kind == Kind::Gauge || !GAUGES_ONLY.contains(&key)
+}
+
 /// Which property is bad, and why.
 type BadProperty<'a> = (&'a str, &'static str);
 
@@ -150,7 +163,7 @@ fn attribute(key: &str, value: Value) -> Result<Value, BadProperty<'_>> {
     let given = Scalar::from(value);
     match key {
         "display_max" | "display_min" => match given.number() {
-            Some(number) => Ok(number.into()),
+            Some(number) => Ok(number_as_sent(number)),
             None => Err((key, "is not a number")),
         },
         "aggregate" | "display_stacked" | "gap_detection" => match given.text().as_str() {
@@ -203,15 +216,15 @@ mod tests {
     #[test]
     fn attributes_get_their_own_types_and_bad_ones_are_refused() {
         for (key, sent, expected) in [
-            ("display_min", Value::from("0"), Value::from(0.0)),
-            ("display_max", Value::from(7), Value::from(7.0)),
+            ("display_min", Value::from("0"), Value::from(0)),
+            ("display_max", Value::from("7.5"), Value::from(7.5)),
             ("aggregate", Value::from("true"), Value::from(true)),
             ("display_stacked", Value::from(false), Value::from(false)),
             ("color", Value::from("#52D74c"), Value::from("#52D74c")),
             ("display_transform", Value::from("(x-32)*5/9.0"), Value::from("(x-32)*5/9.0")),
             ("summarize_function", Value::from("sum"), Value::from("sum")),
             ("display_units_short", Value::from("ms"), Value::from("ms")),
-            ("team", Value::from(3), Value::from(3.0)),
+            ("team", Value::from(3), Value::from(3)),
             ("color", Value::from(""), Value::Null),
             ("aggregate", Value::Null, Value::Null),
         ] {
@@ -243,7 +256,7 @@ mod tests {
         assert_eq!((changes.period, changes.description), (Some(Some(60)), Some(None)));
         assert_eq!(changes.display_name, Some(Some("D".to_owned())));
         let expected =
-            [("aggregate", Value::from(true)), ("color", Value::Null), ("display_min", Value::from(1.0))];
+            [("aggregate", Value::from(true)), ("color", Value::Null), ("display_min", Value::from(1))];
         assert_eq!(changes.attributes, expected.map(|(key, value)| (key.to_owned(), value)).into());
         for bad in [
             serde_json::json!({"period": "often"}),

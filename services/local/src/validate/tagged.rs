@@ -49,7 +49,7 @@ fn point(measurement: Measurement, defaults: &Measurement, times: Times) -> Resu
     let origin = origin::origin(measurement.origin.as_ref(), &name)?;
     // The tags of a measurement replace those of its batch; they are never merged.
     let (source, tags) = tags(measurement.tags.as_ref().or(defaults.tags.as_ref()), &name)?;
-    let properties = Properties::of(measurement, defaults, &name)?;
+    let properties = Properties::of(kind, measurement, defaults, &name)?;
     Ok(Point { name, kind, source, measure_time, numbers, buckets, properties, origin, tags })
 }
 
@@ -79,7 +79,7 @@ fn tags(given: Option<&Tags>, name: &str) -> Result<(String, Vec<(String, String
 }
 
 /// The source of a series with tags, which no plain source can be.
-pub(crate) fn tag_text(tags: &[(String, String)]) -> String {
+fn tag_text(tags: &[(String, String)]) -> String {
     let pairs: Vec<_> = tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
     pairs.join(",")
 }

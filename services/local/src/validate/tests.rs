@@ -59,7 +59,8 @@ fn top_level_values_apply_to_measurements_without_their_own() {
     );
     let properties: Vec<_> =
         points.iter().map(|p| (p.properties.period, p.properties.is_aggregated())).collect();
-    assert_eq!(properties, [(Some(10), false), (Some(60), true), (Some(60), true)]);
+    // Counters are never aggregated.
+    assert_eq!(properties, [(Some(10), false), (Some(60), true), (Some(60), false)]);
 }
 
 #[test]
