@@ -35,7 +35,7 @@ impl Chromium {
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
             // It must not look for updates and the like: a test counts every request.
             .args(["--disable-background-networking", "--disable-component-update", "--no-first-run"])
-            .arg("--remote-debugging-port=0")
+            .args(["--log-level=3", "--remote-debugging-port=0"])
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .arg("about:blank")
             .env("HOME", profile.path())

@@ -254,7 +254,7 @@ function numbers(row) {
     element("header", {}, element("h2", { id: "numbers-title", textContent: "Numbers" }), all, csv, json),
     element(
       "div",
-      { className: "scroll", tabIndex: 0, role: "region", "aria-labelledby": "numbers-title" },
+      { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Table of the numbers" },
       element("table", {}, caption, element("thead", {}, head), body),
     ),
   );

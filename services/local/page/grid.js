@@ -9,8 +9,10 @@ import { isPaused } from "/assets/live.js";
 import { count, element, span } from "/assets/show.js";
 
 const PAGE_LENGTH = 100;
-// How often the list itself is looked at again when metrics change that are not in it.
-const LIST_EVERY_MS = 5000;
+// How often the list itself is looked at again when metrics change that are not in it; a long list that
+// is not shown to its end knows few of them.
+const LIST_EVERY_MS = 1000;
+const LONG_LIST_EVERY_MS = 10000;
 // A metric that has said nothing for so long is called old.
 const OLD_S_MIN = 90;
 
@@ -22,6 +24,8 @@ let reading = null;
 let listed = { found: 0, total: 0, shown: 0, at: 0 };
 let shownFor = "";
 let later = 0;
+let relist = 0;
+let isNearEnd = false;
 
 const watcher = new IntersectionObserver(
   (entries) => {
@@ -63,7 +67,10 @@ export function changed({ all, metrics }) {
     } else isUnknown = true;
   }
   if (all) for (const card of cards.values()) card.isDirty = true;
-  if (isUnknown && list && Date.now() - listed.at > LIST_EVERY_MS) refreshList();
+  if (isUnknown && list && !relist) {
+    const every_ms = listed.shown < listed.found ? LONG_LIST_EVERY_MS : LIST_EVERY_MS;
+    relist = setTimeout(refreshList, Math.max(0, listed.at + every_ms - Date.now()));
+  }
   redraw();
 }
 
@@ -93,7 +100,14 @@ function build() {
     element("p", { className: "more" }, more),
   );
   // The next page comes before its end is reached.
-  new IntersectionObserver(([entry]) => entry.isIntersecting && loadMore(), { rootMargin: "600px 0px" }).observe(more);
+  const near = new IntersectionObserver(
+    (entries) => {
+      isNearEnd = entries.at(-1).isIntersecting;
+      if (isNearEnd) loadMore();
+    },
+    { rootMargin: "600px 0px" },
+  );
+  near.observe(more);
 }
 
 function filters() {
@@ -126,13 +140,19 @@ async function loadMore() {
   root.setAttribute("aria-busy", "true");
   try {
     await load({ offset: listed.shown, length: PAGE_LENGTH });
+  } catch {
+    // The state of the connection is shown at the top; scrolling on tries again.
+    return;
   } finally {
     root.removeAttribute("aria-busy");
   }
+  // The new cards may all lie above the end of the window.
+  if (isNearEnd) requestAnimationFrame(() => isNearEnd && loadMore());
 }
 
 /** Reads the part that is shown again: metrics may have come. */
 async function refreshList() {
+  relist = 0;
   listed.at = Date.now();
   try {
     const { found, total } = await askJson("/page/metrics", { ...filters(), length: 1 });

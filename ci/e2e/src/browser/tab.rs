@@ -46,11 +46,12 @@ impl Key {
     }
 }
 
-/// A tab. What goes wrong in it fails the test, with what it was.
+/// A tab, which is closed when it is dropped. What goes wrong in it fails the test, with what it was.
 #[derive(Debug)]
 pub struct Tab<'a> {
     devtools: &'a mut DevTools,
     session: String,
+    target: Value,
     requests: Vec<String>,
     problems: Vec<String>,
 }
@@ -58,10 +59,11 @@ pub struct Tab<'a> {
 impl<'a> Tab<'a> {
     pub(super) fn open(devtools: &'a mut DevTools, width: u32, height: u32, colours: &str) -> Self {
         let target = devtools.call("", "Target.createTarget", json!({ "url": "about:blank" }));
-        let attach = json!({ "targetId": target["targetId"], "flatten": true });
+        let target = target["targetId"].clone();
+        let attach = json!({ "targetId": target, "flatten": true });
         let session =
             devtools.call("", "Target.attachToTarget", attach)["sessionId"].as_str().unwrap().to_owned();
-        let mut tab = Self { devtools, session, requests: Vec::new(), problems: Vec::new() };
+        let mut tab = Self { devtools, session, target, requests: Vec::new(), problems: Vec::new() };
         for domain in ["Page", "Runtime", "Log", "Network"] {
             tab.call(&format!("{domain}.enable"), json!({}));
         }
@@ -252,6 +254,15 @@ impl<'a> Tab<'a> {
                 }
                 _ => {}
             }
+        }
+    }
+}
+
+impl Drop for Tab<'_> {
+    fn drop(&mut self) {
+        // A browser that is gone, which failed the test before, has no tabs.
+        if !thread::panicking() {
+            let _ = self.devtools.try_call("", "Target.closeTarget", json!({ "targetId": self.target }));
         }
     }
 }

@@ -16,7 +16,7 @@ const VIEWS: [(&str, &str, &str); 3] = [
 ];
 
 fn assert_fits(tab: &mut Tab<'_>, what: &str) {
-    let sizes = tab.evaluate("[document.documentElement.scrollWidth, innerWidth]");
+    let sizes = tab.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]");
     assert_eq!(sizes[0], sizes[1], "{what} is wider than its window");
 }
 
