@@ -306,6 +306,20 @@ pub fn set_held_ms(untopiced: &mut [u8], held_ms: u32) {
     }
 }
 
+/// Sets in the bytes behind a topic who publishes. A recording is played as a new run with it.
+pub fn set_publisher(untopiced: &mut [u8], publisher: PublisherId) {
+    if untopiced.len() >= HEADER_BYTES {
+        header::set_publisher(untopiced, publisher);
+    }
+}
+
+/// Sets in the bytes behind a topic how old the publisher was, in milliseconds.
+pub fn set_age_ms(untopiced: &mut [u8], age_ms: u64) {
+    if untopiced.len() >= HEADER_BYTES {
+        header::set_age_ms(untopiced, age_ms);
+    }
+}
+
 /// Splits `length` varint, that many bytes, rest.
 fn split_length(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = buckets::take_varint(bytes)?;

@@ -185,7 +185,7 @@ impl Backend for Tally {
 
     fn encode(&self, measurements: &[Measurement], _flush: FlushTime) -> Encoded {
         let (mut rows, mut points) = (Vec::new(), Vec::new());
-        for Measurement { series, value } in measurements {
+        for Measurement { series, value, .. } in measurements {
             let name = &series.name;
             match value {
                 Measured::Counter { delta } => {

@@ -4,7 +4,7 @@ mod turn;
 
 use std::net::IpAddr;
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{io, panic};
 
 use zibrato_core::frame::PublisherId;
@@ -14,6 +14,7 @@ use zmq::{Context, Socket};
 
 use crate::config::{Config, ConfigError};
 use crate::counts::Totals;
+use crate::report::About;
 use crate::status::Status;
 pub(crate) use turn::Broker;
 
@@ -80,7 +81,12 @@ pub fn start(config: Config, context: Option<Context>, shutdown: Shutdown) -> Re
     let out_endpoint = bind(&to_workers, &config, port_out)?;
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(|error| StartError::Random(io::Error::other(error.to_string())))?;
-    let status = Status::new();
+    let status = Status::new(About {
+        publishers_endpoint: in_endpoint.clone(),
+        workers_endpoint: out_endpoint.clone(),
+        kept_bytes_max: config.keep_bytes_max as u64,
+        started: Instant::now(),
+    });
     let broker = Broker::new(from_publishers, to_workers, PublisherId(id), &config, status.clone());
     let endpoint = in_endpoint.clone();
     let run = move || {

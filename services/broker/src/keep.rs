@@ -9,7 +9,7 @@
 
 mod publisher;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,8 @@ pub(crate) struct Keep {
     /// A publisher of two levels has two entries.
     entries: BTreeMap<EntryId, Entry>,
     levels: HashMap<Arc<str>, Level>,
+    /// The entries of each publisher.
+    publishers: HashMap<PublisherId, Vec<EntryId>>,
     /// Who is forgotten first: not ended before ended, then the one seen longest ago.
     order: BTreeSet<(IsEnded, Ticket, EntryId)>,
     ticket: Ticket,
@@ -49,6 +51,18 @@ pub(crate) struct Evicted {
     pub(crate) age_live: u64,
     /// Ended longer ago than the keep's age.
     pub(crate) age_ended: u64,
+}
+
+/// A publisher of which something is kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Kept {
+    pub(crate) id: PublisherId,
+    /// Its levels, as many as were asked for.
+    pub(crate) levels: Vec<Arc<str>>,
+    /// When something of it came last; of an ended one when its end came.
+    pub(crate) seen: Instant,
+    /// Whether it ended on all levels.
+    pub(crate) is_ended: bool,
 }
 
 /// A page of kept frames of a level.
@@ -96,6 +110,7 @@ impl Keep {
             age_max,
             entries: BTreeMap::new(),
             levels: HashMap::new(),
+            publishers: HashMap::new(),
             order: BTreeSet::new(),
             ticket: 0,
             bytes: 0,
@@ -198,6 +213,42 @@ impl Keep {
         self.entries.len()
     }
 
+    /// Publishers of which something is kept, each once.
+    pub(crate) fn publishers_distinct(&self) -> usize {
+        self.publishers.len()
+    }
+
+    /// At most `max` publishers with at most `levels_max` of their levels: those that run first, and
+    /// of these who was heard last.
+    pub(crate) fn latest(&self, max: usize, levels_max: usize) -> Vec<Kept> {
+        let ended = (true, 0, 0);
+        let by_seen = self.order.range(..ended).rev().chain(self.order.range(ended..).rev());
+        let mut told = HashSet::new();
+        let mut latest = Vec::new();
+        for entry in by_seen.filter_map(|(_, _, id)| self.entries.get(id)) {
+            if latest.len() == max {
+                break;
+            }
+            if told.insert(entry.id) {
+                latest.push(self.kept(entry, levels_max));
+            }
+        }
+        latest
+    }
+
+    /// All of the publisher whose entry heard last is this one.
+    fn kept(&self, last: &Entry, levels_max: usize) -> Kept {
+        let mut kept = Kept { id: last.id, levels: Vec::new(), seen: last.seen, is_ended: true };
+        let entries = self.publishers.get(&last.id).into_iter().flatten();
+        for entry in entries.filter_map(|id| self.entries.get(id)) {
+            kept.is_ended &= entry.publisher.is_ended();
+            if kept.levels.len() < levels_max {
+                kept.levels.push(Arc::clone(&entry.level));
+            }
+        }
+        kept
+    }
+
     /// Publishers forgotten so far.
     pub(crate) fn evicted(&self) -> Evicted {
         self.evicted
@@ -215,6 +266,7 @@ impl Keep {
         level.entries.insert(publisher, id);
         level.positions.insert(position);
         self.order.insert(order);
+        self.publishers.entry(publisher).or_default().push(id);
         self.bytes += PUBLISHER_OVERHEAD_BYTES;
         let kept = Publisher::default();
         self.entries
@@ -257,6 +309,12 @@ impl Keep {
         self.order.remove(&entry.order);
         self.bytes -= entry.publisher.bytes() + PUBLISHER_OVERHEAD_BYTES;
         self.frames -= entry.publisher.count();
+        if let Some(entries) = self.publishers.get_mut(&entry.id) {
+            entries.retain(|other| *other != id);
+            if entries.is_empty() {
+                self.publishers.remove(&entry.id);
+            }
+        }
         let Some(level) = self.levels.get_mut(&entry.level) else { return };
         level.frames -= entry.publisher.count();
         level.positions.remove(&entry.position);

@@ -22,6 +22,7 @@ mod keep;
 mod replay;
 
 mod counts;
+mod report;
 mod self_metrics;
 mod status;
 

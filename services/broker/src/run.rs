@@ -1,7 +1,7 @@
 //! The broker with its status endpoint, as the binary and `zibrato up` run it.
 
 use tracing::info;
-use zibrato_service::{Shutdown, StatusEndpoint, StatusError, serve_status};
+use zibrato_service::{Shutdown, StatusEndpoint, StatusError};
 
 use crate::broker::{Running, StartError, start};
 use crate::config::Config;
@@ -24,9 +24,7 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<Totals, RunError>
 /// # Errors
 /// [`RunError::Status`], and then `shutdown` is requested; [`RunError::Failed`].
 pub async fn serve(running: Running, http: StatusEndpoint, shutdown: Shutdown) -> Result<Totals, RunError> {
-    let (health, metrics) = (running.status(), running.status());
-    let status =
-        serve_status(http, move || health.health(), move || metrics.metrics(), shutdown.clone()).await;
+    let status = running.status().serve(http, shutdown.clone()).await;
     if let Ok(http) = &status {
         info!(
             version = env!("CARGO_PKG_VERSION"),

@@ -1,11 +1,13 @@
 //! What the broker says of itself over HTTP.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use zibrato_service::{Health, MetricsText};
+use zibrato_service::{Health, MetricsText, Report, Shutdown, StatusEndpoint, StatusError, serve_status};
 
 use crate::counts::Totals;
+use crate::report::{About, View};
 
 /// How long the broker's thread may go without a turn before it is called unwell. A turn lasts
 /// 50 ms when nothing happens.
@@ -13,25 +15,47 @@ const TURN_AGE_MAX: Duration = Duration::from_secs(5);
 
 /// The last snapshot of a broker's counts, shared with whoever asks.
 ///
-/// Snapshots are at most 0.2 s old while the broker is well.
+/// Counts are at most 0.2 s old while the broker is well, subscriptions and publishers 1 s.
 #[derive(Clone, Debug)]
 pub struct Status {
+    about: Arc<About>,
     shared: Arc<Mutex<Snapshot>>,
 }
 
 #[derive(Debug)]
 struct Snapshot {
     totals: Totals,
+    view: Arc<View>,
     taken: Instant,
 }
 
 impl Status {
-    pub(crate) fn new() -> Self {
-        Self { shared: Arc::new(Mutex::new(Snapshot { totals: Totals::default(), taken: Instant::now() })) }
+    pub(crate) fn new(about: About) -> Self {
+        let snapshot = Snapshot { totals: Totals::default(), view: Arc::default(), taken: Instant::now() };
+        Self { about: Arc::new(about), shared: Arc::new(Mutex::new(snapshot)) }
     }
 
     pub(crate) fn set(&self, totals: Totals) {
-        *self.lock() = Snapshot { totals, taken: Instant::now() };
+        let mut snapshot = self.lock();
+        (snapshot.totals, snapshot.taken) = (totals, Instant::now());
+    }
+
+    pub(crate) fn set_view(&self, view: View) {
+        self.lock().view = Arc::new(view);
+    }
+
+    /// Serves all of this over HTTP until `shutdown` is requested; the bound address, if there is one.
+    ///
+    /// # Errors
+    /// As [`serve_status`].
+    pub async fn serve(
+        self,
+        http: StatusEndpoint,
+        shutdown: Shutdown,
+    ) -> Result<Option<SocketAddr>, StatusError> {
+        let (health, metrics) = (self.clone(), self.clone());
+        let report = move || self.report();
+        serve_status(http, move || health.health(), move || metrics.metrics(), report, shutdown).await
     }
 
     /// The counts of the last snapshot.
@@ -52,6 +76,16 @@ impl Status {
             return Health::Degraded(format!("the broker's thread made no turn for {} s", age.as_secs()));
         }
         Health::Ok
+    }
+
+    /// All that is known, for a person.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        let (totals, view) = {
+            let snapshot = self.lock();
+            (snapshot.totals.clone(), Arc::clone(&snapshot.view))
+        };
+        Report::Broker(self.about.report(&totals, &view, &self.health()))
     }
 
     /// The counts as a page of the Prometheus text format.
@@ -115,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_failed_broker_and_one_that_hangs_are_unwell() {
-        let status = Status::new();
+        let status = Status::new(About::nothing());
         assert_eq!(status.health(), Health::Ok);
         status.lock().taken -= TURN_AGE_MAX + Duration::from_secs(1);
         assert_eq!(status.health(), Health::Degraded("the broker's thread made no turn for 6 s".to_owned()));
@@ -125,7 +159,7 @@ mod tests {
 
     #[test]
     fn the_page_has_every_disposition_of_the_sum() {
-        let status = Status::new();
+        let status = Status::new(About::nothing());
         let levels =
             [("info".to_owned(), crate::LevelTotals { forwarded: 2, no_subscriber: 3, legacy_forwarded: 0 })];
         let refused = [("topic", 4)].into();

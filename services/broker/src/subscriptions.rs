@@ -7,6 +7,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
+use zibrato_core::frame::TOPIC_STATE;
+use zibrato_core::text::Field;
+
 use crate::{TOPIC_BYTES_MAX, TOPICS_MAX};
 
 /// A set of topics; a message has a subscriber if one of them is a prefix of it.
@@ -120,6 +123,19 @@ impl Subscriptions {
         if behind.next().is_some_and(|next| next.starts_with(topic)) { Cover::Some } else { Cover::None }
     }
 
+    /// The levels that topics name: natively, as text, or as the bare word that the original's workers
+    /// subscribe to.
+    pub(crate) fn levels(&self) -> BTreeSet<&str> {
+        let levels = self.topics.iter().filter_map(|topic| {
+            let level = match &**topic {
+                [TOPIC_STATE, level @ .., 0] | [level @ .., b'|'] => level,
+                level => level,
+            };
+            str::from_utf8(level).ok()
+        });
+        levels.filter(|level| Field::Level.accepts(level)).collect()
+    }
+
     /// Grows with each change, so that answers can be cached.
     pub(crate) fn generation(&self) -> u64 {
         self.generation
@@ -168,6 +184,13 @@ mod tests {
         assert_eq!(subscriptions.cover(b"audit|"), Cover::All);
         assert_eq!(subscriptions.cover(b"bulk|"), Cover::All);
         assert_eq!(subscriptions.cover(b"debug|"), Cover::None);
+    }
+
+    #[test]
+    fn the_levels_are_those_that_a_topic_names() {
+        let topics =
+            ["\x01info\0", "info|", "debug", "audit|", "", "\x01\x01", "\x03late\0", "a|b|", "\x01x"];
+        assert_eq!(Vec::from_iter(set(&topics).levels()), ["audit", "debug", "info"]);
     }
 
     #[test]

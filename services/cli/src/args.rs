@@ -5,9 +5,18 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use zibrato_core::text::Field;
 use zibrato_service::StatusEndpoint;
 
+use crate::completions::CompletionsArgs;
+use crate::doctor::DoctorArgs;
+use crate::levels::parse_level;
+use crate::manual::ManualArgs;
+use crate::query::QueryArgs;
+use crate::record::RecordArgs;
+use crate::replay::ReplayArgs;
+use crate::send::SendArgs;
+use crate::tap::TapArgs;
+use crate::top::TopArgs;
 use crate::up;
 
 const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5_580);
@@ -28,6 +37,15 @@ pub(crate) struct Cli {
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Command {
     Up(UpArgs),
+    Send(SendArgs),
+    Tap(TapArgs),
+    Record(RecordArgs),
+    Replay(ReplayArgs),
+    Top(TopArgs),
+    Doctor(DoctorArgs),
+    Query(QueryArgs),
+    Completions(CompletionsArgs),
+    Man(ManualArgs),
 }
 
 /// Runs broker, worker and store in one process: all that is needed to record and look at metrics.
@@ -60,13 +78,13 @@ pub(crate) struct UpArgs {
     #[arg(long, env = "ZIBRATO_UP_LISTEN", value_name = "IP:PORT", default_value_t = LISTEN_DEFAULT, value_parser = parse_listen)]
     pub(crate) listen: SocketAddr,
 
-    /// Address of the broker's /healthz and /metrics, as IP:PORT; the worker's are on the next port.
+    /// Address of the broker's /healthz, /metrics and /status, as IP:PORT; the worker's are on the next port.
     /// Port 0 takes any two free ones. The default, 127.0.0.1:5552, is left out with a warning if
     /// it is taken; an address given here must be free.
     #[arg(long, env = "ZIBRATO_UP_HTTP", value_name = "IP:PORT", conflicts_with = "no_http")]
     pub(crate) http: Option<SocketAddr>,
 
-    /// Do not serve /healthz and /metrics.
+    /// Do not serve /healthz, /metrics and /status.
     #[arg(long)]
     pub(crate) no_http: bool,
 
@@ -166,12 +184,6 @@ fn parse_listen(text: &str) -> Result<SocketAddr, String> {
     Ok(addr)
 }
 
-fn parse_level(text: &str) -> Result<String, String> {
-    let level = text.trim();
-    Field::Level.check(level).map_err(|error| format!("level {level:?}: {error}"))?;
-    Ok(level.to_owned())
-}
-
 fn default_data(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let set = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let state = set("XDG_STATE_HOME").or_else(|| set("HOME").map(|home| home.join(".local/state")))?;
@@ -186,7 +198,10 @@ mod tests {
 
     fn args(flags: &[&str]) -> Result<UpArgs, clap::Error> {
         let Cli { command: Command::Up(args) } =
-            Cli::try_parse_from([&["zibrato", "up", "--data", "d"], flags].concat())?;
+            Cli::try_parse_from([&["zibrato", "up", "--data", "d"], flags].concat())?
+        else {
+            panic!("another command")
+        };
         Ok(args)
     }
 

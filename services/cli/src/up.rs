@@ -47,8 +47,8 @@ pub(crate) struct Config {
     pub(crate) demo: bool,
 }
 
-/// Runs until `shutdown` is requested or a part ends by itself, then ends in order and prints the
-/// account of each part.
+/// Runs until `shutdown` is requested, a part ends by itself or nobody reads any more what is printed,
+/// then ends in order and prints the account of each part.
 ///
 /// # Errors
 ///
@@ -78,11 +78,12 @@ pub(crate) async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error>
     }
 }
 
-/// Shows the status until `shutdown` is requested; the part if one ended before that.
+/// Shows the status until `shutdown` is requested or nobody reads it; the part if one ended before
+/// that.
 async fn watch(parts: &Parts, screen: &mut Screen, shutdown: &Shutdown) -> Option<Part> {
     let period = screen.period();
     let mut ticks = interval_at(Instant::now() + period, period);
-    loop {
+    while !screen.is_gone() {
         tokio::select! {
             () = shutdown.requested() => return None,
             _ = ticks.tick() => {}
@@ -92,6 +93,7 @@ async fn watch(parts: &Parts, screen: &mut Screen, shutdown: &Shutdown) -> Optio
         }
         screen.status(&report::status(&parts.snapshot()));
     }
+    None
 }
 
 /// Creates the data directory and takes its lock, which the system releases when the process ends.

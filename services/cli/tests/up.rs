@@ -30,7 +30,7 @@ fn failure(args: &[&str]) -> (Option<i32>, String) {
 /// A running `zibrato up`; it is killed when this is dropped.
 struct Up {
     child: Child,
-    stdout: BufReader<ChildStdout>,
+    stdout: Option<BufReader<ChildStdout>>,
     text: String,
     stderr: Option<JoinHandle<String>>,
 }
@@ -48,7 +48,7 @@ impl Up {
             log.read_to_string(&mut text).unwrap();
             text
         });
-        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let stdout = child.stdout.take().map(BufReader::new);
         let mut up = Self { child, stdout, text: String::new(), stderr: Some(stderr) };
         up.read_to("stop with Ctrl-C");
         up
@@ -58,7 +58,7 @@ impl Up {
     fn read_to(&mut self, text: &str) {
         loop {
             let begin = self.text.len();
-            if self.stdout.read_line(&mut self.text).unwrap() == 0 {
+            if self.stdout.as_mut().unwrap().read_line(&mut self.text).unwrap() == 0 {
                 let stderr = self.stderr.take().unwrap().join().unwrap();
                 panic!("ended before '{text}': {}{stderr}", self.text);
             }
@@ -84,11 +84,19 @@ impl Up {
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
 
+    /// Closes its standard output, as `head` does; the exit code and the log.
+    fn hang_up(mut self) -> (Option<i32>, String) {
+        // The other end of the pipe is closed when this reader is dropped.
+        self.stdout = None;
+        let code = self.child.wait().unwrap().code();
+        (code, self.stderr.take().unwrap().join().unwrap())
+    }
+
     /// Sends SIGTERM; the exit code, everything printed and the log.
     fn stop(mut self) -> (Option<i32>, String, String) {
         self.signal("-TERM");
         let mut text = std::mem::take(&mut self.text);
-        self.stdout.read_to_string(&mut text).unwrap();
+        self.stdout.take().unwrap().read_to_string(&mut text).unwrap();
         let code = self.child.wait().unwrap().code();
         (code, text, self.stderr.take().unwrap().join().unwrap())
     }
@@ -104,7 +112,7 @@ impl Drop for Up {
 fn get(addr: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(addr).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -151,6 +159,7 @@ fn the_demo_arrives_in_the_store_and_the_end_accounts_for_every_measurement() {
     let mut up = Up::start(directory.path(), &["--demo", "--http", "127.0.0.1:0"]);
     let api = up.api();
     assert!(up.text.contains(&format!("curl 'http://{api}/v1/metrics'")), "{}", up.text);
+    assert_eq!(up.printed("look at your metrics"), format!("http://{api}/"));
     assert!(up.printed("publishers connect to").starts_with("tcp://127.0.0.1:"));
     assert!(up.printed("workers connect to").starts_with("tcp://127.0.0.1:"));
     assert_eq!(up.printed("  data"), directory.path().to_str().unwrap());
@@ -229,6 +238,20 @@ fn a_second_signal_ends_at_once_and_the_numbers_add_up_all_the_same() {
     let (code, text, log) = up.stop();
     assert_eq!(code, Some(0), "{text}{log}");
     assert!(text.contains("law holds") && !text.contains("law does not hold"), "{text}");
+}
+
+#[test]
+fn a_reader_that_went_away_ends_it_in_order_and_quietly() {
+    let directory = tempfile::tempdir().unwrap();
+    let up = Up::start(directory.path(), &["--demo", "--no-http"]);
+    wait_for("demo.requests", || points(&up.api(), "demo.requests"));
+    let (code, log) = up.hang_up();
+    assert_eq!((code, log.as_str()), (Some(0), ""));
+    // What was on its way was stored: the spool holds nothing that the next start would have to send.
+    let up = Up::start(directory.path(), &[]);
+    let (code, text, _) = up.stop();
+    let worker = text.lines().rfind(|line| line.starts_with("worker")).unwrap();
+    assert!(code == Some(0) && worker.contains("restored [points 0"), "{text}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Parser;
 
 use crate::config::{self, Config, ConfigError, Keep, Token};
+use crate::watch::{self, AddressList};
 
 /// The longest window that `--max-age` and `--max-ahead` accept: ten years, in seconds.
 const WINDOW_S_MAX: u64 = 315_360_000;
@@ -47,6 +48,18 @@ pub struct Args {
     /// 0 refuses whatever a clock that runs ahead has stamped.
     #[arg(long, value_name = "SECONDS", default_value_t = config::MAX_AHEAD_S_DEFAULT, value_parser = zibrato_service::whole_number::<u64>(0, WINDOW_S_MAX), env = "ZIBRATO_LOCAL_MAX_AHEAD")]
     pub max_ahead: u64,
+
+    /// Name by which clients address this server, besides localhost and IP addresses; may be repeated.
+    ///
+    /// A request whose Host header has another name is refused: a web site could have pointed that
+    /// name here (DNS rebinding). Give the names of this machine that browsers and workers use.
+    #[arg(long, value_name = "NAME", value_parser = parse_host, value_delimiter = ',', env = "ZIBRATO_LOCAL_ALLOW_HOST")]
+    pub allow_host: Vec<String>,
+
+    /// Status addresses of brokers and workers, asked once a second how they are, as
+    /// IP:PORT,IP:PORT..., at most 16; `none` asks nobody. The page shows what they say.
+    #[arg(long, value_name = "IP:PORT,...", default_value = watch::LIST_DEFAULT, value_parser = watch::parse_list, env = "ZIBRATO_LOCAL_WATCH")]
+    pub watch: AddressList,
 
     /// How long points are kept as they were posted: a whole number and s, m, h or d.
     ///
@@ -94,6 +107,8 @@ impl Args {
             token,
             max_age_s: self.max_age,
             max_ahead_s: self.max_ahead,
+            allow_hosts: self.allow_host,
+            watch: self.watch.0,
             keep: Keep {
                 raw_s: self.keep_raw,
                 minute_s: self.keep_minute,
@@ -109,6 +124,17 @@ impl Args {
 
 fn parse_listen(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| "not an address; give IP:PORT such as 127.0.0.1:5580 or [::1]:5580".to_owned())
+}
+
+fn parse_host(text: &str) -> Result<String, String> {
+    let is_name = !text.is_empty()
+        && text.len() <= 253
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+    if is_name {
+        Ok(text.to_owned())
+    } else {
+        Err("not a host name; give it without scheme and port".to_owned())
+    }
 }
 
 #[cfg(test)]
@@ -133,8 +159,13 @@ mod tests {
         let config = Args::try_parse_from(args).unwrap().config().unwrap();
         assert_eq!(config.listen.to_string(), "[::1]:0");
         assert_eq!((config.max_age_s, config.max_ahead_s), (9, 0));
+        assert!(config.token.is_none() && config.db.as_os_str() == "x.db" && config.allow_hosts.is_empty());
+        let args = ["zibrato-local", "--db", "x.db", "--allow-host", "a.example", "--allow-host", "b"];
+        assert_eq!(Args::try_parse_from(args).unwrap().config().unwrap().allow_hosts, ["a.example", "b"]);
+        let defaults: Vec<SocketAddr> =
+            vec!["127.0.0.1:5552".parse().unwrap(), "127.0.0.1:5553".parse().unwrap()];
+        assert_eq!(config.watch, defaults);
         assert_eq!(config.keep, config::KEEP_DEFAULT);
-        assert!(config.token.is_none() && config.db.as_os_str() == "x.db");
     }
 
     #[test]
@@ -158,6 +189,7 @@ mod tests {
             ["--max-age", "315360001"],
             ["--listen", "localhost"],
             ["--max-ahead", "-1"],
+            ["--allow-host", "http://a"],
         ] {
             let error = Args::try_parse_from(["zibrato-local"].iter().chain(&args)).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{args:?}");

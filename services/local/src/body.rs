@@ -1,28 +1,27 @@
-//! The JSON body of `POST /v1/metrics`, before validation.
+//! The body of `POST /v1/metrics` and `POST /v1/measurements`, before validation.
 //!
-//! Parsing keeps each value in the form it was sent, so that validation can name what is wrong with
-//! it. It also bounds what a small body can turn into: the number of measurements, attributes and
-//! buckets is limited while reading, and unknown fields are skipped without being built.
+//! A form becomes JSON first, so there is one way to read. Parsing keeps each value in the form it was
+//! sent, so that validation can name what is wrong with it. It also bounds what a small body can turn
+//! into: the number of measurements, attributes and tags is limited while reading, and unknown fields
+//! are skipped without being built.
 
-use std::collections::BTreeMap;
+mod form;
+mod values;
+
 use std::fmt;
-use std::marker::PhantomData;
 
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+
+pub(crate) use values::{Attributes, Object, Scalar, TAGS_MAX, Tags, number_as_sent};
 
 /// The most measurements in one POST. Librato documented no hard limit; its clients send 300 to
 /// 1000.
 pub(crate) const MEASUREMENTS_PER_POST_MAX: usize = 10_000;
-/// The most attributes of one metric.
-const ATTRIBUTES_MAX: usize = 64;
-
 /// What parsing says when there are more than [`MEASUREMENTS_PER_POST_MAX`] measurements.
 const TOO_MANY: &str = "too many measurements";
 
-/// A whole body.
+/// A body of measurements with sources.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct Body {
@@ -34,6 +33,17 @@ pub(crate) struct Body {
     pub(crate) attributes: Option<Attributes>,
 }
 
+/// A body of measurements with tags.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct TaggedBody {
+    pub(crate) measurements: Option<Series>,
+    pub(crate) tags: Option<Tags>,
+    pub(crate) time: Option<Scalar>,
+    pub(crate) period: Option<Scalar>,
+    pub(crate) attributes: Option<Attributes>,
+}
+
 /// Why a body cannot be parsed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum ParseError {
@@ -41,20 +51,50 @@ pub(crate) enum ParseError {
     TooMany,
     /// It is not the JSON it should be; the text says where.
     Json(String),
+    /// It is not the form it should be.
+    Form(String),
 }
 
 impl Body {
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
-        let parsed = serde_json::from_slice::<Object<Self>>(bytes).map_err(|error| {
-            let text = error.to_string();
-            if text.starts_with(TOO_MANY) { ParseError::TooMany } else { ParseError::Json(text) }
-        });
-        let body = parsed?.0;
+    /// The body that a request with this content type has.
+    pub(crate) fn parse(content_type: Option<&str>, bytes: &[u8]) -> Result<Self, ParseError> {
+        let body: Self = hash(content_type, bytes)?;
         if body.measurements() > MEASUREMENTS_PER_POST_MAX { Err(ParseError::TooMany) } else { Ok(body) }
     }
 
     pub(crate) fn measurements(&self) -> usize {
         self.gauges.0.len() + self.counters.0.len()
+    }
+}
+
+/// The hash that a body of this content type says. A form is the default, as it was Librato's; but no
+/// form begins with a brace or bracket, so what does is JSON whatever was announced.
+pub(crate) fn hash<T: DeserializeOwned>(content_type: Option<&str>, bytes: &[u8]) -> Result<T, ParseError> {
+    let first = bytes.trim_ascii_start().first();
+    if is_json(content_type) || matches!(first, Some(b'{' | b'[')) {
+        return json(bytes).map_err(|text| ParseError::of(text, ParseError::Json));
+    }
+    let text = form::to_json(bytes).map_err(|error| ParseError::Form(error.as_str().to_owned()))?;
+    json(text.as_bytes()).map_err(|text| {
+        // The place is one in our JSON, which the sender has never seen.
+        let text = text.split(" at line ").next().unwrap_or_default().to_owned();
+        ParseError::of(text, ParseError::Form)
+    })
+}
+
+/// Whether a content type is JSON.
+pub(crate) fn is_json(content_type: Option<&str>) -> bool {
+    let kind = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    kind.eq_ignore_ascii_case("application/json")
+}
+
+fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    serde_json::from_slice::<Object<T>>(bytes).map(|object| object.0).map_err(|error| error.to_string())
+}
+
+impl ParseError {
+    fn of(text: String, other: fn(String) -> Self) -> Self {
+        if text.starts_with(TOO_MANY) { Self::TooMany } else { other(text) }
     }
 }
 
@@ -76,11 +116,26 @@ pub(crate) struct Measurement {
     pub(crate) min: Option<Scalar>,
     pub(crate) max: Option<Scalar>,
     pub(crate) sum_squares: Option<Scalar>,
+    pub(crate) stddev: Option<Scalar>,
+    pub(crate) stddev_m2: Option<Scalar>,
+    pub(crate) last: Option<Scalar>,
+    pub(crate) time: Option<Scalar>,
+    pub(crate) tags: Option<Tags>,
     pub(crate) period: Option<Scalar>,
     pub(crate) description: Option<Scalar>,
     pub(crate) display_name: Option<Scalar>,
     pub(crate) attributes: Option<Attributes>,
     pub(crate) buckets: Option<Object<Buckets>>,
+    pub(crate) origin: Option<Object<SentOrigin>>,
+}
+
+/// What a Zibrato worker says of a metric beyond what Librato's API has.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct SentOrigin {
+    pub(crate) kind: Option<Scalar>,
+    pub(crate) levels: Vec<Scalar>,
+    pub(crate) unit: Option<Scalar>,
 }
 
 /// An exponential histogram of seconds: bucket `i` of `counts` holds the values in
@@ -92,41 +147,6 @@ pub(crate) struct Buckets {
     pub(crate) counts: Vec<u64>,
     #[serde(default)]
     pub(crate) zero: u64,
-}
-
-/// A value of any JSON type; arrays and hashes are read over.
-#[derive(Clone, PartialEq, Debug)]
-pub(crate) enum Scalar {
-    Number(f64),
-    Text(String),
-    Bool(bool),
-    Other,
-}
-
-/// A flat hash of at most [`ATTRIBUTES_MAX`] attributes.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Attributes(pub(crate) BTreeMap<String, Value>);
-
-/// A `T` that is written as a JSON hash. Derived code would take an array of its fields as well.
-#[derive(Clone, Debug)]
-pub(crate) struct Object<T>(pub(crate) T);
-
-impl<'de, T: DeserializeOwned> Deserialize<'de> for Object<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct HashOnly<T>(PhantomData<T>);
-        impl<'de, T: DeserializeOwned> Visitor<'de> for HashOnly<T> {
-            type Value = Object<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a hash")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(map)).map(Object)
-            }
-        }
-        deserializer.deserialize_map(HashOnly(PhantomData))
-    }
 }
 
 impl<'de> Deserialize<'de> for Series {
@@ -175,91 +195,19 @@ fn push<E: Error>(
     Ok(())
 }
 
-impl<'de> Deserialize<'de> for Scalar {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Any;
-        impl<'de> Visitor<'de> for Any {
-            type Value = Scalar;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a value")
-            }
-
-            fn visit_bool<E>(self, value: bool) -> Result<Scalar, E> {
-                Ok(Scalar::Bool(value))
-            }
-
-            fn visit_i64<E>(self, value: i64) -> Result<Scalar, E> {
-                Ok(Scalar::Number(value as f64))
-            }
-
-            fn visit_u64<E>(self, value: u64) -> Result<Scalar, E> {
-                Ok(Scalar::Number(value as f64))
-            }
-
-            fn visit_f64<E>(self, value: f64) -> Result<Scalar, E> {
-                Ok(Scalar::Number(value))
-            }
-
-            fn visit_str<E>(self, value: &str) -> Result<Scalar, E> {
-                Ok(Scalar::Text(value.to_owned()))
-            }
-
-            fn visit_unit<E>(self) -> Result<Scalar, E> {
-                Ok(Scalar::Other)
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Scalar, A::Error> {
-                while array.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Scalar::Other)
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut hash: A) -> Result<Scalar, A::Error> {
-                while hash.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Scalar::Other)
-            }
-        }
-        deserializer.deserialize_any(Any)
-    }
-}
-
-impl<'de> Deserialize<'de> for Attributes {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Flat;
-        impl<'de> Visitor<'de> for Flat {
-            type Value = Attributes;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a hash of attributes")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut hash: A) -> Result<Attributes, A::Error> {
-                let mut attributes = BTreeMap::new();
-                while let Some((key, value)) = hash.next_entry::<String, Scalar>()? {
-                    if attributes.len() == ATTRIBUTES_MAX {
-                        return Err(A::Error::custom(format!("more than {ATTRIBUTES_MAX} attributes")));
-                    }
-                    let value = match value {
-                        Scalar::Number(number) => Value::from(number),
-                        Scalar::Text(text) => Value::from(text),
-                        Scalar::Bool(bool) => Value::from(bool),
-                        Scalar::Other => Value::Null,
-                    };
-                    attributes.insert(key, value);
-                }
-                Ok(Attributes(attributes))
-            }
-        }
-        deserializer.deserialize_map(Flat)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
+    use super::values::ATTRIBUTES_MAX;
     use super::*;
 
+    fn parse(body: impl AsRef<[u8]>) -> Result<Body, ParseError> {
+        Body::parse(Some("application/json"), body.as_ref())
+    }
+
     fn names(text: &str) -> Vec<Option<String>> {
-        Body::parse(text.as_bytes()).unwrap().gauges.0.into_iter().map(|(name, _)| name).collect()
+        parse(text).unwrap().gauges.0.into_iter().map(|(name, _)| name).collect()
     }
 
     #[test]
@@ -288,7 +236,7 @@ mod tests {
             "\u{0}",
             "{} {}",
         ] {
-            let error = Body::parse(bad.as_bytes()).unwrap_err();
+            let error = parse(bad).unwrap_err();
             assert!(matches!(&error, ParseError::Json(text) if text.contains("line")), "{bad}: {error:?}");
         }
     }
@@ -299,13 +247,13 @@ mod tests {
         let body =
             |gauges: &str, counters: &str| format!(r#"{{"gauges":[{gauges}],"counters":[{counters}]}}"#);
         let most = MEASUREMENTS_PER_POST_MAX;
-        assert_eq!(Body::parse(body(&gauges(most), "").as_bytes()).unwrap().measurements(), most);
+        assert_eq!(parse(body(&gauges(most), "")).unwrap().measurements(), most);
         for (some, more) in [(most + 1, 0), (most, 1), (0, most + 1)] {
             let body = body(&gauges(some), &gauges(more));
-            assert_eq!(Body::parse(body.as_bytes()).unwrap_err(), ParseError::TooMany);
+            assert_eq!(parse(body).unwrap_err(), ParseError::TooMany);
         }
         let attributes = |n: usize| (0..n).map(|i| format!("\"a{i}\":1")).collect::<Vec<_>>().join(",");
-        let with = |n| Body::parse(format!(r#"{{"attributes":{{{}}}}}"#, attributes(n)).as_bytes());
+        let with = |n| parse(format!(r#"{{"attributes":{{{}}}}}"#, attributes(n)));
         assert!(with(ATTRIBUTES_MAX).is_ok());
         assert!(matches!(with(ATTRIBUTES_MAX + 1), Err(ParseError::Json(_))));
     }
@@ -314,13 +262,13 @@ mod tests {
     fn scalars_keep_the_form_they_were_sent_in() {
         let body =
             r#"{"source":"s","measure_time":"17","period":true,"attributes":{"a":[1,{"b":2}],"c":"d"}}"#;
-        let body = Body::parse(body.as_bytes()).unwrap();
+        let body = parse(body).unwrap();
         assert_eq!(body.source, Some(Scalar::Text("s".to_owned())));
         assert_eq!(body.measure_time, Some(Scalar::Text("17".to_owned())));
         assert_eq!(body.period, Some(Scalar::Bool(true)));
         let attributes = body.attributes.unwrap().0;
         assert_eq!(attributes["a"], Value::Null);
         assert_eq!(attributes["c"], Value::from("d"));
-        assert_eq!(Body::parse(br#"{"source":null}"#).unwrap().source, None);
+        assert_eq!(parse(br#"{"source":null}"#).unwrap().source, None);
     }
 }

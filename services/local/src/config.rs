@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use crate::errors::unix_now;
+use crate::server::Limits;
 
 /// Where the receiver listens unless told otherwise.
 pub(crate) const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5580);
@@ -38,6 +39,13 @@ pub struct Config {
     pub max_age_s: u64,
     /// Newest accepted `measure_time`, in seconds after now.
     pub max_ahead_s: u64,
+    /// Names beside `localhost` by which clients may address the server; see `--allow-host`.
+    pub allow_hosts: Vec<String>,
+    /// What the HTTP server bears of its clients.
+    pub limits: Limits,
+    /// Status addresses of the brokers and workers to look after, at most
+    /// [`WATCH_MAX`](crate::WATCH_MAX); further ones are left out.
+    pub watch: Vec<SocketAddr>,
     /// How long points and rollups are kept.
     pub keep: Keep,
     /// The clock that says which points are packed and which have expired, in seconds since 1970.
@@ -84,7 +92,7 @@ impl Keep {
 
 impl Config {
     /// A receiver on this address and file, without a token and with the default windows, retention
-    /// and clock.
+    /// and clock, that looks after nobody.
     pub fn new(listen: SocketAddr, db: impl Into<PathBuf>) -> Self {
         Self {
             listen,
@@ -92,6 +100,9 @@ impl Config {
             token: None,
             max_age_s: MAX_AGE_S_DEFAULT,
             max_ahead_s: MAX_AHEAD_S_DEFAULT,
+            allow_hosts: Vec::new(),
+            limits: Limits::default(),
+            watch: Vec::new(),
             keep: KEEP_DEFAULT,
             clock: unix_now,
         }

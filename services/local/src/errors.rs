@@ -17,18 +17,25 @@ pub(crate) enum Refusal {
     Abandoned,
     BadBatchId,
     BadCount,
+    BadEncoding,
     BadName,
     BadProperty,
     BadQuery,
     BadSource,
+    BadTag,
     BadTime,
     BadValue,
     BodyTooLarge,
     BodyTooSlow,
+    Busy,
     DuplicateBatch,
+    Exists,
+    ForeignHost,
+    ForeignOrigin,
     NoMeasurement,
     NotFound,
-    NotJson,
+    NotParsed,
+    QueryTooLong,
     StoreFailed,
     TooFarAhead,
     TooManyMeasurements,
@@ -36,6 +43,7 @@ pub(crate) enum Refusal {
     TypeClash,
     Unauthorized,
     UnsupportedEncoding,
+    UnsupportedMediaType,
     WrongMethod,
 }
 
@@ -45,18 +53,25 @@ impl Refusal {
             Self::Abandoned => "abandoned",
             Self::BadBatchId => "bad_batch_id",
             Self::BadCount => "bad_count",
+            Self::BadEncoding => "bad_encoding",
             Self::BadName => "bad_name",
             Self::BadProperty => "bad_property",
             Self::BadQuery => "bad_query",
             Self::BadSource => "bad_source",
+            Self::BadTag => "bad_tag",
             Self::BadTime => "bad_time",
             Self::BadValue => "bad_value",
             Self::BodyTooLarge => "body_too_large",
             Self::BodyTooSlow => "body_too_slow",
+            Self::Busy => "busy",
             Self::DuplicateBatch => "duplicate_batch",
+            Self::Exists => "exists",
+            Self::ForeignHost => "foreign_host",
+            Self::ForeignOrigin => "foreign_origin",
             Self::NoMeasurement => "no_measurement",
             Self::NotFound => "not_found",
-            Self::NotJson => "not_json",
+            Self::NotParsed => "not_parsed",
+            Self::QueryTooLong => "query_too_long",
             Self::StoreFailed => "store_failed",
             Self::TooFarAhead => "too_far_ahead",
             Self::TooManyMeasurements => "too_many_measurements",
@@ -64,6 +79,7 @@ impl Refusal {
             Self::TypeClash => "type_clash",
             Self::Unauthorized => "unauthorized",
             Self::UnsupportedEncoding => "unsupported_encoding",
+            Self::UnsupportedMediaType => "unsupported_media_type",
             Self::WrongMethod => "wrong_method",
         }
     }
@@ -72,70 +88,69 @@ impl Refusal {
 /// An answer that is an error.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct ApiError {
-    pub(crate) status: StatusCode,
+    status: StatusCode,
     pub(crate) refusal: Refusal,
     content: Content,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Content {
-    /// `{"errors":{"params":{PARAM:[TEXT]}}}`.
-    Param { param: &'static str, text: String },
-    /// The same with the metric's name beside it. Librato sent the name as a string for `count`
-    /// and `sum`, and in an array for `value`; clients have met both.
-    ParamOf { param: &'static str, text: &'static str, name: String, in_array: bool },
-    /// `{"errors":{"request":[TEXT]}}`.
-    Request(String),
-    /// `{"errors":{"request":TEXT}}`, which one error of Librato's is.
-    RequestScalar(&'static str),
-    /// `{"errors":{"system":[TEXT]}}`.
-    System(&'static str),
+    /// What `errors` is in the JSON body.
+    Errors(String),
     /// Plain text, as Librato's front end answered a POST without credentials.
     Text(&'static str),
 }
 
 impl ApiError {
-    /// A parameter of a request is wrong: 400.
-    pub(crate) fn param(refusal: Refusal, param: &'static str, text: impl Into<String>) -> Self {
-        Self {
-            status: StatusCode::BAD_REQUEST,
-            refusal,
-            content: Content::Param { param, text: text.into() },
-        }
+    /// A parameter of a request is wrong: 400 and `{"errors":{"params":{PARAM:[TEXT]}}}`.
+    pub(crate) fn param(refusal: Refusal, param: &str, text: impl AsRef<str>) -> Self {
+        let errors = format!("{{\"params\":{{{}:[{}]}}}}", quoted(param), quoted(text.as_ref()));
+        Self::new(StatusCode::BAD_REQUEST, refusal, errors)
+    }
+
+    /// A parameter that the question cannot do without is missing: 400, nested one deeper.
+    pub(crate) fn condition(param: &str) -> Self {
+        let errors = format!("{{\"params\":{{\"conditions\":{{{}:[\"must be set\"]}}}}}}", quoted(param));
+        Self::new(StatusCode::BAD_REQUEST, Refusal::BadQuery, errors)
     }
 
     /// A field of the metric `name` is wrong: 400 with the name as a string.
-    pub(crate) fn field(refusal: Refusal, param: &'static str, text: &'static str, name: &str) -> Self {
-        let content = Content::ParamOf { param, text, name: name.to_owned(), in_array: false };
-        Self { status: StatusCode::BAD_REQUEST, refusal, content }
+    pub(crate) fn field(refusal: Refusal, param: &str, text: &str, name: &str) -> Self {
+        Self::of(refusal, param, text, quoted(name))
     }
 
-    /// A value of the metric `name` is wrong: 400 with the name in an array.
-    pub(crate) fn value(param: &'static str, text: &'static str, name: &str) -> Self {
-        let content = Content::ParamOf { param, text, name: name.to_owned(), in_array: true };
-        Self { status: StatusCode::BAD_REQUEST, refusal: Refusal::BadValue, content }
+    /// A value of the metric `name` is wrong: 400 with the name in an array. Librato sent it as a string
+    /// for `count` and `sum` and in an array for `value`; clients have met both.
+    pub(crate) fn value(refusal: Refusal, param: &str, text: &str, name: &str) -> Self {
+        Self::of(refusal, param, text, format!("[{}]", quoted(name)))
     }
 
-    /// The request as a whole is wrong.
-    pub(crate) fn request(status: StatusCode, refusal: Refusal, text: impl Into<String>) -> Self {
-        Self { status, refusal, content: Content::Request(text.into()) }
+    /// A metric is of another kind: 400.
+    pub(crate) fn clash(name: &str, is: &str) -> Self {
+        let text = format!("'{name}' is a {is}, but was submitted as different type");
+        Self::param(Refusal::TypeClash, "type", text)
     }
 
-    /// More measurements match than one answer holds, at one instant: 400.
+    /// The request as a whole is wrong: `{"errors":{"request":[TEXT]}}`.
+    pub(crate) fn request(status: StatusCode, refusal: Refusal, text: impl AsRef<str>) -> Self {
+        Self::new(status, refusal, format!("{{\"request\":[{}]}}", quoted(text.as_ref())))
+    }
+
+    /// There is no data at this resolution, or more at one instant than an answer holds: 400. This one
+    /// error of Librato's is no array.
     pub(crate) fn resolution_unavailable() -> Self {
         let text = "The requested data resolution is unavailable for the given time range. Please try a different resolution.";
-        let content = Content::RequestScalar(text);
-        Self { status: StatusCode::BAD_REQUEST, refusal: Refusal::BadQuery, content }
+        Self::new(StatusCode::BAD_REQUEST, Refusal::BadQuery, format!("{{\"request\":{}}}", quoted(text)))
     }
 
     /// Credentials are missing or wrong: 401.
     pub(crate) fn unauthorized(is_read: bool) -> Self {
-        let content = if is_read {
-            Content::Request("Authorization Required".to_owned())
-        } else {
-            Content::Text("Credentials are required to access this resource.")
-        };
-        Self { status: StatusCode::UNAUTHORIZED, refusal: Refusal::Unauthorized, content }
+        let (status, refusal) = (StatusCode::UNAUTHORIZED, Refusal::Unauthorized);
+        if is_read {
+            return Self::request(status, refusal, "Authorization Required");
+        }
+        let content = Content::Text("Credentials are required to access this resource.");
+        Self { status, refusal, content }
     }
 
     /// There is no such metric or resource: 404.
@@ -143,32 +158,52 @@ impl ApiError {
         Self::request(StatusCode::NOT_FOUND, Refusal::NotFound, "Not Found")
     }
 
+    /// The resource does not know this method: 405.
+    pub(crate) fn wrong_method() -> Self {
+        Self::request(StatusCode::METHOD_NOT_ALLOWED, Refusal::WrongMethod, "Method Not Allowed")
+    }
+
     /// The store cannot take or give data now: 503, which clients retry.
     pub(crate) fn store_failed() -> Self {
-        let content =
-            Content::System("The store cannot be used at the moment. Please resubmit the request later.");
-        Self { status: StatusCode::SERVICE_UNAVAILABLE, refusal: Refusal::StoreFailed, content }
+        let text = "The store cannot be used at the moment. Please resubmit the request later.";
+        Self::system(Refusal::StoreFailed, text)
+    }
+
+    /// A limit of what is done at once is reached: 503, which clients retry.
+    pub(crate) fn busy(text: &str) -> Self {
+        Self::system(Refusal::Busy, text)
+    }
+
+    /// The same with status 422, for what has not even the form it should have.
+    pub(crate) fn unprocessable(self) -> Self {
+        Self { status: StatusCode::UNPROCESSABLE_ENTITY, ..self }
+    }
+
+    fn system(refusal: Refusal, text: &str) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, refusal, format!("{{\"system\":[{}]}}", quoted(text)))
+    }
+
+    fn of(refusal: Refusal, param: &str, text: &str, name: String) -> Self {
+        let errors = format!("{{\"params\":{{{}:[{}],\"name\":{name}}}}}", quoted(param), quoted(text));
+        Self::new(StatusCode::BAD_REQUEST, refusal, errors)
+    }
+
+    fn new(status: StatusCode, refusal: Refusal, errors: String) -> Self {
+        Self { status, refusal, content: Content::Errors(errors) }
     }
 
     /// The body, byte for byte, without a line feed at its end.
     fn body(&self, request_time: i64) -> String {
-        let text = |text: &str| Value::from(text).to_string();
-        let errors = match &self.content {
-            Content::Param { param, text: message } => {
-                format!("{{\"params\":{{\"{param}\":[{}]}}}}", text(message))
-            }
-            Content::ParamOf { param, text: message, name, in_array } => {
-                let (open, close) = if *in_array { ("[", "]") } else { ("", "") };
-                let name = text(name);
-                format!("{{\"params\":{{\"{param}\":[{}],\"name\":{open}{name}{close}}}}}", text(message))
-            }
-            Content::Request(message) => format!("{{\"request\":[{}]}}", text(message)),
-            Content::RequestScalar(message) => format!("{{\"request\":{}}}", text(message)),
-            Content::System(message) => format!("{{\"system\":[{}]}}", text(message)),
-            Content::Text(message) => return (*message).to_owned(),
-        };
-        format!("{{\"errors\":{errors},\"request_time\":{request_time}}}")
+        match &self.content {
+            Content::Errors(errors) => format!("{{\"errors\":{errors},\"request_time\":{request_time}}}"),
+            Content::Text(text) => (*text).to_owned(),
+        }
     }
+}
+
+/// The text as JSON.
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
 }
 
 impl IntoResponse for ApiError {
@@ -208,12 +243,16 @@ mod tests {
                 r#"{"errors":{"params":{"sum":["is required"],"name":"buffer.SizeHistory.hist"}},"request_time":7}"#,
             ),
             (
-                ApiError::value("value", "must be positive", "a\"b"),
+                ApiError::value(Refusal::BadValue, "value", "must be positive", "a\"b"),
                 r#"{"errors":{"params":{"value":["must be positive"],"name":["a\"b"]}},"request_time":7}"#,
             ),
             (
                 ApiError::unauthorized(true),
                 r#"{"errors":{"request":["Authorization Required"]},"request_time":7}"#,
+            ),
+            (
+                ApiError::condition("duration"),
+                r#"{"errors":{"params":{"conditions":{"duration":["must be set"]}}},"request_time":7}"#,
             ),
             (ApiError::unauthorized(false), "Credentials are required to access this resource."),
         ];

@@ -13,14 +13,17 @@ mod auth;
 mod body;
 mod config;
 mod errors;
+mod page;
 mod rate;
 mod server;
 mod store;
 mod totals;
 mod validate;
+mod watch;
 
 pub use args::Args;
 pub use config::{Config, ConfigError, Keep, Token};
-pub use server::{Error, Running, run, start};
+pub use server::{Error, Limits, Running, run, start};
 pub use store::{CheckError, CheckReport, StoreError, check_db};
 pub use totals::Totals;
+pub use watch::{AddressList, WATCH_MAX, Watch, Watched};

@@ -1,38 +1,40 @@
 //! The HTTP server: start, limits, counting, the ordered end.
 
-use std::future::{IntoFuture, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use axum::Router;
-use axum::body::{Body, HttpBody};
-use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
+use axum::middleware::from_fn_with_state;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use zibrato_service::Shutdown;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
+use zibrato_service::{Hosts, Shutdown, serve_http};
 
+use crate::api::{self, Jobs};
 use crate::config::{Config, ConfigError, Token};
-use crate::errors::{ApiError, Refusal, unix_now};
+use crate::errors::ApiError;
+use crate::page;
 use crate::rate::RateWindow;
 use crate::store::{Store, StoreError};
 use crate::totals::{Counters, Totals};
-use crate::{api, auth};
+use crate::watch::Watch;
 
-/// The largest body of a request, in bytes.
-const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// How much of a body that is too large is read and thrown away, in bytes, so that the client gets
-/// to read its answer; then the connection is closed on it.
-const BODY_DISCARDED_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// How long a body may take to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long requests under way may hold up the end.
-const STOP_TIMEOUT: Duration = Duration::from_secs(5);
+mod guard;
+pub(crate) mod intake;
+mod limits;
+mod sites;
+
+pub(crate) use guard::HEALTH_PATH;
+pub use limits::Limits;
+
+use intake::Occupied;
+
+/// The smallest answer that is sent with gzip to a client that takes it, in bytes.
+const COMPRESSED_BYTES_MIN: u64 = 1_024;
 
 /// Why the receiver cannot start or ended badly.
 #[derive(Debug, thiserror::Error)]
@@ -65,9 +67,15 @@ pub struct Running {
     /// Ends with the totals after the shutdown that was given to [`start`].
     pub handle: JoinHandle<Result<Totals, Error>>,
     counters: Arc<Counters>,
+    watch: Watch,
 }
 
 impl Running {
+    /// What brokers and workers say of themselves.
+    pub fn watch(&self) -> &Watch {
+        &self.watch
+    }
+
     /// The totals so far.
     pub fn totals(&self) -> Totals {
         self.counters.snapshot()
@@ -105,7 +113,8 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<Totals, Error> {
 /// [`Error::Bind`] if the address cannot be bound.
 pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Error> {
     config.check()?;
-    let Config { listen, db, token, max_age_s, max_ahead_s, keep, clock } = config;
+    let Config { listen, db, token, max_age_s, max_ahead_s, allow_hosts, limits, watch, keep, clock } =
+        config;
     let listener = TcpListener::bind(listen).await.map_err(|source| Error::Bind { listen, source })?;
     let addr = listener.local_addr().map_err(|source| Error::Bind { listen, source })?;
     let path = db.clone();
@@ -120,56 +129,64 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Error>
         "zibrato-local listens"
     );
     let counters = Arc::new(Counters::default());
+    let watch = Watch::start(&watch, shutdown.clone());
     let app = App {
         token,
+        hosts: Hosts::new(addr, &allow_hosts),
+        bodies: Occupied::new(limits.bodies_bytes_max),
+        limits,
         max_age_s,
         max_ahead_s,
         store,
         counters: Arc::clone(&counters),
         rate: RateWindow::default(),
+        jobs: Jobs::default(),
+        store_fails: AtomicBool::new(false),
+        started: Instant::now(),
+        shutdown: shutdown.clone(),
+        watch: watch.clone(),
     };
     let handle = tokio::spawn(serve(listener, Arc::new(app), shutdown));
-    Ok(Running { addr, handle, counters })
+    Ok(Running { addr, handle, counters, watch })
 }
 
 /// What all requests share.
 #[derive(Debug)]
 pub(crate) struct App {
     token: Option<Token>,
+    hosts: Hosts,
+    limits: Limits,
     pub(crate) max_age_s: u64,
     pub(crate) max_ahead_s: u64,
     pub(crate) store: Store,
     pub(crate) counters: Arc<Counters>,
     pub(crate) rate: RateWindow,
+    bodies: Occupied,
+    pub(crate) jobs: Jobs,
+    /// Whether the last batch could not be stored.
+    pub(crate) store_fails: AtomicBool,
+    pub(crate) started: Instant,
+    /// Ends answers that would go on for ever, so that they do not hold up the end.
+    pub(crate) shutdown: Shutdown,
+    pub(crate) watch: Watch,
+}
+
+impl App {
+    /// The bytes that bodies of requests occupy at present.
+    pub(crate) fn bodies_bytes(&self) -> usize {
+        self.bodies.bytes()
+    }
 }
 
 /// A handle to [`App`].
 pub(crate) type Shared = Arc<App>;
 
 async fn serve(listener: TcpListener, app: Shared, shutdown: Shutdown) -> Result<Totals, Error> {
-    let router = router(Arc::clone(&app));
-    let stop = shutdown.clone();
-    let server = axum::serve(listener, router).with_graceful_shutdown(async move { stop.requested().await });
-    let server = tokio::spawn(server.into_future());
-    let abort = server.abort_handle();
-    tokio::pin!(server);
-    let ended = tokio::select! {
-        ended = &mut server => Some(ended),
-        () = shutdown.requested() => tokio::select! {
-            ended = &mut server => Some(ended),
-            () = tokio::time::sleep(STOP_TIMEOUT) => None,
-            () = shutdown.immediate() => None,
-        },
-    };
-    abort.abort();
+    serve_http(listener, router(Arc::clone(&app)), app.limits.http(), &shutdown).await;
     app.store.close(shutdown.is_immediate()).await;
     let totals = app.counters.snapshot();
     report(&totals);
-    match ended {
-        Some(Err(panicked)) => Err(panicked.into()),
-        // Serving itself has no way to fail.
-        Some(Ok(_)) | None => Ok(totals),
-    }
+    Ok(totals)
 }
 
 fn report(totals: &Totals) {
@@ -189,66 +206,15 @@ fn report(totals: &Totals) {
 
 fn router(app: Shared) -> Router {
     api::routes()
+        .merge(page::routes())
         .fallback(async || ApiError::not_found())
-        .method_not_allowed_fallback(async || {
-            ApiError::request(StatusCode::METHOD_NOT_ALLOWED, Refusal::WrongMethod, "Method Not Allowed")
-        })
-        .layer(from_fn_with_state(Arc::clone(&app), guard))
+        .method_not_allowed_fallback(async || ApiError::wrong_method())
+        .layer(CompressionLayer::new().compress_when(is_compressed()))
+        .layer(from_fn_with_state(Arc::clone(&app), guard::guard))
         .with_state(app)
 }
 
-/// What every request passes: authentication before, counting and the rate headers after.
-async fn guard(State(app): State<Shared>, request: Request, next: Next) -> Response {
-    let response = if auth::is_allowed(app.token.as_ref(), request.headers()) {
-        next.run(request).await
-    } else {
-        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
-        ApiError::unauthorized(is_read).into_response()
-    };
-    finish(&app, response)
-}
-
-fn finish(app: &App, mut response: Response) -> Response {
-    app.counters.request(response.extensions().get::<Refusal>().copied());
-    app.rate.write(unix_now(), response.headers_mut());
-    response
-}
-
-/// The body of a request, within the limits of size and time.
-pub(crate) async fn read_body(headers: &HeaderMap, body: Body) -> Result<Vec<u8>, ApiError> {
-    let announced = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    match tokio::time::timeout(BODY_TIMEOUT, collect(announced.unwrap_or(0), body)).await {
-        Ok(result) => result,
-        Err(_) => {
-            let text = format!("the body did not arrive within {} s", BODY_TIMEOUT.as_secs());
-            Err(ApiError::request(StatusCode::REQUEST_TIMEOUT, Refusal::BodyTooSlow, text))
-        }
-    }
-}
-
-async fn collect(announced: usize, mut body: Body) -> Result<Vec<u8>, ApiError> {
-    let mut bytes = Vec::with_capacity(announced.min(BODY_BYTES_MAX));
-    let mut length = 0;
-    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
-        let frame = frame.map_err(|_| {
-            let text = "the body ended before its length";
-            ApiError::request(StatusCode::BAD_REQUEST, Refusal::Abandoned, text)
-        })?;
-        let Ok(data) = frame.into_data() else { continue };
-        length += data.len();
-        if length <= BODY_BYTES_MAX {
-            bytes.extend_from_slice(&data);
-        } else {
-            bytes = Vec::new();
-        }
-        if length > BODY_DISCARDED_BYTES_MAX {
-            break;
-        }
-    }
-    if length > BODY_BYTES_MAX {
-        let text =
-            format!("body exceeds the limit of {BODY_BYTES_MAX} bytes; send fewer measurements at once");
-        return Err(ApiError::request(StatusCode::PAYLOAD_TOO_LARGE, Refusal::BodyTooLarge, text));
-    }
-    Ok(bytes)
+/// Events must not wait in a compressor, and small answers gain nothing.
+fn is_compressed() -> impl Predicate {
+    SizeAbove::new(COMPRESSED_BYTES_MIN).and(NotForContentType::IMAGES).and(NotForContentType::SSE)
 }

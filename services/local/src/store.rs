@@ -13,6 +13,7 @@
 //! read merges both. So what is read does not depend on when points are packed, and a late point is
 //! packed like any other: it is merged into its block and added to its rollups.
 
+pub(crate) mod catalogue;
 pub(crate) mod model;
 
 mod block;
@@ -29,7 +30,6 @@ mod migrate;
 mod names;
 mod pack;
 mod packed;
-mod read;
 mod readers;
 mod rollup;
 mod schema;
@@ -49,10 +49,10 @@ pub use check::{CheckError, CheckReport, check_db};
 pub use errors::StoreError;
 use lock::Lock;
 use maintain::Maintenance;
-pub(crate) use measure::{Measurements, MeasurementsQuery, Take};
+pub(crate) use measure::{Measured, MeasurementsQuery, Take};
 use model::{ChartQuery, Line};
-pub(crate) use read::{ListQuery, Page, Row};
 use readers::{QUERY_TIMEOUT, READERS_MAX, Readers};
+pub(crate) use series::matches;
 pub(crate) use write::{Batch, Outcome};
 use writer::Writer;
 
@@ -126,18 +126,11 @@ impl Store {
         self.readers.read(|connection| Ok(query(connection)?)).await
     }
 
-    /// A page of the metrics' list.
-    pub(crate) async fn list(&self, query: ListQuery) -> Result<Page, StoreError> {
-        self.read(move |connection| read::list(connection, &query)).await
-    }
-
-    /// One metric, by its name in any case.
-    pub(crate) async fn metric(&self, name: String) -> Result<Option<Row>, StoreError> {
-        self.read(move |connection| read::metric(connection, &name)).await
-    }
-
     /// Measurements of one metric.
-    pub(crate) async fn measurements(&self, query: MeasurementsQuery) -> Result<Measurements, StoreError> {
+    pub(crate) async fn measurements(
+        &self,
+        query: MeasurementsQuery,
+    ) -> Result<measure::Measurements, StoreError> {
         self.readers.read(move |connection| measure::read(connection, &query)).await
     }
 

@@ -87,6 +87,13 @@ impl Ticket {
         self.counters.lock().points_accepted += std::mem::take(&mut self.points);
     }
 
+    /// Takes `points` of them off, to settle them apart.
+    pub(crate) fn split(&mut self, points: usize) -> Self {
+        let points = self.points.min(points as u64);
+        self.points -= points;
+        Self { counters: Arc::clone(&self.counters), points }
+    }
+
     pub(crate) fn refuse(mut self, reason: Refusal) {
         self.settle(reason);
     }
@@ -114,13 +121,15 @@ mod tests {
         let counters = Arc::new(Counters::default());
         counters.offer(3).accept();
         counters.offer(2).refuse(Refusal::TooOld);
-        let pending = counters.offer(4);
+        let mut pending = counters.offer(5);
+        pending.split(1).refuse(Refusal::BadTag);
         assert!(!counters.snapshot().adds_up());
         drop(pending);
         let totals = counters.snapshot();
         assert!(totals.adds_up(), "{totals:?}");
-        assert_eq!((totals.points_offered, totals.points_accepted, totals.points_refused_sum()), (9, 3, 6));
+        assert_eq!((totals.points_offered, totals.points_accepted, totals.points_refused_sum()), (10, 3, 7));
         assert_eq!(totals.points_refused.get("too_old"), Some(&2));
         assert_eq!(totals.points_refused.get("abandoned"), Some(&4));
+        assert_eq!(totals.points_refused.get("bad_tag"), Some(&1));
     }
 }

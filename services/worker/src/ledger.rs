@@ -17,6 +17,7 @@ mod flush;
 mod identity;
 mod legacy;
 mod points;
+mod publishers;
 mod receive;
 mod replay;
 mod rows;
@@ -33,6 +34,7 @@ use zibrato_core::limits::KEY_FRAME_WINDOWS;
 
 pub use counts::{Amounts, Counts, drop_reason, refusal};
 pub use flush::Flush;
+pub(crate) use publishers::{is_spilled, loss_name};
 pub use receive::Applied;
 pub use replay::REPLAY_INTERVAL_MS;
 pub use rows::Row;
@@ -40,6 +42,7 @@ pub use rows::Row;
 use flush::InFlight;
 use legacy::{Folded, LegacyLink};
 use points::Points;
+use publishers::Publisher;
 use replay::Asking;
 use series::Series;
 use stream::Stream;
@@ -131,6 +134,8 @@ pub struct Ledger {
     streams: Vec<Option<Stream>>,
     free_slots: Vec<usize>,
     stream_slots: HashMap<(PublisherId, usize), usize>,
+    /// Each publisher of a stream.
+    publishers: HashMap<PublisherId, Publisher>,
     /// One copy of each native series' identity, shared by publishers, lists and points.
     names: HashSet<Arc<[u8]>>,
     native_series: usize,
@@ -175,6 +180,7 @@ impl Ledger {
             streams: Vec::new(),
             free_slots: Vec::new(),
             stream_slots: HashMap::new(),
+            publishers: HashMap::new(),
             names: HashSet::new(),
             native_series: 0,
             dirty: Vec::new(),
@@ -268,6 +274,7 @@ impl Ledger {
             self.streams.push(None);
             self.streams.len() - 1
         });
+        self.publishers.entry(stream.publisher).or_default().slots.push(slot);
         self.streams[slot] = Some(stream);
         self.stream_slots.insert(name, slot);
         slot

@@ -26,6 +26,7 @@ pub mod secret;
 pub mod totals;
 pub mod units;
 
+mod report;
 mod status;
 pub mod worker;
 

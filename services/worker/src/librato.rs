@@ -3,13 +3,13 @@
 //! Counters and gauges become gauges, timers complex gauges, as Librato itself recommended: its
 //! own counters want absolute values that never go back. All times are whole Unix seconds.
 
+mod accepts;
 mod classify;
 mod encode;
 mod errors;
 mod source;
 mod validate;
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use reqwest::{Method, Url};
@@ -19,6 +19,7 @@ use crate::backend::{Answer, Backend, Batch, Encoded, FlushTime, Limits, Pending
 use crate::http::{Credentials, HttpClient, HttpError};
 use crate::measurement::Measurement;
 
+use accepts::{Accepts, Said};
 pub use source::tagged_source;
 
 /// Most measurements of one request; Librato's own guideline, about 600 ms of its time.
@@ -35,7 +36,6 @@ pub const ACCEPTS_HEADER: &str = "x-zibrato-accepts";
 
 const CONTENT_TYPE: &str = "application/json";
 const USER_AGENT: &str = concat!("zibrato-librato/", env!("CARGO_PKG_VERSION"));
-const ACCEPTS_HISTOGRAM: &str = "histogram/1";
 
 /// How to reach a receiver of the Librato API.
 #[derive(Clone, Debug)]
@@ -53,7 +53,7 @@ pub struct LibratoConfig {
 pub struct Librato {
     client: HttpClient,
     age_max: Duration,
-    accepts_histogram: AtomicBool,
+    said: Said,
 }
 
 impl Librato {
@@ -64,15 +64,17 @@ impl Librato {
     /// [`HttpError`] if the client cannot be set up.
     pub fn new(config: &LibratoConfig) -> Result<Self, HttpError> {
         let client = HttpClient::new(config.url.clone(), config.credentials.as_ref(), USER_AGENT)?;
-        Ok(Self { client, age_max: config.age_max, accepts_histogram: AtomicBool::new(false) })
+        Ok(Self { client, age_max: config.age_max, said: Said::default() })
     }
 
     fn probed(&self, answer: Answer) -> Probe {
         match answer {
             Answer::Response(response) => {
-                let accepts = response.header(ACCEPTS_HEADER).unwrap_or_default();
-                let histogram = accepts.split(',').any(|accepted| accepted.trim() == ACCEPTS_HISTOGRAM);
-                self.accepts_histogram.store(histogram, Ordering::Relaxed);
+                let accepts = response.header(ACCEPTS_HEADER);
+                // What stands in for the receiver says nothing about it.
+                if response.status == 200 || accepts.is_some() {
+                    self.said.set(Accepts::read(accepts.unwrap_or_default()));
+                }
                 match response.status {
                     200 => Probe::Ready,
                     status @ 500..=599 => Probe::Unanswered(format!("status {status}")),
@@ -107,13 +109,15 @@ impl Backend for Librato {
     }
 
     fn encode(&self, measurements: &[Measurement], flush: FlushTime) -> Encoded {
-        encode::encode(measurements, flush, &self.limits(), self.accepts_histogram.load(Ordering::Relaxed))
+        encode::encode(measurements, flush, &self.limits(), self.said.last().unwrap_or_default())
     }
 
     fn send<'a>(&'a self, batch: &'a Batch) -> Pending<'a, Answer> {
         Box::pin(async {
             let headers = [("content-type", batch.body.content_type.as_str()), (BATCH_HEADER, &batch.id)];
-            self.client.send(Method::POST, &headers, batch.body.bytes.clone()).await
+            let stripped = self.said.last().and_then(|accepts| accepts.strip(&batch.body.bytes));
+            let bytes = stripped.unwrap_or_else(|| batch.body.bytes.clone());
+            self.client.send(Method::POST, &headers, bytes).await
         })
     }
 
@@ -169,20 +173,24 @@ mod tests {
     }
 
     #[test]
-    fn buckets_are_sent_only_to_a_receiver_that_says_it_takes_them() {
+    fn a_probe_notes_what_the_receiver_says_it_takes() {
         let librato = librato();
         let answer = |status, accepts: &str| {
             let headers = vec![(ACCEPTS_HEADER.to_owned(), accepts.to_owned())];
             Answer::Response(Response { status, headers, body: Vec::new() })
         };
-        for (accepts, expected) in
-            [("histogram/1", true), ("x/1, histogram/1", true), ("histogram/2", false), ("", false)]
-        {
+        assert_eq!(librato.said.last(), None);
+        for accepts in ["histogram/1", "histogram/1, origin/1", ""] {
             assert_eq!(librato.probed(answer(200, accepts)), Probe::Ready);
-            assert_eq!(librato.accepts_histogram.load(Ordering::Relaxed), expected, "{accepts}");
+            assert_eq!(librato.said.last(), Some(Accepts::read(accepts)));
         }
-        assert!(matches!(librato.probed(answer(401, "")), Probe::Odd(_)));
-        assert!(matches!(librato.probed(answer(503, "")), Probe::Unanswered(_)));
+        let origin = Accepts::read("origin/1");
+        assert!(matches!(librato.probed(answer(401, "origin/1")), Probe::Odd(_)));
+        assert_eq!(librato.said.last(), Some(origin));
+        let silent = |status| Answer::Response(Response { status, ..Response::default() });
+        assert!(matches!(librato.probed(silent(401)), Probe::Odd(_)));
+        assert!(matches!(librato.probed(silent(503)), Probe::Unanswered(_)));
         assert!(matches!(librato.probed(Answer::NotSent("refused".to_owned())), Probe::Unanswered(_)));
+        assert_eq!(librato.said.last(), Some(origin), "they say nothing about the receiver");
     }
 }

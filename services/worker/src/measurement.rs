@@ -27,8 +27,18 @@ pub struct SeriesKey {
 pub struct Measurement {
     /// Which series.
     pub series: Arc<SeriesKey>,
+    /// The series that were merged into it, equal but for their level; none before
+    /// [`merge_levels`](crate::merge::merge_levels).
+    pub merged: Vec<Arc<SeriesKey>>,
     /// What it measured.
     pub value: Value,
+}
+
+impl Measurement {
+    /// The levels at which it was measured, each once.
+    pub fn levels(&self) -> impl Iterator<Item = &str> {
+        [&self.series].into_iter().chain(&self.merged).map(|series| series.level.as_str())
+    }
 }
 
 /// The change of a series over one flush.

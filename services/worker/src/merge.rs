@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::mem::{Discriminant, discriminant};
+use std::sync::Arc;
 
 use crate::measurement::{Measurement, SeriesKey, TimerDelta, Value};
 use crate::units::{PointUnits, Units};
@@ -11,15 +12,18 @@ type Identity<'a> = (&'a str, &'a str, &'a str, &'a [(String, String)], u8, Disc
 /// Merges series that are equal but for their level, in the order of their first appearance.
 ///
 /// Counters are added, distributions are merged, gauge points are put in the order of their times.
-/// Records of a timer that came as distribution and one by one stay apart. A merged series carries
-/// the level of its first part.
+/// Records of a timer that came as distribution and one by one stay apart. A merged series is its
+/// first part, which remembers the others.
 pub fn merge_levels(measurements: &[Measurement]) -> Vec<Measurement> {
     let mut places: HashMap<Identity<'_>, usize> = HashMap::with_capacity(measurements.len());
     let mut merged: Vec<Measurement> = Vec::with_capacity(measurements.len());
     for measurement in measurements {
         let place = *places.entry(identity(&measurement.series, &measurement.value)).or_insert(merged.len());
         match merged.get_mut(place) {
-            Some(present) => join(&mut present.value, &measurement.value),
+            Some(present) => {
+                join(&mut present.value, &measurement.value);
+                present.merged.push(Arc::clone(&measurement.series));
+            }
             None => merged.push(measurement.clone()),
         }
     }
@@ -103,12 +107,15 @@ mod tests {
         let Value::Timer(lat) = &merged[2].value else { panic!() };
         assert_eq!((lat.count, lat.sum_ns, lat.sum_squares_ns2), (3, 60, 1_400));
         assert_eq!((lat.min_ns, lat.max_ns, lat.histogram.total()), (10, 30, 3));
+        for measurement in &merged {
+            assert_eq!(Vec::from_iter(measurement.levels()), ["info", "debug"]);
+        }
     }
 
     #[test]
     fn series_that_differ_in_anything_else_stay_apart() {
         let mut tagged = counter("info", "hits", "web", 1.0);
-        std::sync::Arc::make_mut(&mut tagged.series).tags = vec![("route".to_owned(), "a".to_owned())];
+        Arc::make_mut(&mut tagged.series).tags = vec![("route".to_owned(), "a".to_owned())];
         let all = [
             counter("info", "hits", "web", 1.0),
             counter("info", "hits", "api", 1.0),

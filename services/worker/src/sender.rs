@@ -29,6 +29,8 @@ pub(crate) mod reason {
     pub(crate) const UNREADABLE: &str = "unreadable";
 }
 
+/// The most characters of what a backend says that are told.
+const LINE_CHARS_MAX: usize = 240;
 /// How long to wait before the disk is tried again.
 const DISK_RETRY: Duration = Duration::from_millis(500);
 
@@ -123,8 +125,14 @@ impl Sender {
 
     async fn obey(&mut self, batch: &Batch, attempts: &mut Attempts, response: &Response, now_ms: u64) -> Go {
         let said = said(response);
-        self.totals.lock().is_rejected = false;
-        match self.backend.classify(response, batch, now_ms) {
+        let verdict = self.backend.classify(response, batch, now_ms);
+        {
+            let mut totals = self.totals.lock();
+            totals.is_rejected = false;
+            let is_delivered = matches!(verdict, Verdict::Delivered { .. });
+            totals.backend_error = (!is_delivered).then(|| said.clone());
+        }
+        match verdict {
             Verdict::Delivered { odd } => {
                 if odd {
                     tracing::warn!(batch = batch.id, said, "delivered, with a status that is not documented");
@@ -189,6 +197,7 @@ impl Sender {
             let mut totals = self.totals.lock();
             totals.retries += 1;
             totals.ambiguous += u64::from(unknown);
+            totals.backend_error = Some(one_line(why));
         }
         let delay = self.policy.delay(attempts.failures, after, random());
         let (wait_ms, failures) = (delay.as_millis() as u64, attempts.failures);
@@ -231,6 +240,7 @@ impl Sender {
             }
             Probe::Unanswered(why) => {
                 tracing::warn!(target, why, "the backend does not answer; batches are kept until it does");
+                self.totals.lock().backend_error = Some(one_line(&why));
                 return;
             }
         }
@@ -304,12 +314,14 @@ async fn deadline(phase: &mut watch::Receiver<Phase>) {
 /// Status and start of an answer, for the log.
 fn said(response: &Response) -> String {
     let start = &response.body[..response.body.len().min(600)];
-    let text: String = String::from_utf8_lossy(start)
-        .chars()
-        .map(|char| if char.is_control() { ' ' } else { char })
-        .take(200)
-        .collect();
-    format!("status {}: {}", response.status, text.trim())
+    one_line(&format!("status {}: {}", response.status, String::from_utf8_lossy(start)))
+}
+
+/// The start of a text that may come from anybody, fit for a line.
+fn one_line(text: &str) -> String {
+    let line: String =
+        text.chars().map(|char| if char.is_control() { ' ' } else { char }).take(LINE_CHARS_MAX).collect();
+    line.trim().to_owned()
 }
 
 /// Evenly spread bits for jitter. Without a source of them the middle is taken.

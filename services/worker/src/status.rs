@@ -4,13 +4,18 @@ use std::time::Duration;
 
 use zibrato_service::{Health, MetricsText};
 
+use crate::ledger::{is_spilled, loss_name};
 use crate::totals::Totals;
 use crate::units::{ByReason, Units};
 
 /// Age of the oldest batch held beyond which a worker is degraded: by then several attempts failed.
 pub(crate) const OLDEST_AGE_HEALTHY: Duration = Duration::from_secs(300);
 
-/// Healthy unless the spool does not take flushes, the backend refuses us, or batches grow old.
+/// How long no broker may be connected before a worker is degraded. A restart takes less.
+pub(crate) const NO_BROKER_HEALTHY: Duration = Duration::from_secs(10);
+
+/// Healthy unless the spool does not take flushes, the backend refuses us, batches grow old, or no
+/// broker is there.
 pub(crate) fn health(totals: &Totals, now_ms: u64) -> Health {
     if totals.is_aborting {
         return Health::Degraded("the spool does not take flushes; the log says why".to_owned());
@@ -24,6 +29,13 @@ pub(crate) fn health(totals: &Totals, now_ms: u64) -> Health {
             "the oldest of {} batches held is {} s old",
             totals.held.batches,
             age_ms / 1_000
+        ));
+    }
+    let alone = totals.no_broker_since.map_or(Duration::ZERO, |since| since.elapsed());
+    if alone > NO_BROKER_HEALTHY {
+        return Health::Degraded(format!(
+            "no broker has been connected for {} s; start it, or check --host, --port and --endpoint",
+            alone.as_secs()
         ));
     }
     Health::Ok
@@ -176,6 +188,19 @@ fn write_ledger(text: &mut MetricsText, totals: &Totals, backend: &str) {
             dropped.sample(&[("backend", backend), ("reason", reason), ("kind", kind)], wide(amount));
         }
     }
+    let mut lost = text.counter(
+        "zibrato_worker_publisher_losses_total",
+        "What publishers said they refused, dropped or could not count in the ordinary way.",
+    );
+    for (reason, count) in ledger.publisher_losses.iter().filter(|(reason, _)| !is_spilled(**reason)) {
+        lost.sample(&[("backend", backend), ("reason", &loss_name(*reason))], *count);
+    }
+    let spilled = ledger.publisher_losses.iter().filter(|(reason, _)| is_spilled(**reason));
+    text.counter(
+        "zibrato_worker_publisher_spilled_total",
+        "Records that publishers said they spilled: counted and summed, their percentiles approximate.",
+    )
+    .sample(&[("backend", backend)], spilled.map(|(_, count)| *count).sum::<u64>());
     for (name, help, value) in [
         ("zibrato_worker_gaps_seen_total", "Frames found missing.", ledger.gaps_seen),
         ("zibrato_worker_gaps_healed_total", "Missing frames made good.", ledger.gaps_healed),
@@ -212,16 +237,22 @@ fn by_reason(text: &mut MetricsText, name: &str, help: &str, backend: &str, tall
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
     use crate::units::PointUnits;
 
     #[test]
-    fn a_worker_is_degraded_by_old_batches_refusals_and_a_full_spool() {
+    fn a_worker_is_degraded_by_old_batches_refusals_a_full_spool_and_missing_brokers() {
         let mut totals = Totals::default();
         assert_eq!(health(&totals, 1_000_000), Health::Ok);
         totals.oldest_ms = Some(700_000);
         assert_eq!(health(&totals, 1_000_000), Health::Ok);
         assert!(matches!(health(&totals, 1_000_001), Health::Degraded(why) if why.contains("300 s old")));
+        totals.no_broker_since = Instant::now().checked_sub(NO_BROKER_HEALTHY);
+        assert!(matches!(health(&totals, 0), Health::Degraded(why) if why.starts_with("no broker has been")));
+        totals.no_broker_since = Some(Instant::now());
+        assert_eq!(health(&totals, 0), Health::Ok);
         totals.is_rejected = true;
         assert!(matches!(health(&totals, 0), Health::Degraded(why) if why.contains("credentials")));
         totals.is_aborting = true;
@@ -233,12 +264,16 @@ mod tests {
         let mut totals = Totals { received: 7, last_success_ms: Some(1_000), ..Totals::default() };
         totals.delivered = Units::of(&[PointUnits::Timer(3), PointUnits::Counter(-1.5)]);
         totals.dropped.add("too_old", &Units::of(&[PointUnits::Gauge(1)]));
+        totals.ledger.publisher_losses = [(0, 5), (6, 4), (99, 1)].into();
         let page = page(&totals, "librato", 3_500);
         for line in [
             "zibrato_worker_messages_total{backend=\"librato\"} 7\n",
             "zibrato_worker_delivered_timer_records_total{backend=\"librato\"} 3\n",
             "zibrato_worker_delivered_counter_sum{backend=\"librato\"} -1.5\n",
             "zibrato_worker_dropped_points_total{backend=\"librato\",reason=\"too_old\"} 1\n",
+            "zibrato_worker_publisher_spilled_total{backend=\"librato\"} 5\n",
+            "zibrato_worker_publisher_losses_total{backend=\"librato\",reason=\"legacy_queue\"} 4\n",
+            "zibrato_worker_publisher_losses_total{backend=\"librato\",reason=\"reason_99\"} 1\n",
             "zibrato_worker_last_success_age_seconds{backend=\"librato\"} 2.5\n",
         ] {
             assert!(page.contains(line), "{line} is missing in {page}");

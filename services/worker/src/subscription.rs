@@ -124,6 +124,8 @@ impl Default for Timing {
 #[derive(Debug)]
 pub struct Subscription {
     requests: SyncSender<Arc<str>>,
+    /// The brokers, and whether each is connected.
+    brokers: Vec<(String, Arc<AtomicBool>)>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -163,10 +165,11 @@ impl Subscription {
         if endpoints.is_empty() {
             return Err(Error::NoEndpoint);
         }
-        let mut links = Vec::new();
+        let (mut links, mut brokers) = (Vec::new(), Vec::new());
         for endpoint in endpoints {
             let link = Link::open(context, endpoint, &levels, timing)
                 .map_err(|source| Error::Socket { endpoint: endpoint.to_owned(), source })?;
+            brokers.push((endpoint.to_owned(), link.shown()));
             links.push(link);
         }
         let shared = Arc::new(Shared::default());
@@ -176,7 +179,7 @@ impl Subscription {
             .name("subscription".to_owned())
             .spawn(move || Thread { links, asked, output, timing }.run())
             .map_err(Error::Thread)?;
-        Ok(Self { requests, shared, thread: Some(thread) })
+        Ok(Self { requests, brokers, shared, thread: Some(thread) })
     }
 
     /// Asks every broker for the kept frames of a level.
@@ -187,6 +190,11 @@ impl Subscription {
         if self.requests.try_send(level.into()).is_err() {
             self.shared.replays_refused.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// The brokers' endpoints, and whether each is connected now.
+    pub fn brokers(&self) -> impl Iterator<Item = (&str, bool)> {
+        self.brokers.iter().map(|(endpoint, is_up)| (endpoint.as_str(), is_up.load(Ordering::Relaxed)))
     }
 
     /// Counters so far.

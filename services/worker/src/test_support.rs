@@ -8,21 +8,15 @@ use zibrato_core::kind::Kind;
 use crate::measurement::{GaugePoint, Measurement, SeriesKey, TimerDelta, Value};
 
 pub(crate) fn counter(level: &str, name: &str, source: &str, delta: f64) -> Measurement {
-    Measurement { series: key(level, Kind::Counter, name, source), value: Value::Counter { delta } }
+    measurement(key(level, Kind::Counter, name, source), Value::Counter { delta })
 }
 
 pub(crate) fn gauge(level: &str, name: &str, source: &str, points: &[(u64, f64)]) -> Measurement {
-    Measurement {
-        series: key(level, Kind::Gauge, name, source),
-        value: Value::Gauge { points: list(points) },
-    }
+    measurement(key(level, Kind::Gauge, name, source), Value::Gauge { points: list(points) })
 }
 
 pub(crate) fn raw_timer(level: &str, name: &str, source: &str, points: &[(u64, f64)]) -> Measurement {
-    Measurement {
-        series: key(level, Kind::Timer, name, source),
-        value: Value::RawTimer { points: list(points) },
-    }
+    measurement(key(level, Kind::Timer, name, source), Value::RawTimer { points: list(points) })
 }
 
 pub(crate) fn timer(level: &str, name: &str, source: &str, records_ns: &[u64]) -> Measurement {
@@ -36,7 +30,11 @@ pub(crate) fn timer(level: &str, name: &str, source: &str, records_ns: &[u64]) -
         max_ns: records_ns.iter().copied().max().unwrap_or(0),
         histogram,
     };
-    Measurement { series: key(level, Kind::Timer, name, source), value: Value::Timer(delta) }
+    measurement(key(level, Kind::Timer, name, source), Value::Timer(delta))
+}
+
+fn measurement(series: Arc<SeriesKey>, value: Value) -> Measurement {
+    Measurement { series, merged: Vec::new(), value }
 }
 
 fn list(points: &[(u64, f64)]) -> Vec<GaugePoint> {

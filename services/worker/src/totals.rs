@@ -2,8 +2,10 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use crate::ledger::Counts;
+use crate::report::View;
 use crate::spool::Held;
 use crate::subscription;
 use crate::units::{ByReason, Units};
@@ -65,6 +67,12 @@ pub struct Totals {
     pub quarantined: u64,
     /// Time of the last delivery, in Unix milliseconds.
     pub last_success_ms: Option<u64>,
+    /// Time of the last committed flush, in Unix milliseconds.
+    pub last_flush_ms: Option<u64>,
+    /// Since when no broker has been connected; none if one is.
+    pub no_broker_since: Option<Instant>,
+    /// What the backend refused last, or why it cannot be reached, in one line; none after a delivery.
+    pub backend_error: Option<String>,
     /// Whether the backend answered the probe.
     pub probed: bool,
     /// Whether the last flush was aborted.
@@ -109,14 +117,26 @@ impl fmt::Display for Totals {
     }
 }
 
-/// The running totals, shared by the threads of a worker.
+/// What the threads of a worker show of themselves.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Shared(Arc<Mutex<Totals>>);
+pub(crate) struct Shared {
+    totals: Arc<Mutex<Totals>>,
+    /// Apart from the totals, and replaced whole: nobody waits while a thousand publishers are copied.
+    view: Arc<Mutex<Arc<View>>>,
+}
 
 impl Shared {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Totals> {
         // Each change is a few additions, so a panic elsewhere leaves nothing half done.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.totals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn set_view(&self, view: View) {
+        *self.view.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(view);
     }
 
     pub(crate) fn snapshot(&self) -> Totals {

@@ -16,12 +16,13 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
-use zibrato_service::{Shutdown, StatusEndpoint, StatusError, serve_status};
+use zibrato_service::{Report, Shutdown, StatusEndpoint, StatusError, serve_status};
 
 use crate::backend::Backend;
 use crate::clock::WallClock;
 use crate::flush::FlushClock;
 use crate::ledger::{self, Ledger};
+use crate::report::About;
 use crate::retry::RetryPolicy;
 use crate::sender::{Phase, Sender};
 use crate::spool::{Found, LedgerRow, Spool, SpoolError};
@@ -51,7 +52,7 @@ pub struct Config {
     pub spool_directory: PathBuf,
     /// Most bytes of batches on disk. Beyond it changes stay in the ledger.
     pub spool_bytes_max: u64,
-    /// Where `/healthz` and `/metrics` are served.
+    /// Where `/healthz`, `/metrics` and `/status` are served.
     pub status: StatusEndpoint,
     /// Whether legacy timers are sent one by one instead of as a distribution.
     pub timers_raw: bool,
@@ -72,9 +73,14 @@ pub struct Running {
 }
 
 impl Running {
-    /// The bound address of `/healthz` and `/metrics`; `None` if they are off.
+    /// The bound address of `/healthz`, `/metrics` and `/status`; `None` if they are off.
     pub fn status_addr(&self) -> Option<SocketAddr> {
         self.status
+    }
+
+    /// Whether it ended: all its threads are gone, and [`Running::join`] returns at once.
+    pub fn is_finished(&self) -> bool {
+        self.supervisor.is_finished()
     }
 
     /// The totals so far.
@@ -213,7 +219,9 @@ async fn serve(
     let (health_clock, page_clock) = (config.clock.clone(), config.clock.clone());
     let health = move || status::health(&for_health.lock(), health_clock.now_ms());
     let page = move || status::page(&for_page.snapshot(), name, page_clock.now_ms());
-    serve_status(config.status, health, page, shutdown.clone()).await
+    let (about, for_report) = (About::of(config, backend), totals.clone());
+    let report = move || Report::Worker(about.report(&for_report.snapshot(), &for_report.view()));
+    serve_status(config.status, health, page, report, shutdown.clone()).await
 }
 
 /// Starts the subscription and the thread that owns the ledger; it answers whether it ended in order.
@@ -283,6 +291,7 @@ async fn supervise(
         retries = totals.retries,
         ambiguous = totals.ambiguous,
         units = %totals,
+        ledger = %totals.ledger,
         "worker stopped"
     );
     match (in_order, sent) {

@@ -126,10 +126,10 @@ impl Header {
     pub(super) fn write(&self, out: &mut [u8]) {
         out[0] = self.version;
         out[1] = self.flags.to_byte();
-        out[2..18].copy_from_slice(&self.publisher.0);
+        set_publisher(out, self.publisher);
         out[18..26].copy_from_slice(&self.seq.to_le_bytes());
         set_parts(out, self.part, self.of);
-        out[30..38].copy_from_slice(&self.age_ms.to_le_bytes());
+        set_age_ms(out, self.age_ms);
         set_held_ms(out, self.held_ms);
         set_body_bytes(out, 0);
     }
@@ -140,6 +140,14 @@ const BODY_BYTES_AT: usize = 42;
 pub(super) fn set_parts(header: &mut [u8], part: u16, of: u16) {
     header[26..28].copy_from_slice(&part.to_le_bytes());
     header[28..30].copy_from_slice(&of.to_le_bytes());
+}
+
+pub(super) fn set_publisher(header: &mut [u8], publisher: PublisherId) {
+    header[2..18].copy_from_slice(&publisher.0);
+}
+
+pub(super) fn set_age_ms(header: &mut [u8], age_ms: u64) {
+    header[30..38].copy_from_slice(&age_ms.to_le_bytes());
 }
 
 pub(super) fn set_held_ms(header: &mut [u8], held_ms: u32) {

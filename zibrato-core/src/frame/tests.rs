@@ -86,6 +86,21 @@ fn every_bit_flip_is_refused_or_another_valid_frame() {
 }
 
 #[test]
+fn what_can_be_set_behind_a_topic_is_what_is_read() {
+    let mut bytes = example();
+    let untopiced = &mut bytes["info".len() + 2..];
+    set_publisher(untopiced, PublisherId([9; 16]));
+    set_age_ms(untopiced, u64::MAX - 1);
+    set_held_ms(untopiced, 77);
+    let header = Frame::parse(&bytes).unwrap().header;
+    assert_eq!((header.publisher, header.age_ms, header.held_ms), (PublisherId([9; 16]), u64::MAX - 1, 77));
+    assert_eq!((header.seq, header.part, header.of), (42, 1, 3));
+    // What is too short for a header is left as it is.
+    set_publisher(&mut [0; HEADER_BYTES - 1], PublisherId([9; 16]));
+    set_age_ms(&mut [], 1);
+}
+
+#[test]
 fn one_bad_entry_costs_only_itself() {
     let bytes = example();
     let at = bytes.windows(5).position(|window| window == b"queue").unwrap();

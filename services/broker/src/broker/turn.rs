@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::counts::{Counts, Totals, nonzero};
 use crate::keep::Keep;
 use crate::replay;
+use crate::report::View;
 use crate::self_metrics::{self, OwnFrame, SelfMetrics};
 use crate::status::Status;
 use crate::subscriptions::{Ignored, Subscriptions};
@@ -85,6 +86,7 @@ impl Broker {
             let _ = self.to_workers.set_linger(0);
             let _ = self.from_publishers.set_linger(0);
         }
+        self.status.set_view(View::of(&self.subscriptions, &self.keep));
         self.status.set(totals.clone());
         totals
     }
@@ -258,6 +260,7 @@ impl Broker {
         let totals = self.totals();
         let frames = self.own.window(&totals, self.now);
         self.publish(frames)?;
+        self.status.set_view(View::of(&self.subscriptions, &self.keep));
         for (level, messages) in self.counts.reported(&self.subscriptions) {
             if let Some(report) = (Forwarded { level, broker: self.id, messages }).encode() {
                 let _: Sent = send_now(&self.to_workers, &report)?;

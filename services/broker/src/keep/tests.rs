@@ -23,12 +23,23 @@ impl Fixture {
 
     /// Inserts part `part` of `of` of the frame named `first` from publisher `id`.
     fn put(&mut self, id: u8, flags: Flags, first: u64, (part, of): (u16, u16)) -> Option<u64> {
-        let seq = first + u64::from(part);
-        let message = frame([id; 16], "info", seq, |header| {
+        self.put_at("info", id, flags, first, (part, of))
+    }
+
+    fn put_at(&mut self, level: &str, id: u8, flags: Flags, first: u64, parts: (u16, u16)) -> Option<u64> {
+        let (part, of) = parts;
+        let message = frame([id; 16], level, first + u64::from(part), |header| {
             (header.flags, header.part, header.of) = (flags, part, of);
         });
-        let untopiced = &message["?info?".len()..];
-        self.keep.insert("info", &Header::parse(untopiced).unwrap(), untopiced, self.now)
+        let untopiced = &message[level.len() + 2..];
+        self.keep.insert(level, &Header::parse(untopiced).unwrap(), untopiced, self.now)
+    }
+
+    /// First byte, levels, seconds of silence and end of the latest publishers.
+    fn latest(&self, max: usize, levels_max: usize) -> Vec<(u8, String, u64, bool)> {
+        let latest = self.keep.latest(max, levels_max).into_iter();
+        let silent_s = |kept: &Kept| self.now.duration_since(kept.seen).as_secs();
+        latest.map(|kept| (kept.id.0[0], kept.levels.join(","), silent_s(&kept), kept.is_ended)).collect()
     }
 
     fn pass(&mut self, seconds: u64) {
@@ -214,4 +225,31 @@ fn sequence_numbers_at_the_end_of_their_range_are_kept_like_others() {
     assert_eq!(keep.kept(), [(1, u64::MAX - 1), (1, u64::MAX)]);
     keep.put(2, KEY, u64::MAX, (0, 9));
     assert_eq!(keep.kept().len(), 3);
+}
+
+#[test]
+fn the_latest_are_publishers_that_run_then_ended_ones_each_once_with_all_levels() {
+    let mut keep = Fixture::new(1 << 20);
+    for id in 1..=3 {
+        keep.put(id, KEY, 1, (0, 1));
+        keep.pass(1);
+    }
+    keep.put_at("debug", 1, KEY, 1, (0, 1));
+    keep.put(2, END, 2, (0, 1));
+    keep.pass(1);
+    let all = [
+        (1, "info,debug".to_owned(), 1, false),
+        (3, "info".to_owned(), 2, false),
+        (2, "info".to_owned(), 1, true),
+    ];
+    assert_eq!(keep.latest(9, 9), all);
+    assert_eq!(keep.latest(1, 1), [(1, "info".to_owned(), 1, false)]);
+    assert_eq!(keep.keep.publishers_distinct(), 3);
+    // On one of its levels a publisher still runs.
+    keep.put(1, END, 2, (0, 1));
+    assert_eq!(keep.latest(1, 9)[0], (1, "info,debug".to_owned(), 1, false));
+    keep.put_at("debug", 1, END, 2, (0, 1));
+    assert_eq!(keep.latest(9, 9)[1], (1, "info,debug".to_owned(), 0, true));
+    keep.pass(AGE_MAX.as_secs() + 1);
+    assert_eq!((keep.latest(9, 9), keep.keep.publishers_distinct()), (Vec::new(), 0));
 }

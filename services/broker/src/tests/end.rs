@@ -8,6 +8,7 @@ use zibrato_std::socket::{broker_in, broker_out};
 
 use super::*;
 use crate::broker::{Broker, DRAIN_MAX};
+use crate::report::About;
 use crate::{RunError, Status, run, serve};
 
 #[test]
@@ -58,7 +59,7 @@ fn what_is_queued_when_the_end_begins_is_forwarded() {
     }
     let shutdown = Shutdown::new();
     shutdown.request();
-    let status = Status::new();
+    let status = Status::new(About::nothing());
     let broker = Broker::new(from_publishers, to_workers, PublisherId([1; 16]), &config(), status);
     let totals = broker.run("inproc://in", &shutdown);
     assert_eq!((totals.received, totals.forwarded()), (COUNT as u64, COUNT as u64), "{totals}");
@@ -152,7 +153,7 @@ async fn a_status_address_that_is_taken_stops_the_broker_again() {
 fn fetch(addr: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(addr).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer

@@ -3,6 +3,7 @@
 use zibrato_core::frame::{Forwarded, Frame};
 use zibrato_core::limits::FRAME_BYTES_MAX;
 use zibrato_core::text::Field;
+use zibrato_service::Report;
 use zmq::{SNDMORE, SUB};
 
 use super::*;
@@ -52,6 +53,46 @@ fn one_of_two_subscribers_that_leaves_does_not_cut_the_other() {
     assert_eq!(receive(&stays)[..], native);
     let totals = broker.end();
     assert_eq!((totals.forwarded(), totals.no_subscriber()), (2, 0));
+}
+
+#[test]
+fn the_report_tells_levels_publishers_and_what_became_of_messages() {
+    let broker = Fixture::new();
+    let publisher = broker.publisher();
+    let worker = broker.worker(&[b"\x01info\0", b"audit|", b"bare"]);
+    for (id, level, flags) in [(1, "info", KEY), (1, "debug", KEY), (2, "info", END)] {
+        send(&publisher, &part(id, level, flags, 1, 0, 1));
+    }
+    await_message(&publisher, b"\x01bare");
+    send(&publisher, b"barefoot");
+    broker.until("received", |totals| totals.received == 4);
+    let reported = || match broker.running.status().report() {
+        Report::Broker(report) => report,
+        other => panic!("{other:?}"),
+    };
+    let end = Instant::now() + DEADLINE;
+    let report = loop {
+        let report = reported();
+        // The broker itself is the third.
+        if report.publishers_total == 3 {
+            break report;
+        }
+        assert!(Instant::now() < end, "{report:?}");
+        thread::yield_now();
+    };
+    assert_eq!(report.subscribed_levels, ["audit", "bare", "info"]);
+    assert_eq!(report.publishers_endpoint, broker.running.in_endpoint());
+    assert_eq!((report.kept_bytes > 0, report.kept_bytes_max), (true, 64 << 20));
+    let [account] = &report.accounts[..] else { panic!("{report:?}") };
+    assert!(account.adds_up(), "{account:?}");
+    assert_eq!((account.offered, account.accepted, account.delivered), (4.0, 3.0, 2.0));
+    assert_eq!(account.dropped, [("no_subscriber".to_owned(), 1.0)].into());
+    assert_eq!(account.refused, [("topic".to_owned(), 1.0)].into());
+    let one = report.publishers.iter().find(|publisher| publisher.id.starts_with("01")).unwrap();
+    assert_eq!((&one.levels[..], one.ended), (&["info".to_owned(), "debug".to_owned()][..], false));
+    assert!(report.publishers.iter().any(|publisher| publisher.id.starts_with("02") && publisher.ended));
+    drop(worker);
+    broker.end();
 }
 
 #[test]

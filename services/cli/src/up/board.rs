@@ -153,7 +153,7 @@ mod tests {
             unit: String::new(),
             tags,
         };
-        Measurement { series: Arc::new(series), value }
+        Measurement { series: Arc::new(series), merged: Vec::new(), value }
     }
 
     fn timer(name: &str, tags: &[(&str, &str)], ns: u64) -> Measurement {

@@ -3,12 +3,12 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use tokio::task::{JoinHandle, spawn_blocking};
-use zibrato_service::{Shutdown, serve_status};
+use zibrato_service::Shutdown;
 use zibrato_std::Stats;
 use zibrato_worker::clock::WallClock;
 use zibrato_worker::librato::{AGE_MAX, Librato, LibratoConfig};
@@ -77,7 +77,6 @@ pub(crate) struct Parts {
     broker_status: zibrato_broker::Status,
     worker: worker::Running,
     worker_context: zmq::Context,
-    worker_backend: Weak<Watched>,
     board: Board,
     local: zibrato_local::Running,
 }
@@ -112,21 +111,18 @@ impl Parts {
         let (endpoint_in, endpoint_out) =
             (connectable(broker.in_endpoint()), connectable(broker.out_endpoint()));
         let broker_status = broker.status();
-        let (health, page) = (broker.status(), broker.status());
-        let broker_http = serve_status(
-            config.broker.http,
-            move || health.health(),
-            move || page.metrics(),
-            stops.broker.clone(),
-        )
-        .await?;
+        let broker_http = broker.status().serve(config.broker.http, stops.broker.clone()).await?;
 
         let board = Board::default();
         let backend = Arc::new(Watched::new(librato(local.addr)?, board.clone()));
-        let worker_backend = Arc::downgrade(&backend);
         let worker_config = worker_config(config, &endpoint_out);
         let worker_context = zmq::Context::new();
         let worker = worker::start(worker_config, backend, &worker_context, stops.worker.clone()).await?;
+
+        // Only now the addresses are known: a default one that was taken belongs to somebody else.
+        for status in [broker_http, worker.status_addr()].into_iter().flatten() {
+            local.watch().add(status);
+        }
 
         let demo = if config.demo { Some(Demo::start(&endpoint_in)?) } else { None };
         Ok(Self {
@@ -140,7 +136,6 @@ impl Parts {
             broker_status,
             worker,
             worker_context,
-            worker_backend,
             board,
             local,
         })
@@ -154,8 +149,7 @@ impl Parts {
         if self.local.handle.is_finished() {
             return Some(Part::Local);
         }
-        // The worker's threads own its backend; when they are gone, so is the backend.
-        (self.worker_backend.strong_count() == 0).then_some(Part::Worker)
+        self.worker.is_finished().then_some(Part::Worker)
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::time::Duration;
 
 use zibrato_worker::totals::Totals as WorkerTotals;
 
 use super::board::Extremes;
 use super::parts::{Accounts, Part, Parts, Snapshot};
+use crate::human::{duration, short};
 
 /// Refusals of the store that lose nothing: what came again was stored before.
 const DUPLICATE: &str = "duplicate_batch";
@@ -22,6 +22,7 @@ pub(crate) fn banner(parts: &Parts, data: &Path) -> String {
     };
     format!(
         "zibrato {version} is up\n\
+         \x20 look at your metrics   http://{api}/\n\
          \x20 publishers connect to  {endpoint_in}\n\
          \x20 workers connect to     {endpoint_out}\n\
          \x20 metrics API            http://{api}/v1/metrics\n\
@@ -50,9 +51,9 @@ pub(crate) fn status(snapshot: &Snapshot) -> String {
         None => line.push_str("  no timers in the last flush"),
         Some(Extremes { slowest, fastest }) => {
             // Writing to a string has no way to fail.
-            let _ = write!(line, "  slowest {} p99 {}", slowest.name, human(slowest.p99));
+            let _ = write!(line, "  slowest {} p99 {}", slowest.name, duration(slowest.p99));
             if fastest.name != slowest.name {
-                let _ = write!(line, "  fastest {} p99 {}", fastest.name, human(fastest.p99));
+                let _ = write!(line, "  fastest {} p99 {}", fastest.name, duration(fastest.p99));
             }
         }
     }
@@ -122,45 +123,9 @@ fn reasons(refused: &BTreeMap<&'static str, u64>) -> String {
     format!(" ({})", reasons.join(", "))
 }
 
-/// A count with three digits at least and a unit: `999`, `12.3k`, `4.56M`.
-fn short(count: u128) -> String {
-    scaled(count as f64, 1_000.0, &["", "k", "M", "G", "T"])
-}
-
-/// A duration with three digits at least and a unit: `850 ns`, `1.20 µs`, `41.3 ms`, `2.50 s`.
-fn human(duration: Duration) -> String {
-    scaled(duration.as_nanos() as f64, 1_000.0, &[" ns", " µs", " ms", " s"])
-}
-
-fn scaled(mut value: f64, step: f64, units: &[&str]) -> String {
-    let mut unit = 0;
-    // The limit is where three digits would be rounded up to the next unit.
-    while unit + 1 < units.len() && value >= step - 0.5 {
-        value /= step;
-        unit += 1;
-    }
-    let digits = match value {
-        _ if unit == 0 => 0,
-        value if value < 9.995 => 2,
-        value if value < 99.95 => 1,
-        _ => 0,
-    };
-    format!("{value:.digits$}{}", units[unit])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn counts_and_durations_have_three_digits_and_a_unit() {
-        let counts = [0, 999, 1_000, 12_345, 999_499, 999_500, 4_560_000, 12_000_000_000_000_000];
-        let shown = ["0", "999", "1.00k", "12.3k", "999k", "1.00M", "4.56M", "12000T"];
-        assert_eq!(counts.map(short), shown);
-        let durations = [0, 850, 1_200, 41_300_000, 999_600_000, 2_500_000_000, 90_000_000_000];
-        let shown = ["0 ns", "850 ns", "1.20 µs", "41.3 ms", "1.00 s", "2.50 s", "90.0 s"];
-        assert_eq!(durations.map(|ns| human(Duration::from_nanos(ns))), shown);
-    }
 
     fn sound() -> Accounts {
         let mut local = zibrato_local::Totals { points_offered: 3, points_accepted: 1, ..Default::default() };

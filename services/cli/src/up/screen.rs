@@ -1,5 +1,6 @@
 //! Standard output: one line that is kept up to date on a terminal, a line now and then elsewhere.
 
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
@@ -8,14 +9,15 @@ const PERIOD_TERMINAL: Duration = Duration::from_secs(1);
 /// How often a line is written elsewhere.
 const PERIOD_LINES: Duration = Duration::from_secs(5);
 
-/// Where `zibrato up` prints. It uses no colours, so there is nothing for NO_COLOR to switch off. A
-/// reader that went away is no reason to stop, so errors are ignored.
+/// Where `zibrato up` prints. It uses no colours, so there is nothing for NO_COLOR to switch off.
 #[derive(Debug)]
 pub(crate) struct Screen<W = io::Stdout> {
     out: W,
     is_terminal: bool,
     /// Whether the cursor stands behind a status line.
     is_open: bool,
+    /// Whether a pipe's reader went away.
+    is_gone: bool,
 }
 
 impl Screen {
@@ -23,7 +25,7 @@ impl Screen {
         let out = io::stdout();
         // Without a known type the sequences below may be shown as text.
         let is_dumb = std::env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
-        Self { is_terminal: out.is_terminal() && !is_dumb, out, is_open: false }
+        Self { is_terminal: out.is_terminal() && !is_dumb, out, is_open: false, is_gone: false }
     }
 }
 
@@ -33,10 +35,15 @@ impl<W: Write> Screen<W> {
         if self.is_terminal { PERIOD_TERMINAL } else { PERIOD_LINES }
     }
 
+    /// Whether nobody reads any more what is printed into a pipe, as behind `zibrato up | head -1`.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.is_gone
+    }
+
     /// Prints whole lines.
     pub(crate) fn print(&mut self, lines: &str) {
         self.finish();
-        let _ = writeln!(self.out, "{lines}").and_then(|()| self.out.flush());
+        self.write(format_args!("{lines}\n"));
     }
 
     /// Shows a status in place of the one before.
@@ -46,14 +53,20 @@ impl<W: Write> Screen<W> {
         }
         self.is_open = true;
         // Without line wrap a terminal cuts the line at its own width: the line stays one line.
-        let _ = write!(self.out, "\r\x1b[?7l{line}\x1b[K\x1b[?7h").and_then(|()| self.out.flush());
+        self.write(format_args!("\r\x1b[?7l{line}\x1b[K\x1b[?7h"));
     }
 
     /// Leaves the status where it is; what comes next stands below it.
     pub(crate) fn finish(&mut self) {
         if std::mem::take(&mut self.is_open) {
-            let _ = writeln!(self.out);
+            self.write(format_args!("\n"));
         }
+    }
+
+    /// A disk that is full or a terminal that hung up are no reason to stop measuring.
+    fn write(&mut self, text: fmt::Arguments<'_>) {
+        let written = self.out.write_fmt(text).and_then(|()| self.out.flush());
+        self.is_gone |= written.is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
     }
 }
 
@@ -62,7 +75,7 @@ mod tests {
     use super::*;
 
     fn written(is_terminal: bool) -> String {
-        let mut screen = Screen { out: Vec::new(), is_terminal, is_open: false };
+        let mut screen = Screen { out: Vec::new(), is_terminal, is_open: false, is_gone: false };
         screen.print("up");
         screen.status("one");
         screen.status("two");
@@ -76,5 +89,23 @@ mod tests {
         assert_eq!(written(false), "up\none\ntwo\nend\n");
         let line = |text| format!("\r\x1b[?7l{text}\x1b[K\x1b[?7h");
         assert_eq!(written(true), format!("up\n{}{}\nend\n", line("one"), line("two")));
+    }
+
+    #[test]
+    fn only_a_broken_pipe_means_that_nobody_reads() {
+        struct Fails(io::ErrorKind);
+        impl Write for Fails {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(self.0.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        for (kind, is_gone) in [(io::ErrorKind::StorageFull, false), (io::ErrorKind::BrokenPipe, true)] {
+            let mut screen = Screen { out: Fails(kind), is_terminal: false, is_open: false, is_gone: false };
+            screen.print("up");
+            assert_eq!(screen.is_gone(), is_gone, "{kind}");
+        }
     }
 }

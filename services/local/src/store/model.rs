@@ -22,6 +22,22 @@ pub(crate) enum OriginKind {
     Timer,
 }
 
+impl OriginKind {
+    /// The kind as it is stored and told.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Timer => "timer",
+        }
+    }
+
+    /// The kind that [`OriginKind::as_str`] wrote.
+    pub(crate) fn of(text: &str) -> Option<Self> {
+        [Self::Counter, Self::Gauge, Self::Timer].into_iter().find(|kind| kind.as_str() == text)
+    }
+}
+
 /// What to draw of one metric.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct ChartQuery {
@@ -70,9 +86,23 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
+    /// One value.
+    pub(crate) fn of(value: f64, time: i64) -> Self {
+        Self {
+            count: 1.0,
+            sum: value,
+            min: Some(value),
+            max: Some(value),
+            sum_squares: Some(value * value),
+            last: value,
+            last_time: time,
+            histogram: None,
+        }
+    }
+
     /// Adds what `other` stands for. Of two newest points at one time the one of `other` counts as
     /// the newer, so summaries are merged in the order in which their points arrived.
-    pub(super) fn merge(&mut self, other: Self) {
+    pub(crate) fn merge(&mut self, other: Self) {
         let both = |a: Option<f64>, b: Option<f64>, merge: fn(f64, f64) -> f64| Some(merge(a?, b?));
         self.count += other.count;
         self.sum += other.sum;
@@ -139,16 +169,7 @@ impl RawPoint {
                 last_time: t,
                 histogram: histogram.map(Box::new),
             },
-            None => Summary {
-                count: 1.0,
-                sum: value,
-                min: Some(value),
-                max: Some(value),
-                sum_squares: Some(value * value),
-                last: value,
-                last_time: t,
-                histogram: None,
-            },
+            None => Summary::of(value, t),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::{Map, Value};
 
-use super::model::{Origin, OriginKind};
+use super::model::Origin;
 use crate::validate::{Kind, Point};
 
 /// The most entries that are remembered, of metrics, sources and series together; then all are
@@ -129,14 +129,9 @@ impl Names {
     /// Keeps the kind and unit that came first, and all levels.
     fn note_origin(&mut self, connection: &Connection, metric: i64, origin: &Origin) -> rusqlite::Result<()> {
         if !self.origins.contains_key(&metric) {
-            let kind = match origin.kind {
-                OriginKind::Counter => "counter",
-                OriginKind::Gauge => "gauge",
-                OriginKind::Timer => "timer",
-            };
             connection
                 .prepare_cached("UPDATE metrics SET origin = ?2, unit = ?3 WHERE id = ?1 AND origin IS NULL")?
-                .execute(params![metric, kind, origin.unit])?;
+                .execute(params![metric, origin.kind.as_str(), origin.unit])?;
             self.make_room();
         }
         let known = self.origins.entry(metric).or_default();

@@ -17,7 +17,7 @@ fn open(path: &Path) -> Result<Store, StoreError> {
 }
 
 fn batch(counters: &Arc<Counters>, id: &str, now: i64) -> Batch {
-    let body = Body::parse(br#"{"gauges":{"a":{"value":1}}}"#).unwrap();
+    let body = Body::parse(None, br#"{"gauges":{"a":{"value":1}}}"#).unwrap();
     let ticket = counters.offer(body.measurements());
     let points = validate::points(body, Times { now, max_age_s: 1, max_ahead_s: 0 }).unwrap();
     Batch { id: Some(id.to_owned()), points, user_agent: None, now, ticket }

@@ -1,5 +1,6 @@
 //! A receiver of the test's own and a client that sees the bytes.
 
+use std::io::Read;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -105,29 +106,62 @@ pub(crate) async fn call(
 ) -> Answer {
     let exchange = async {
         let mut stream = TcpStream::connect(addr).await.unwrap();
-        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n");
+        let mut head = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
+        if !headers.iter().any(|(name, _)| *name == "Host") {
+            head.push_str(&format!("Host: {addr}\r\n"));
+        }
         for (name, value) in headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
-        if method == "POST" {
+        if !body.is_empty() || !["GET", "HEAD"].contains(&method) {
             head.push_str(&format!("Content-Length: {}\r\n", body.len()));
         }
         stream.write_all(format!("{head}\r\n").as_bytes()).await.unwrap();
         stream.write_all(body).await.unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.unwrap();
-        parse(&String::from_utf8(answer).unwrap())
+        parse(&answer)
     };
     tokio::time::timeout(DEADLINE, exchange).await.expect("an answer before the deadline")
 }
 
-fn parse(text: &str) -> Answer {
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head in {text:?}"));
+/// Reads an answer; what was sent with gzip is inflated, what was sent in chunks joined.
+fn parse(answer: &[u8]) -> Answer {
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+    let end = end.unwrap_or_else(|| panic!("no head in {:?}", String::from_utf8_lossy(answer)));
+    let head = std::str::from_utf8(&answer[..end]).unwrap();
     let mut lines = head.lines();
     let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
     let headers = lines.map(|line| line.split_once(": ").unwrap());
     let headers = headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    Answer { status, headers, body: body.to_owned() }
+    let mut parsed = Answer { status, headers, body: String::new() };
+    let mut body = answer[end + 4..].to_vec();
+    if parsed.header("Transfer-Encoding") == Some("chunked") {
+        body = join(&body);
+    }
+    if parsed.header("Content-Encoding") == Some("gzip") {
+        let mut inflated = Vec::new();
+        flate2::read::GzDecoder::new(body.as_slice()).read_to_end(&mut inflated).unwrap();
+        body = inflated;
+    }
+    parsed.body = String::from_utf8(body).unwrap();
+    parsed
+}
+
+fn join(mut chunks: &[u8]) -> Vec<u8> {
+    let mut body = Vec::new();
+    while let Some(end) = chunks.windows(2).position(|bytes| bytes == b"\r\n") {
+        let length = usize::from_str_radix(std::str::from_utf8(&chunks[..end]).unwrap(), 16).unwrap();
+        body.extend_from_slice(&chunks[end + 2..end + 2 + length]);
+        chunks = &chunks[end + 2 + length + 2..];
+    }
+    body
+}
+
+pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut packed = Vec::new();
+    flate2::read::GzEncoder::new(bytes, flate2::Compression::fast()).read_to_end(&mut packed).unwrap();
+    packed
 }
 
 pub(crate) fn now() -> i64 {

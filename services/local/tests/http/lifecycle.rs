@@ -110,7 +110,7 @@ async fn a_request_under_way_is_finished_by_an_ordered_stop() {
     let mut stream = TcpStream::connect(receiver.running.addr).await.unwrap();
     let (first, rest) = ONE.split_at(10);
     let head = format!(
-        "POST /v1/metrics HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
+        "POST /v1/metrics HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
         ONE.len()
     );
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -140,7 +140,8 @@ async fn a_second_stop_does_not_wait_for_a_client_that_stalls() {
     let (_directory, db) = database();
     let receiver = Receiver::on(&db).await;
     let mut stream = TcpStream::connect(receiver.running.addr).await.unwrap();
-    let head = "POST /v1/metrics HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 100\r\n\r\n";
+    let head =
+        "POST /v1/metrics HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 100\r\n\r\n";
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut interim = [0; 25];
     stream.read_exact(&mut interim).await.unwrap();

@@ -2,7 +2,11 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests may panic like tests")]
 
 mod client;
+mod librato;
 mod lifecycle;
 mod post;
 mod program;
 mod read;
+mod security;
+mod status;
+mod table;

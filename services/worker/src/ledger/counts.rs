@@ -1,6 +1,7 @@
 //! What the ledger took in and what became of it, in the units of the law.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::{AddAssign, SubAssign};
 
 /// Amounts in the units of the law: a counter's unit is its sum, a timer's a record, a gauge's a set.
@@ -35,6 +36,13 @@ impl SubAssign for Amounts {
         self.timers = self.timers.saturating_sub(other.timers);
         self.gauges = self.gauges.saturating_sub(other.gauges);
         self.legacy_counters = self.legacy_counters.saturating_sub(other.legacy_counters);
+    }
+}
+
+impl fmt::Display for Amounts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { counters, timers, gauges, legacy_counters } = self;
+        write!(f, "counters {counters} timers {timers} gauges {gauges} legacy_counters {legacy_counters}")
     }
 }
 
@@ -110,6 +118,10 @@ pub struct Counts {
     /// Publishers, by level, that were removed from memory.
     pub forgotten: u64,
 
+    /// What publishers said they refused, dropped or spilled, by the wire's code of the reason; of
+    /// publishers that are forgotten too.
+    pub publisher_losses: BTreeMap<u8, u64>,
+
     /// Legacy messages taken in or dropped.
     pub legacy_messages: u64,
     /// Legacy messages that a broker forwarded and that did not arrive.
@@ -120,6 +132,26 @@ pub struct Counts {
     pub legacy_ahead: u64,
     /// Rows that could not be read when the ledger was restored.
     pub rows_damaged: u64,
+}
+
+impl fmt::Display for Counts {
+    /// The law with its numbers as one line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { accepted, flushed, held, merged, dropped, .. } = self;
+        write!(
+            f,
+            "accepted [{accepted}] = flushed [{flushed}] + held [{held}] + merged [gauges {}] + dropped [",
+            merged.gauges
+        )?;
+        if dropped.is_empty() {
+            f.write_str("none")?;
+        }
+        for (at, (reason, amounts)) in dropped.iter().enumerate() {
+            let comma = if at == 0 { "" } else { ", " };
+            write!(f, "{comma}{reason}: {amounts}")?;
+        }
+        f.write_str("]")
+    }
 }
 
 impl Counts {

@@ -276,7 +276,7 @@ impl Group {
     }
 
     fn into_measurements(mut self, series: Arc<SeriesKey>, out: &mut Vec<Measurement>) {
-        let mut push = |value| out.push(Measurement { series: series.clone(), value });
+        let mut push = |value| out.push(Measurement { series: series.clone(), merged: Vec::new(), value });
         if let Some((native, legacy)) = self.counter {
             push(Value::Counter { delta: native as f64 + legacy });
         }

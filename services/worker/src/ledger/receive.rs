@@ -78,6 +78,9 @@ impl Ledger {
         };
         let Some(slot) = self.slot_of(frame, level) else { return self.refuse(refusal::PUBLISHER_LIMIT) };
         let Some(stream) = &mut self.streams[slot] else { return self.refuse(refusal::PUBLISHER_LIMIT) };
+        if let Some(publisher) = self.publishers.get_mut(&stream.publisher) {
+            publisher.note(frame, now_ms, &mut self.counts);
+        }
 
         let header = &frame.header;
         stream.note_window(frame.prelude.window_ms);

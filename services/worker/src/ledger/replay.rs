@@ -115,7 +115,7 @@ impl Ledger {
         let gone: Vec<usize> = (0..self.streams.len())
             .filter(|&slot| {
                 self.streams[slot].as_ref().is_some_and(|stream| {
-                    let over = stream.ended || stream.vanished || !self.levels[stream.level].subscribed;
+                    let over = stream.is_over() || !self.levels[stream.level].subscribed;
                     over && stream.silent_ms(self.awake_ms) > forget_ms
                 })
             })
@@ -135,6 +135,12 @@ impl Ledger {
         let Some(mut stream) = self.streams[slot].take() else { return };
         self.free_slots.push(slot);
         self.stream_slots.remove(&(stream.publisher, stream.level));
+        if let Some(publisher) = self.publishers.get_mut(&stream.publisher) {
+            publisher.slots.retain(|other| *other != slot);
+            if publisher.slots.is_empty() {
+                self.publishers.remove(&stream.publisher);
+            }
+        }
         stream.give_up_gaps(&mut self.counts);
         let level = &mut self.levels[stream.level];
         level.horizon_ms = level.horizon_ms.max(stream.start_ms.saturating_add(FORGOTTEN_MARGIN_MS));

@@ -80,6 +80,11 @@ impl Stream {
         self.owed || (self.synced && !self.refused)
     }
 
+    /// Whether nothing more is expected of it.
+    pub(super) const fn is_over(&self) -> bool {
+        self.ended || self.vanished
+    }
+
     /// Notes a frame part; false if it was received before, or is not needed any more.
     pub(super) fn receive(&mut self, seq: u64, counts: &mut Counts) -> bool {
         let missing = self.sequence.missing();
@@ -133,8 +138,7 @@ impl Stream {
     /// How long a timer's flush waits for buckets, in milliseconds. Of a publisher that is gone
     /// nothing is to be waited for.
     pub(super) fn bucket_patience_ms(&self) -> u64 {
-        let gone = self.ended || self.vanished;
-        if gone {
+        if self.is_over() {
             return 0;
         }
         (BUCKET_PATIENCE_KEY_PERIODS / 2 * self.patience_ms()).max(BUCKET_PATIENCE_MS_MIN)

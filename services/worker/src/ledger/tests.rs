@@ -3,5 +3,6 @@ mod faults;
 mod legacy;
 mod limits;
 mod model;
+mod publishers;
 mod silence;
 mod timers;

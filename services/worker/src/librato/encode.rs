@@ -6,6 +6,7 @@ use serde::Serialize;
 use zibrato_core::histogram::Histogram;
 
 use super::CONTENT_TYPE;
+use super::accepts::Accepts;
 use super::source::tagged_source;
 use super::validate::{check_identity, check_time, check_value, reason};
 use crate::backend::{Body, Encoded, FlushTime, Limits};
@@ -26,6 +27,24 @@ struct Gauge<'a> {
     value: Option<f64>,
     #[serde(flatten)]
     distribution: Option<Distribution>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    origin: Option<Origin<'a>>,
+}
+
+/// What the metric was where it was recorded, which Librato has no place for.
+#[derive(Clone, Serialize)]
+struct Origin<'a> {
+    kind: &'static str,
+    levels: Vec<&'a str>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    unit: &'a str,
+}
+
+impl<'a> Origin<'a> {
+    fn of(measurement: &'a Measurement) -> Self {
+        let series = &*measurement.series;
+        Self { kind: series.kind.as_str(), levels: measurement.levels().collect(), unit: &series.unit }
+    }
 }
 
 /// Seconds and square seconds.
@@ -49,17 +68,17 @@ struct Buckets {
     counts: Vec<u64>,
 }
 
-/// Encodes a flush; the histogram only where the receiver takes it.
+/// Encodes a flush; histograms and origins only where the receiver takes them.
 pub(super) fn encode(
     measurements: &[Measurement],
     flush: FlushTime,
     limits: &Limits,
-    with_buckets: bool,
+    accepts: Accepts,
 ) -> Encoded {
     let mut encoder = Encoder {
         flush_s: flush.unix_ms / 1_000,
         limits,
-        with_buckets,
+        accepts,
         encoded: Encoded::default(),
         bytes: Vec::new(),
         points: Vec::new(),
@@ -81,7 +100,7 @@ type Seen<'a> = HashMap<(String, String), (&'a str, &'a [(String, String)])>;
 struct Encoder<'a> {
     flush_s: u64,
     limits: &'a Limits,
-    with_buckets: bool,
+    accepts: Accepts,
     encoded: Encoded,
     bytes: Vec<u8>,
     points: Vec<PointUnits>,
@@ -99,14 +118,15 @@ impl Encoder<'_> {
     fn measurement(&mut self, measurement: &Measurement, source: &str) {
         let name = &measurement.series.name;
         let identity = check_identity(name, source);
-        let base = Gauge { name, source, measure_time: self.flush_s, ..Gauge::default() };
+        let origin = self.accepts.origin.then(|| Origin::of(measurement));
+        let base = Gauge { name, source, measure_time: self.flush_s, origin, ..Gauge::default() };
         match &measurement.value {
             Value::Counter { delta } => {
                 let checked = identity.and(check_value(*delta));
                 self.point(checked, Gauge { value: Some(*delta), ..base }, PointUnits::Counter(*delta));
             }
-            Value::Gauge { points } => self.points(identity, name, source, points, PointUnits::Gauge(1)),
-            Value::RawTimer { points } => self.points(identity, name, source, points, PointUnits::Timer(1)),
+            Value::Gauge { points } => self.points(identity, &base, points, PointUnits::Gauge(1)),
+            Value::RawTimer { points } => self.points(identity, &base, points, PointUnits::Timer(1)),
             Value::Timer(timer) => {
                 let checked = if timer.count == 0 { Err(reason::ZERO_COUNT) } else { identity };
                 let distribution = Some(self.distribution(timer));
@@ -118,8 +138,7 @@ impl Encoder<'_> {
     fn points(
         &mut self,
         identity: Result<(), &'static str>,
-        name: &str,
-        source: &str,
+        base: &Gauge<'_>,
         points: &[GaugePoint],
         units: PointUnits,
     ) {
@@ -127,11 +146,9 @@ impl Encoder<'_> {
             let measure_time = point.time_ms / 1_000;
             let in_time = check_time(measure_time, self.flush_s, self.limits.age_max.as_secs());
             let checked = identity.and(check_value(point.value)).and(in_time);
-            self.point(
-                checked,
-                Gauge { name, source, measure_time, value: Some(point.value), distribution: None },
-                units,
-            );
+            let origin = base.origin.clone();
+            let gauge = Gauge { measure_time, value: Some(point.value), origin, distribution: None, ..*base };
+            self.point(checked, gauge, units);
         }
     }
 
@@ -142,7 +159,7 @@ impl Encoder<'_> {
             min: timer.min_ns as f64 / NS_PER_S,
             max: timer.max_ns as f64 / NS_PER_S,
             sum_squares: timer.sum_squares_ns2 as f64 / (NS_PER_S * NS_PER_S),
-            buckets: self.with_buckets.then(|| buckets(&timer.histogram, timer.count)).flatten(),
+            buckets: self.accepts.histogram.then(|| buckets(&timer.histogram, timer.count)).flatten(),
         }
     }
 

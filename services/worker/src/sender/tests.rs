@@ -257,13 +257,7 @@ async fn a_commit_wakes_the_sender_and_an_immediate_end_keeps_what_was_not_sent(
     let (totals, shutdown) = (setup.sender.totals.clone(), setup.sender.shutdown.clone());
     let running = tokio::spawn(setup.sender.clone().run());
     setup.commit(&["a"]);
-    tokio::time::timeout(LONG, async {
-        while totals.snapshot().delivered.timer_records == 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await
-    .unwrap();
+    until(|| totals.snapshot().delivered.timer_records > 0).await;
     setup.backend.script.lock().unwrap().extend([500; 1_000].map(status));
     setup.commit(&["b"]);
     shutdown.request();
@@ -324,4 +318,40 @@ async fn a_restart_sends_what_the_spool_holds() {
     let (backend, totals) = second.drain().await;
     assert_eq!(backend.sent(), [("id-a".to_owned(), "a".to_owned()), ("id-bb".to_owned(), "bb".to_owned())]);
     assert_eq!((totals.restored.timer_records, totals.delivered.timer_records), (3, 3));
+}
+
+#[tokio::test]
+async fn the_last_refusal_or_failure_is_told_in_one_line_until_a_delivery() {
+    let directory = temporary();
+    let setup = setup(directory.path(), Words::default());
+    let totals = setup.sender.totals.clone();
+    let running = tokio::spawn(setup.sender.clone().run());
+    let html = Response { status: 503, body: b"<h1>\nno\x1b[2J</h1>".to_vec(), ..Response::default() };
+    for (answer, told) in [
+        (Answer::NotSent("no\nway".to_owned()), "no way"),
+        (Answer::Response(html), "status 503: <h1> no [2J</h1>"),
+        (
+            Answer::Response(Response { status: 401, body: vec![b'y'; 900], ..Response::default() }),
+            "status 401: y",
+        ),
+    ] {
+        setup.backend.script.lock().unwrap().extend(std::iter::repeat_n(answer, 100_000));
+        setup.commit(&["a"]);
+        until(|| totals.snapshot().backend_error.is_some_and(|error| error.starts_with(told))).await;
+        assert!(totals.snapshot().backend_error.is_some_and(|error| error.len() <= LINE_CHARS_MAX));
+        setup.backend.script.lock().unwrap().clear();
+        until(|| totals.snapshot().backend_error.is_none()).await;
+    }
+    setup.sender.shutdown.request();
+    setup.sender.shutdown.request();
+    tokio::time::timeout(LONG, running).await.unwrap().unwrap();
+}
+
+async fn until(is_so: impl Fn() -> bool) {
+    let polled = async {
+        while !is_so() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LONG, polled).await.unwrap();
 }

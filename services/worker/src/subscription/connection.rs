@@ -1,5 +1,7 @@
 //! Whether a broker is connected, which the log says when it changes.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a broker may be away before the log says so. A restart takes less.
@@ -9,6 +11,8 @@ const MISSED_AFTER: Duration = Duration::from_secs(3);
 pub(super) struct Connection {
     endpoint: String,
     is_up: bool,
+    /// The same for other threads.
+    shown: Arc<AtomicBool>,
     /// When it came up or went down last.
     since: Instant,
     /// Whether the log says that it is down.
@@ -19,7 +23,13 @@ impl Connection {
     /// One that is not up yet. Inside one process there is no handshake, and nothing to be lost by it.
     pub(super) fn new(endpoint: &str) -> Self {
         let is_up = endpoint.starts_with("inproc:");
-        Self { endpoint: endpoint.to_owned(), is_up, since: Instant::now(), is_missed: false }
+        let shown = Arc::new(AtomicBool::new(is_up));
+        Self { endpoint: endpoint.to_owned(), is_up, shown, since: Instant::now(), is_missed: false }
+    }
+
+    /// Whether it is up, for other threads.
+    pub(super) fn shown(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.shown)
     }
 
     pub(super) const fn is_up(&self) -> bool {
@@ -36,6 +46,7 @@ impl Connection {
             (self.since, self.is_missed) = (Instant::now(), false);
         }
         self.is_up = is_up;
+        self.shown.store(is_up, Ordering::Relaxed);
     }
 
     /// Says once that the broker is missed.

@@ -307,9 +307,13 @@ fn after_a_broker_restart_the_subscriptions_and_an_open_replay_are_renewed() {
     subscription.request_replay("info");
     let before = broker.asked();
     let endpoint = broker.endpoint.clone();
+    let brokers = |is_up: bool| subscription.brokers().eq([(endpoint.as_str(), is_up)]);
+    assert!(brokers(true));
     drop(broker);
+    until(|| brokers(false).then_some(()));
     let broker = Broker::bind(&context, &endpoint);
     assert_eq!(receiver.recv_timeout(DEADLINE).unwrap().message, Message::Connected);
+    assert!(brokers(true));
     let mut seen = Vec::new();
     let page = loop {
         let message = broker.next();

@@ -60,7 +60,10 @@ impl Flusher {
         totals.clock_backwards = self.clock.backwards();
         totals.is_aborting = result.is_err();
         match result {
-            Ok(()) => totals.flushes += 1,
+            Ok(()) => {
+                totals.flushes += 1;
+                totals.last_flush_ms = Some(now_ms);
+            }
             Err(error) => {
                 totals.flushes_aborted += 1;
                 totals.spool_full += u64::from(matches!(error, FlushError::Spool(error) if error.is_full()));

@@ -8,6 +8,7 @@ use zibrato_service::Shutdown;
 
 use super::flusher::Flusher;
 use crate::clock::WallClock;
+use crate::report::View;
 use crate::subscription::{Incoming, Subscription};
 
 /// Longest wait for a message, so that an end is noticed and silence is watched.
@@ -44,8 +45,7 @@ impl Keeper {
                 for level in self.flusher.ledger.replay_wanted(self.clock.now_ms()) {
                     self.subscription.request_replay(&level);
                 }
-                self.flusher.show();
-                self.flusher.totals.lock().subscription = self.subscription.totals();
+                self.show();
             }
             let now_ms = self.clock.now_ms();
             if self.flusher.clock.wait(now_ms).is_zero() {
@@ -54,6 +54,20 @@ impl Keeper {
         };
         self.finish();
         in_order
+    }
+
+    /// Shows what is counted, and who is there.
+    fn show(&self) {
+        self.flusher.show();
+        let totals = &self.flusher.totals;
+        totals.set_view(View::of(&self.subscription, &self.flusher.ledger));
+        let is_connected = self.subscription.brokers().any(|(_, is_up)| is_up);
+        let mut totals = totals.lock();
+        totals.subscription = self.subscription.totals();
+        totals.no_broker_since = match totals.no_broker_since {
+            _ if is_connected => None,
+            since => since.or_else(|| Some(Instant::now())),
+        };
     }
 
     /// Takes in what waits, or waits for something to take in; false if nothing will come any more.

@@ -1,7 +1,10 @@
 //! Faults between the worker and its backend, and what must come out.
 
+use std::time::Duration;
+
 use zibrato_service::Shutdown;
 use zibrato_worker::spool::SPOOL_FILE;
+use zibrato_worker::worker::Config;
 
 use crate::support::*;
 
@@ -91,7 +94,7 @@ async fn a_poisoned_series_alone_is_lost() {
     receiver.script([Reply::Status(400, "Content-Type: application/json\r\n", named.to_owned())]);
     // One flush for all, made by the end.
     let mut config = config(&bus, directory.path());
-    config.flush = std::time::Duration::from_secs(3_600);
+    config.flush = Duration::from_secs(3_600);
     let running = launch(config, &receiver.url(), &shutdown).await.unwrap();
     bus.wait_subscribed("info");
     for name in ["good", "bad", "fine"] {
@@ -141,4 +144,62 @@ async fn a_second_worker_on_the_spool_is_refused_and_a_damaged_spool_is_put_away
     wait_until("delivery", || running.totals().batches_delivered == 1);
     stop(running, &shutdown).await;
     assert_eq!(receiver.sum("hits"), 1.0);
+}
+
+/// Settings under which a worker gives up sending at its end.
+fn in_a_hurry(bus: &Bus, directory: &std::path::Path) -> Config {
+    Config { grace: Duration::ZERO, ..config(bus, directory) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_with_origins_goes_without_them_to_a_receiver_that_says_it_does_not_know_them() {
+    let (bus, receiver, directory) = (Bus::new(), Receiver::new(), temporary());
+    receiver.accept("X-Zibrato-Accepts: histogram/1, origin/1\r\n");
+    receiver.always(Some(status(503)));
+    let shutdown = Shutdown::new();
+    let running = launch(in_a_hurry(&bus, directory.path()), &receiver.url(), &shutdown).await.unwrap();
+    bus.wait_subscribed("info");
+    wait_until("the probe", || running.totals().probed);
+    bus.count("hits", 3);
+    bus.send(&format!("info|Timer|lat|0.25|{}|test", now_s()));
+    wait_until("both in the spool", || {
+        let accepted = running.totals().accepted;
+        accepted.timer_records == 1 && accepted.counter_sum == 3.0
+    });
+    wait_until("an attempt", || !receiver.posts().is_empty());
+    stop(running, &shutdown).await;
+    let refused = receiver.posts();
+    assert!(
+        refused[0].body.contains(r#""origin":{"kind":"counter","levels":["info"]}"#),
+        "{}",
+        refused[0].body
+    );
+
+    receiver.accept("");
+    receiver.always(None);
+    let shutdown = Shutdown::new();
+    let running = launch(config(&bus, directory.path()), &receiver.url(), &shutdown).await.unwrap();
+    wait_until("delivery", || running.totals().probed && running.totals().held.batches == 0);
+    let totals = stop(running, &shutdown).await;
+    assert_eq!((totals.restored.counter_sum, totals.delivered.counter_sum), (3.0, 3.0));
+    assert_eq!(receiver.sum("hits"), 3.0);
+    for gauge in receiver.gauges() {
+        assert!(gauge.get("origin").is_none() && gauge.get("buckets").is_none(), "{gauge}");
+    }
+    assert!(receiver.posts().last().is_some_and(|post| refused.iter().any(|early| early.id == post.id)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_replaced_while_the_worker_runs_skips_the_origins_it_does_not_know() {
+    let (bus, receiver, directory, shutdown) = (Bus::new(), Receiver::new(), temporary(), Shutdown::new());
+    receiver.accept("X-Zibrato-Accepts: origin/1\r\n");
+    let running = launch(config(&bus, directory.path()), &receiver.url(), &shutdown).await.unwrap();
+    bus.wait_subscribed("info");
+    wait_until("the probe", || running.totals().probed);
+    receiver.accept("");
+    bus.count("hits", 3);
+    wait_until("delivery", || running.totals().batches_delivered == 1);
+    stop(running, &shutdown).await;
+    assert_eq!((receiver.sum("hits"), receiver.heads()), (3.0, 1));
+    assert!(receiver.gauges()[0].get("origin").is_some());
 }

@@ -99,6 +99,8 @@ struct State {
     otherwise: Option<Reply>,
     posts: Vec<Post>,
     heads: usize,
+    /// Header line of the answer to HEAD.
+    accepts: &'static str,
     stored: BTreeMap<String, String>,
 }
 
@@ -141,6 +143,11 @@ impl Receiver {
         self.state.lock().unwrap().otherwise = reply;
     }
 
+    /// Says what it understands, in a line such as `X-Zibrato-Accepts: origin/1\r\n`.
+    pub(crate) fn accept(&self, accepts: &'static str) {
+        self.state.lock().unwrap().accepts = accepts;
+    }
+
     pub(crate) fn posts(&self) -> Vec<Post> {
         self.state.lock().unwrap().posts.clone()
     }
@@ -173,7 +180,7 @@ fn serve(stream: TcpStream, state: &Mutex<State>) {
             let mut state = state.lock().unwrap();
             if method == "HEAD" {
                 state.heads += 1;
-                status(200)
+                Reply::Status(200, state.accepts, String::new())
             } else {
                 state.posts.push(Post { id: id.clone(), body: body.clone() });
                 let reply =

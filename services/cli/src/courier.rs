@@ -1,0 +1,229 @@
+//! Publishes messages as they are, and sees each one come back on the broker's port for workers.
+//!
+//! A message that came back was forwarded, so [`Courier::settle`] is proof for all of them. At most
+//! [`IN_FLIGHT_MAX`] are under way: the broker is never given more than it forwards, and no
+//! subscriber more than its high-water mark.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::{Duration, Instant};
+
+use zibrato_service::Shutdown;
+use zibrato_std::socket::{Sent, connect, publisher, recv_now, send_now};
+use zmq::{Context, Error, Socket};
+
+use crate::broker_args::BrokerArgs;
+use crate::feed::{Event, Feed, FeedError, POLL};
+use crate::progress::Progress;
+
+/// Most messages that were published and did not come back yet.
+const IN_FLIGHT_MAX: usize = 10_000;
+/// Most bytes of these.
+const IN_FLIGHT_BYTES_MAX: usize = 16 << 20;
+/// Wait for something that comes soon, on either socket.
+const SHORT: Duration = Duration::from_millis(1);
+/// Most messages read in one turn.
+const TURN_MESSAGES: usize = 1_000;
+
+/// See the module.
+pub(crate) struct Courier {
+    endpoint: String,
+    socket: Socket,
+    feed: Feed,
+    timeout: Duration,
+    shutdown: Shutdown,
+    /// What the broker subscribed to at our socket.
+    upstream: BTreeSet<Vec<u8>>,
+    in_flight: InFlight,
+    published: u64,
+    /// When something last moved.
+    moved: Instant,
+}
+
+impl Courier {
+    /// Connects to both ports and waits until the broker answers.
+    ///
+    /// # Errors
+    /// [`CourierError`].
+    pub(crate) fn open(
+        broker: &BrokerArgs,
+        timeout: Duration,
+        progress: &Progress,
+        shutdown: &Shutdown,
+    ) -> Result<Self, CourierError> {
+        let context = Context::new();
+        let endpoint = broker.publishers();
+        let failed = |source| CourierError::Socket { endpoint: endpoint.clone(), source };
+        let mut feed = Feed::open(&context, &broker.workers())?;
+        feed.confirm(timeout, progress, || shutdown.is_requested(), |_| {})?;
+        let socket = publisher(&context).map_err(failed)?;
+        // What came back has left, and what did not is an error already.
+        socket.set_linger(0).map_err(failed)?;
+        connect(&socket, &endpoint).map_err(failed)?;
+        Ok(Self {
+            endpoint,
+            socket,
+            feed,
+            timeout,
+            shutdown: shutdown.clone(),
+            upstream: BTreeSet::new(),
+            in_flight: InFlight::default(),
+            published: 0,
+            moved: Instant::now(),
+        })
+    }
+
+    /// Gets the way ready for messages of these topics: they will come back, and the broker wants them.
+    pub(crate) fn prepare(&mut self, topics: &[Vec<u8>], progress: &Progress) -> Result<(), CourierError> {
+        for topic in topics {
+            self.feed.subscribe(topic)?;
+        }
+        let Self { feed, in_flight, shutdown, timeout, .. } = self;
+        feed.confirm(
+            *timeout,
+            progress,
+            || shutdown.is_immediate(),
+            |message| _ = in_flight.remove(message),
+        )?;
+        self.moved = Instant::now();
+        while !topics.iter().all(|topic| self.wants(topic)) {
+            self.turn(SHORT)?;
+            self.check_patience()?;
+        }
+        Ok(())
+    }
+
+    /// Publishes a message; waits as long as too many are under way.
+    pub(crate) fn publish(&mut self, message: &[u8]) -> Result<(), CourierError> {
+        self.turn(Duration::ZERO)?;
+        loop {
+            // Without a subscription the socket would drop the message and not say so.
+            if self.in_flight.has_room() && self.wants(message) {
+                let sent = send_now(&self.socket, message).map_err(|source| self.failed(source))?;
+                if sent == Sent::Accepted {
+                    self.in_flight.add(message);
+                    self.published += 1;
+                    self.moved = Instant::now();
+                    return Ok(());
+                }
+            }
+            self.turn(SHORT)?;
+            self.check_patience()?;
+        }
+    }
+
+    /// Waits until every message came back.
+    pub(crate) fn settle(&mut self) -> Result<(), CourierError> {
+        self.moved = Instant::now();
+        while self.in_flight.messages > 0 {
+            self.turn(POLL)?;
+            self.check_patience()?;
+        }
+        Ok(())
+    }
+
+    /// Messages given to the socket.
+    pub(crate) fn published(&self) -> u64 {
+        self.published
+    }
+
+    /// Looks after both sockets, and waits up to `wait` for something to come.
+    pub(crate) fn turn(&mut self, wait: Duration) -> Result<(), CourierError> {
+        while let Some(message) = recv_now(&self.socket).map_err(|source| self.failed(source))? {
+            match message.split_first() {
+                Some((1, topic)) => _ = self.upstream.insert(topic.to_vec()),
+                Some((0, topic)) => _ = self.upstream.remove(topic),
+                _ => {}
+            }
+        }
+        let mut wait = wait;
+        for _ in 0..TURN_MESSAGES {
+            match self.feed.next(wait)? {
+                Some(Event::Message(message)) if self.in_flight.remove(&message) => {
+                    self.moved = Instant::now();
+                }
+                Some(_) => {}
+                None => break,
+            }
+            // Only the first message is waited for.
+            wait = Duration::ZERO;
+        }
+        Ok(())
+    }
+
+    /// Whether the broker subscribed to something that `message` starts with.
+    fn wants(&self, message: &[u8]) -> bool {
+        self.upstream.iter().any(|topic| message.starts_with(topic))
+    }
+
+    fn check_patience(&self) -> Result<(), CourierError> {
+        let is_late = self.moved.elapsed() >= self.timeout;
+        if !is_late && !self.shutdown.is_immediate() {
+            return Ok(());
+        }
+        let (endpoint, timeout_s) = (self.endpoint.clone(), self.timeout.as_secs());
+        Err(match self.in_flight.messages {
+            missing if !is_late => CourierError::Stopped { missing },
+            0 => CourierError::NotWanted { endpoint, timeout_s },
+            missing => CourierError::Missing { missing, published: self.published, timeout_s },
+        })
+    }
+
+    fn failed(&self, source: Error) -> CourierError {
+        CourierError::Socket { endpoint: self.endpoint.clone(), source }
+    }
+}
+
+/// The messages under way.
+#[derive(Debug, Default)]
+struct InFlight {
+    /// Each message, and how often it is under way.
+    times: HashMap<Box<[u8]>, u32>,
+    messages: usize,
+    bytes: usize,
+}
+
+impl InFlight {
+    fn has_room(&self) -> bool {
+        self.messages < IN_FLIGHT_MAX && self.bytes < IN_FLIGHT_BYTES_MAX
+    }
+
+    fn add(&mut self, message: &[u8]) {
+        *self.times.entry(message.into()).or_default() += 1;
+        self.messages += 1;
+        self.bytes += message.len();
+    }
+
+    /// Notes a message that was forwarded; false if it is somebody else's.
+    fn remove(&mut self, message: &[u8]) -> bool {
+        let Some(times) = self.times.get_mut(message) else { return false };
+        *times -= 1;
+        if *times == 0 {
+            self.times.remove(message);
+        }
+        self.messages -= 1;
+        self.bytes -= message.len();
+        true
+    }
+}
+
+/// Why messages are not known to be forwarded.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CourierError {
+    /// Nothing comes from the broker.
+    #[error(transparent)]
+    Feed(#[from] FeedError),
+    /// A socket cannot be made, or does not take the endpoint.
+    #[error("cannot connect to {endpoint}; check --host and --port")]
+    Socket { endpoint: String, source: Error },
+    /// The publishers' port does not ask for what is to be sent.
+    #[error("no broker asks for the message at {endpoint} within {timeout_s} s; check --host and --port")]
+    NotWanted { endpoint: String, timeout_s: u64 },
+    /// Messages did not come back.
+    #[error(
+        "{missing} of {published} messages did not come back within {timeout_s} s; the broker did not forward them, or lost them on the way"
+    )]
+    Missing { missing: usize, published: u64, timeout_s: u64 },
+    /// The wait was interrupted.
+    #[error("stopped before {missing} messages came back")]
+    Stopped { missing: usize },
+}

@@ -1,0 +1,110 @@
+//! `zibrato doctor`: looks at everything between publishers and the store, and says what is wrong and
+//! what to do.
+//!
+//! ```text
+//! ports, a probe through the broker, /status of each service -> facts -> checks -> findings -> print
+//! ```
+
+mod broker;
+mod facts;
+mod finding;
+mod listeners;
+mod local;
+mod print;
+mod probe;
+mod service;
+mod worker;
+mod zmtp;
+
+use std::io;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Args;
+use zibrato_service::{init_logging, run_service};
+
+use crate::broker_args::{BrokerArgs, StatusAddr, parse_status};
+use crate::paint::Paint;
+use crate::progress::Progress;
+use facts::Facts;
+use finding::{Findings, State};
+
+/// Looks at broker, workers and zibrato-local, and says what is wrong and what to do about it.
+///
+/// It looks at both ports of the broker, sends a message of its own through it at the level
+/// zibrato.doctor, which no worker sees, and asks each service for its /status. Each line is ok, warn
+/// or FAIL, always in the same order; what is wrong has a line with what to do. It changes nothing and
+/// takes 10 s at most.
+///
+/// With --json one object is printed: `version`, `unix_ms`, `took_ms`, `ok` (no FAIL), `failed`,
+/// `warnings`, and `findings`, a list of objects with `about` (broker, worker IP:PORT, local), `check`,
+/// `state` (ok, warn, fail), `text`, and `advice` or null.
+///
+/// Exit codes: 0 if nothing failed, even if there are warnings, 1 if something did, 2 on bad usage.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DoctorArgs {
+    #[command(flatten)]
+    broker: BrokerArgs,
+
+    /// Status address of the broker, as IP:PORT, or `none` if it has none.
+    #[arg(long, env = "ZIBRATO_DOCTOR_BROKER", value_name = "IP:PORT", default_value = "127.0.0.1:5552", value_parser = parse_status)]
+    broker_status: StatusAddr,
+
+    /// Status addresses of the workers, as IP:PORT separated by commas, or `none`.
+    #[arg(long, env = "ZIBRATO_DOCTOR_WORKER", value_name = "IP:PORT", default_value = "127.0.0.1:5553",
+          value_delimiter = ',', value_parser = parse_status)]
+    worker: Vec<StatusAddr>,
+
+    /// Address of zibrato-local, as IP:PORT, or `none`.
+    #[arg(long, env = "ZIBRATO_DOCTOR_LOCAL", value_name = "IP:PORT", default_value = "127.0.0.1:5580", value_parser = parse_status)]
+    local: StatusAddr,
+
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Why it ends with 1.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    /// Something failed.
+    #[error("{failed} of {checks} checks failed; the lines marked FAIL say what to do")]
+    Failed { failed: usize, checks: usize },
+    /// The result cannot be printed.
+    #[error("cannot write the result")]
+    Print(#[source] io::Error),
+}
+
+/// Runs the command.
+pub(crate) fn main(args: &DoctorArgs) -> ExitCode {
+    init_logging("off");
+    run_service("zibrato doctor", async |shutdown| {
+        let began = Instant::now();
+        let progress = Progress::spinner("asking broker, workers and local");
+        let facts = tokio::select! {
+            facts = progress.during(Facts::gather(args)) => facts,
+            () = shutdown.requested() => return Ok(()),
+        };
+        drop(progress);
+        let findings = examine(&facts);
+        let text = if args.json {
+            print::json(&findings, began.elapsed())
+        } else {
+            print::text(&findings, Paint::stdout())
+        };
+        crate::paint::print(&text).map_err(Error::Print)?;
+        match findings.count(State::Fail) {
+            0 => Ok(()),
+            failed => Err(Error::Failed { failed, checks: findings.list().len() }.into()),
+        }
+    })
+}
+
+/// What the facts mean, in the order in which measurements flow.
+fn examine(facts: &Facts) -> Findings {
+    let mut findings = Findings::default();
+    broker::examine(facts, &mut findings);
+    worker::examine(facts, &mut findings);
+    local::examine(facts, &mut findings);
+    findings
+}

@@ -1,0 +1,192 @@
+//! Everything that is asked, at the same time and within a bounded time: a look-up, a connection, a
+//! greeting and the probe follow each other, which is the longest way and takes 7.5 s at most.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use tokio::net::lookup_host;
+use tokio::task::{JoinSet, spawn_blocking};
+use tokio::time::{sleep, timeout};
+use zibrato_service::{Account, Report, chain, fetch_report};
+use zibrato_worker::clock::WallClock;
+
+use super::DoctorArgs;
+use super::listeners::listeners;
+use super::probe::{self, Outcome};
+use super::zmtp::{self, Peer};
+
+/// How long a port or a service may take to answer.
+const ANSWER_WITHIN: Duration = Duration::from_millis(1_500);
+/// How long the look-up of the broker's name may take.
+const LOOKUP_WITHIN: Duration = Duration::from_millis(1_500);
+/// How often a service whose account does not add up is asked again, and the pause before it: a
+/// snapshot may fall between two steps that belong together.
+const LAW_TRIES: usize = 3;
+const LAW_PAUSE: Duration = Duration::from_millis(200);
+
+/// What was found; every question has an answer, if only that there is none.
+#[derive(Debug)]
+pub(super) struct Facts {
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) ports: Result<Ports, String>,
+    pub(super) broker: Option<Asked>,
+    pub(super) workers: Vec<Asked>,
+    pub(super) local: Option<Asked>,
+}
+
+/// The broker's two ports.
+#[derive(Debug)]
+pub(super) struct Ports {
+    pub(super) publishers: (SocketAddr, Peer),
+    pub(super) workers: (SocketAddr, Peer),
+    /// Sockets of this machine that listen on each; 0 if that is not known.
+    pub(super) listeners: [usize; 2],
+    /// `None` if the ports are not those of a broker.
+    pub(super) probe: Option<Outcome>,
+}
+
+/// A service that was asked for its report.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) addr: SocketAddr,
+    pub(super) answer: Result<Answer, String>,
+}
+
+/// A report.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) report: Report,
+    /// By how much the service's clock is ahead of ours, in milliseconds.
+    pub(super) skew_ms: i64,
+}
+
+impl Facts {
+    /// Asks everybody.
+    pub(super) async fn gather(args: &DoctorArgs) -> Self {
+        let (host, port) = (args.broker.host.clone(), args.broker.port);
+        let workers = args.worker.iter().filter_map(|worker| worker.0);
+        let (ports, broker, workers, local) = tokio::join!(
+            ports(&host, port),
+            maybe(args.broker_status.0.map(ask)),
+            all(workers.map(ask)),
+            maybe(args.local.0.map(ask)),
+        );
+        Self { host, port, ports, broker, workers, local }
+    }
+}
+
+async fn maybe<T>(asked: Option<impl Future<Output = T>>) -> Option<T> {
+    Some(asked?.await)
+}
+
+/// All answers, in the order of the questions.
+async fn all(asked: impl Iterator<Item = impl Future<Output = Asked> + Send + 'static>) -> Vec<Asked> {
+    let mut tasks = JoinSet::new();
+    for (at, question) in asked.enumerate() {
+        tasks.spawn(async move { (at, question.await) });
+    }
+    let mut answers = tasks.join_all().await;
+    answers.sort_by_key(|(at, _)| *at);
+    answers.into_iter().map(|(_, answer)| answer).collect()
+}
+
+async fn ports(host: &str, port: u16) -> Result<Ports, String> {
+    let name = host.trim_start_matches('[').trim_end_matches(']');
+    let found = timeout(LOOKUP_WITHIN, lookup_host((name, port))).await;
+    let mut found = found
+        .map_err(|_| format!("the name {host} is not resolved within {} ms", LOOKUP_WITHIN.as_millis()))?
+        .map_err(|error| format!("the name {host} cannot be resolved: {error}"))?;
+    let publishers = found.next().ok_or_else(|| format!("the name {host} has no address"))?;
+    let workers = SocketAddr::new(publishers.ip(), publishers.port() + 1);
+    let (in_peer, out_peer) =
+        tokio::join!(zmtp::peer(publishers, ANSWER_WITHIN), zmtp::peer(workers, ANSWER_WITHIN));
+    let is = |peer: &Peer, kind: &str| matches!(peer, Peer::Socket(name) if name == kind);
+    let probe = if is(&in_peer, "XSUB") && is(&out_peer, "XPUB") {
+        // A thread that panicked proved nothing.
+        Some(spawn_blocking(move || probe::probe(publishers, workers)).await.unwrap_or(Outcome::NotForwarded))
+    } else {
+        None
+    };
+    let is_ours = publishers.ip().is_loopback();
+    let listeners = [publishers, workers].map(|addr| if is_ours { listeners(addr.port()) } else { 0 });
+    Ok(Ports { publishers: (publishers, in_peer), workers: (workers, out_peer), listeners, probe })
+}
+
+/// Asks a service; again if an account does not add up.
+async fn ask(addr: SocketAddr) -> Asked {
+    let mut answer = ask_once(addr).await;
+    for _ in 1..LAW_TRIES {
+        if answer
+            .as_ref()
+            .is_ok_and(|answer| accounts(&answer.report).iter().all(|account| account.adds_up()))
+        {
+            break;
+        }
+        if answer.is_err() {
+            break;
+        }
+        sleep(LAW_PAUSE).await;
+        answer = ask_once(addr).await;
+    }
+    Asked { addr, answer }
+}
+
+async fn ask_once(addr: SocketAddr) -> Result<Answer, String> {
+    let clock = WallClock::system();
+    let (before_ms, asked) = (clock.now_ms(), Instant::now());
+    let report = fetch_report(addr, ANSWER_WITHIN).await.map_err(|error| chain(&error))?;
+    // The answer was written half of the way there and back ago.
+    let ours_ms = before_ms + u64::try_from(asked.elapsed().as_millis()).unwrap_or(0) / 2;
+    let theirs_ms = match &report {
+        Report::Broker(report) => report.process.unix_ms,
+        Report::Worker(report) => report.process.unix_ms,
+        Report::Local(report) => report.process.unix_ms,
+        _ => ours_ms,
+    };
+    let skew_ms = i64::try_from(i128::from(theirs_ms) - i128::from(ours_ms)).unwrap_or(i64::MAX);
+    Ok(Answer { report, skew_ms })
+}
+
+/// The accounts of a report.
+pub(super) fn accounts(report: &Report) -> Vec<&Account> {
+    match report {
+        Report::Broker(report) => report.accounts.iter().collect(),
+        Report::Worker(report) => report.accounts.iter().collect(),
+        Report::Local(report) => vec![&report.account],
+        _ => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A deployment in which a broker on port 5550 forwards and these services answered.
+    pub(in super::super) fn facts(
+        broker: Option<Report>,
+        workers: Vec<Report>,
+        local: Option<Report>,
+    ) -> Facts {
+        let asked = |report| Asked {
+            addr: SocketAddr::from(([127, 0, 0, 1], 5_580)),
+            answer: Ok(Answer { report, skew_ms: 0 }),
+        };
+        let addr = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let came = Outcome::Came { median: Duration::from_micros(80), longest: Duration::from_micros(90) };
+        Facts {
+            host: "127.0.0.1".to_owned(),
+            port: 5_550,
+            ports: Ok(Ports {
+                publishers: (addr(5_550), Peer::Socket("XSUB".to_owned())),
+                workers: (addr(5_551), Peer::Socket("XPUB".to_owned())),
+                listeners: [1, 1],
+                probe: Some(came),
+            }),
+            broker: broker.map(asked),
+            workers: workers.into_iter().map(asked).collect(),
+            local: local.map(asked),
+        }
+    }
+}
