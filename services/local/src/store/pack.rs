@@ -22,6 +22,8 @@ pub(super) const PACK_AFTER_S: i64 = 120;
 const LATE_POINTS_MAX: usize = 1_000_000;
 /// The most points of a step, but for those of one slot.
 const STEP_POINTS_MAX: usize = 3_000;
+/// The most steps of a pass that may fail before it is given up.
+const FAILURES_MAX: u32 = 1_000;
 /// What a series costs beside its points, in points: its block and its rollups are looked up and
 /// written.
 const SERIES_COST: usize = 100;
@@ -52,6 +54,8 @@ struct Pass {
     series: i64,
     /// How many ids of series a step takes; adapts to how many points they have.
     span: i64,
+    /// Steps that failed.
+    failures: u32,
 }
 
 impl Default for Packer {
@@ -72,7 +76,7 @@ impl Packer {
         if self.pass.is_none() && (end > self.end || self.late_points >= LATE_POINTS_MAX) {
             self.end = self.end.max(end);
             self.late_points = 0;
-            self.pass = Some(Pass { slot: i64::MIN, series: 0, span: 1 });
+            self.pass = Some(Pass { slot: i64::MIN, series: 0, span: 1, failures: 0 });
         }
         self.pass.is_some()
     }
@@ -106,17 +110,22 @@ impl Packer {
         Ok(packed)
     }
 
-    /// Gives up the series at which a step failed, for this pass. Returns the id of the first one.
-    pub(super) fn skip(&mut self) -> i64 {
-        let Some(pass) = &mut self.pass else { return 0 };
-        let failed = pass.series;
-        if pass.span > 1 {
+    /// Goes on behind the series at which a step failed; they are tried again in the next pass. After
+    /// too many of them, the pass ends.
+    pub(super) fn skip(&mut self, error: &rusqlite::Error) {
+        let Some(pass) = &mut self.pass else { return };
+        pass.failures += 1;
+        if pass.failures == 1 {
+            tracing::error!(%error, series = pass.series, "some points cannot be packed; they stay as they are");
+        }
+        if pass.failures > FAILURES_MAX {
+            self.pass = None;
+        } else if pass.span > 1 {
             // Smaller steps find the one that is to blame.
             pass.span = 1;
         } else {
             pass.series = pass.series.saturating_add(1);
         }
-        failed
     }
 }
 
@@ -130,13 +139,13 @@ impl Pass {
             _ => self.span,
         };
         if let Some(slot) = taken.rest_from {
-            return Ok(Self { slot, series: self.series, span });
+            return Ok(Self { slot, span, ..self });
         }
         let series = self.series.saturating_add(self.span);
         if series > last_series(connection)? {
-            return Ok(Self { slot: slot_of(start.saturating_add(BLOCK_S)), series: 0, span });
+            return Ok(Self { slot: slot_of(start.saturating_add(BLOCK_S)), series: 0, span, ..self });
         }
-        Ok(Self { slot: slot_of(start), series, span })
+        Ok(Self { slot: slot_of(start), series, span, ..self })
     }
 }
 

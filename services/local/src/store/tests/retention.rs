@@ -12,8 +12,8 @@ const DAY_S: i64 = 24 * HOUR_S;
 const KEEP: Keep = Keep {
     raw_s: 2 * HOUR_S as u64,
     minute_s: 6 * HOUR_S as u64,
-    quarter_s: DAY_S as u64,
-    hour_s: 3 * DAY_S as u64,
+    quarter_s: 12 * HOUR_S as u64,
+    hour_s: DAY_S as u64,
 };
 
 fn chart_of(tried: &Tried, start: i64, step: i64) -> Result<f64, StoreError> {
