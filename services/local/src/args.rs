@@ -160,12 +160,12 @@ mod tests {
         assert_eq!(config.listen.to_string(), "[::1]:0");
         assert_eq!((config.max_age_s, config.max_ahead_s), (9, 0));
         assert!(config.token.is_none() && config.db.as_os_str() == "x.db" && config.allow_hosts.is_empty());
-        assert_eq!(config.keep, config::KEEP_DEFAULT);
         let args = ["zibrato-local", "--db", "x.db", "--allow-host", "a.example", "--allow-host", "b"];
         assert_eq!(Args::try_parse_from(args).unwrap().config().unwrap().allow_hosts, ["a.example", "b"]);
         let defaults: Vec<SocketAddr> =
             vec!["127.0.0.1:5552".parse().unwrap(), "127.0.0.1:5553".parse().unwrap()];
         assert_eq!(config.watch, defaults);
+        assert_eq!(config.keep, config::KEEP_DEFAULT);
     }
 
     #[test]
@@ -185,11 +185,11 @@ mod tests {
     fn windows_out_of_range_and_bad_addresses_are_usage_errors() {
         for args in [
             ["--max-age", "0"],
+            ["--keep-raw", "2"],
             ["--max-age", "315360001"],
             ["--listen", "localhost"],
             ["--max-ahead", "-1"],
             ["--allow-host", "http://a"],
-            ["--keep-raw", "2"],
         ] {
             let error = Args::try_parse_from(["zibrato-local"].iter().chain(&args)).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{args:?}");

@@ -91,8 +91,8 @@ impl Keep {
 }
 
 impl Config {
-    /// A receiver on this address and file, without a token, with the default windows, retention and
-    /// clock, that looks after nobody.
+    /// A receiver on this address and file, without a token and with the default windows, retention
+    /// and clock, that looks after nobody.
     pub fn new(listen: SocketAddr, db: impl Into<PathBuf>) -> Self {
         Self {
             listen,

@@ -45,7 +45,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::broadcast;
 
-pub use check::{CheckReport, check_db};
+pub use check::{CheckError, CheckReport, check_db};
 pub use errors::StoreError;
 use lock::Lock;
 use maintain::Maintenance;

@@ -74,6 +74,7 @@ async fn report(State(app): State<Shared>) -> Answer {
         db_bytes: facts.db_bytes,
         disk_free_bytes: facts.disk_free_bytes,
         newest_s: facts.newest,
+        ..LocalReport::default()
     };
     Ok(json(&json!(Report::Local(report))))
 }
@@ -82,6 +83,7 @@ async fn report(State(app): State<Shared>) -> Answer {
 fn account(totals: &Totals) -> Account {
     let refused = totals.points_refused.iter();
     Account {
+        stage: "store".to_owned(),
         unit: "points".to_owned(),
         offered: totals.points_offered as f64,
         accepted: totals.points_accepted as f64,
