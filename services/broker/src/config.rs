@@ -30,12 +30,12 @@ pub struct Args {
           value_parser = zibrato_service::whole_number::<u16>(0, 65_535))]
     pub port: u16,
 
-    /// Address and port of /healthz and /metrics; port 0 takes a free one. The default,
+    /// Address and port of /healthz, /metrics and /status; port 0 takes a free one. The default,
     /// 127.0.0.1:5552, is left out with a warning if it is taken; an address given here must be free.
     #[arg(long, env = "ZIBRATO_BROKER_HTTP", value_name = "ADDR", conflicts_with = "no_http")]
     pub http: Option<SocketAddr>,
 
-    /// Do not serve /healthz and /metrics.
+    /// Do not serve /healthz, /metrics and /status.
     #[arg(long)]
     pub no_http: bool,
 
@@ -90,7 +90,7 @@ pub struct Config {
     pub host: IpAddr,
     /// Port for publishers; workers connect to the next one. 0 takes any two free ports.
     pub port: u16,
-    /// Where [`run`](crate::run) serves `/healthz` and `/metrics`.
+    /// Where [`run`](crate::run) serves `/healthz`, `/metrics` and `/status`.
     pub http: StatusEndpoint,
     /// Whether addresses that other machines reach are allowed, without encryption.
     pub insecure_bind: bool,

@@ -11,6 +11,7 @@ use crate::completions::CompletionsArgs;
 use crate::doctor::DoctorArgs;
 use crate::levels::parse_level;
 use crate::manual::ManualArgs;
+use crate::query::QueryArgs;
 use crate::record::RecordArgs;
 use crate::replay::ReplayArgs;
 use crate::send::SendArgs;
@@ -42,6 +43,7 @@ pub(crate) enum Command {
     Replay(ReplayArgs),
     Top(TopArgs),
     Doctor(DoctorArgs),
+    Query(QueryArgs),
     Completions(CompletionsArgs),
     Man(ManualArgs),
 }
@@ -76,13 +78,13 @@ pub(crate) struct UpArgs {
     #[arg(long, env = "ZIBRATO_UP_LISTEN", value_name = "IP:PORT", default_value_t = LISTEN_DEFAULT, value_parser = parse_listen)]
     pub(crate) listen: SocketAddr,
 
-    /// Address of the broker's /healthz and /metrics, as IP:PORT; the worker's are on the next port.
+    /// Address of the broker's /healthz, /metrics and /status, as IP:PORT; the worker's are on the next port.
     /// Port 0 takes any two free ones. The default, 127.0.0.1:5552, is left out with a warning if
     /// it is taken; an address given here must be free.
     #[arg(long, env = "ZIBRATO_UP_HTTP", value_name = "IP:PORT", conflicts_with = "no_http")]
     pub(crate) http: Option<SocketAddr>,
 
-    /// Do not serve /healthz and /metrics.
+    /// Do not serve /healthz, /metrics and /status.
     #[arg(long)]
     pub(crate) no_http: bool,
 

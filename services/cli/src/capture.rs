@@ -263,16 +263,16 @@ mod tests {
 
     #[test]
     fn the_bytes_are_those_of_the_document() {
-        let mut writer = Writer::start(Vec::new(), 0x0102).unwrap();
-        writer.push(0x0304, b"a|").unwrap();
-        let bytes = writer.finish(0x0304).unwrap();
-        let header = b"\x89ZCAP\r\n\x1a\x10\0\0\0\x02\x01\0\0\0\0\0\0";
-        assert_eq!(&bytes[..20], header);
-        assert_eq!(bytes[20..24], crc32fast::hash(header).to_le_bytes());
-        assert_eq!(&bytes[24..36], b"\x04\x03\0\0\0\0\0\0\x02\0\0\0");
-        assert_eq!(&bytes[40..42], b"a|");
-        assert_eq!(&bytes[42..54], b"\x04\x03\0\0\0\0\0\0\0\0\0\0");
-        assert_eq!(bytes.len(), 58);
+        let mut writer = Writer::start(Vec::new(), 258).unwrap();
+        writer.push(1_000, b"a|").unwrap();
+        let bytes = writer.finish(2_000).unwrap();
+        let page = include_str!("../../../docs/CAPTURE.md");
+        let (_, example) = page.split_once("## 3. Example").unwrap();
+        let (example, _) = example.split_once("## 4.").unwrap();
+        let hex = |word: &str| u8::from_str_radix(word, 16).ok().filter(|_| word.len() == 2);
+        let lines = example.lines().filter_map(|line| line.strip_prefix("    "));
+        let written: Vec<u8> = lines.flat_map(|line| line.split_whitespace().map_while(hex)).collect();
+        assert_eq!(written, bytes);
     }
 
     #[test]

@@ -12,23 +12,22 @@ mod listeners;
 mod local;
 mod print;
 mod probe;
+mod service;
 mod worker;
 mod zmtp;
 
 use std::io;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::Args;
 use zibrato_service::{init_logging, run_service};
 
 use crate::broker_args::{BrokerArgs, StatusAddr, parse_status};
+use crate::paint::Paint;
 use crate::progress::Progress;
 use facts::Facts;
 use finding::{Findings, State};
-
-/// How often it is looked whether the spinner is due.
-const SPINNER_PERIOD: Duration = Duration::from_millis(100);
 
 /// Looks at broker, workers and zibrato-local, and says what is wrong and what to do about it.
 ///
@@ -81,12 +80,18 @@ pub(crate) fn main(args: &DoctorArgs) -> ExitCode {
     init_logging("off");
     run_service("zibrato doctor", async |shutdown| {
         let began = Instant::now();
+        let progress = Progress::spinner("asking broker, workers and local");
         let facts = tokio::select! {
-            facts = with_spinner(Facts::gather(args)) => facts,
+            facts = progress.during(Facts::gather(args)) => facts,
             () = shutdown.requested() => return Ok(()),
         };
+        drop(progress);
         let findings = examine(&facts);
-        let text = if args.json { print::json(&findings, began.elapsed()) } else { print::text(&findings) };
+        let text = if args.json {
+            print::json(&findings, began.elapsed())
+        } else {
+            print::text(&findings, Paint::stdout())
+        };
         crate::paint::print(&text).map_err(Error::Print)?;
         match findings.count(State::Fail) {
             0 => Ok(()),
@@ -102,16 +107,4 @@ fn examine(facts: &Facts) -> Findings {
     worker::examine(facts, &mut findings);
     local::examine(facts, &mut findings);
     findings
-}
-
-/// Shows a spinner on standard error once something takes longer than a moment.
-async fn with_spinner<T>(work: impl Future<Output = T>) -> T {
-    let progress = Progress::spinner("asking broker, workers and local");
-    tokio::pin!(work);
-    loop {
-        tokio::select! {
-            done = &mut work => return done,
-            () = tokio::time::sleep(SPINNER_PERIOD) => _ = progress.show(),
-        }
-    }
 }

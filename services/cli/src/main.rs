@@ -14,6 +14,7 @@ mod levels;
 mod manual;
 mod paint;
 mod progress;
+mod query;
 mod record;
 mod replay;
 mod send;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         Command::Replay(args) => tool("zibrato replay", async |shutdown| replay::run(args, shutdown).await),
         Command::Top(args) => top::main(args),
         Command::Doctor(args) => doctor::main(&args),
+        Command::Query(args) => query::main(&args),
         Command::Completions(args) => completions::main(&args),
         Command::Man(args) => manual::main(&args),
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Command, CommandFactory};
+use clap_mangen::Man;
 use zibrato_service::run_main;
 
 use crate::args::Cli;
@@ -29,17 +30,32 @@ pub(crate) fn main(args: &ManualArgs) -> ExitCode {
 
 fn write_pages(directory: &Path) -> io::Result<()> {
     fs::create_dir_all(directory)?;
-    programs().into_iter().try_for_each(|program| clap_mangen::generate_to(program, directory))
+    for (name, command) in commands() {
+        let source = format!("zibrato {}", env!("CARGO_PKG_VERSION"));
+        let page = Man::new(command).title(&name).source(source).manual("Zibrato");
+        page.render(&mut fs::File::create(directory.join(format!("{name}.1")))?)?;
+    }
+    Ok(())
 }
 
-/// Every program that has a page; subcommands have pages of their own.
-fn programs() -> [Command; 4] {
-    [
+/// Every command that is shown, with the name of its page.
+fn commands() -> Vec<(String, Command)> {
+    let programs = [
         Cli::command(),
         zibrato_broker::Args::command(),
         zibrato_worker::cli::Args::command(),
         zibrato_local::Args::command(),
-    ]
+    ];
+    let mut commands = Vec::new();
+    for program in programs {
+        let mut program = program.disable_help_subcommand(true);
+        program.build();
+        let name = program.get_name().to_owned();
+        let shown = program.get_subcommands().filter(|command| !command.is_hide_set()).cloned();
+        commands.extend(shown.map(|command| (format!("{name}-{}", command.get_name()), command)));
+        commands.push((name, program));
+    }
+    commands
 }
 
 /// Why pages are missing.
@@ -54,23 +70,6 @@ struct Error {
 mod tests {
     use super::*;
 
-    /// Every command that is shown, with the name of its page.
-    fn commands() -> Vec<(String, Command)> {
-        let mut commands = Vec::new();
-        for mut program in programs() {
-            program.build();
-            let shown = program.get_subcommands().filter(|command| !command.is_hide_set());
-            let shown = shown.filter(|command| command.get_name() != "help");
-            commands.extend(
-                shown.map(|command| {
-                    (format!("{}-{}", program.get_name(), command.get_name()), command.clone())
-                }),
-            );
-            commands.push((program.get_name().to_owned(), program.clone()));
-        }
-        commands
-    }
-
     #[test]
     fn each_command_has_a_page_with_each_of_its_flags() {
         let directory = tempfile::tempdir().unwrap();
@@ -82,11 +81,15 @@ mod tests {
         for (name, command) in &commands {
             let page = fs::read_to_string(directory.path().join(format!("man/{name}.1"))).unwrap();
             assert!(page.contains(".SH DESCRIPTION"), "{name}");
-            let flags = command.get_arguments().filter(|argument| !argument.is_hide_set());
-            for flag in flags.filter_map(|argument| argument.get_long()) {
-                // A page escapes hyphens, so that they are not broken at.
-                let escaped = format!("\\-\\-{}", flag.replace('-', "\\-"));
-                assert!(page.contains(&escaped), "--{flag} in the page of {name}");
+            for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
+                if let Some(flag) = argument.get_long() {
+                    // A page escapes hyphens, so that no line is broken at one.
+                    let escaped = format!("\\-\\-{}", flag.replace('-', "\\-"));
+                    assert!(page.contains(&escaped), "--{flag} in the page of {name}");
+                }
+                if let Some(variable) = argument.get_env().and_then(|variable| variable.to_str()) {
+                    assert!(page.contains(variable), "{variable} in the page of {name}");
+                }
             }
         }
         let pages = fs::read_dir(directory.path().join("man")).unwrap().count();

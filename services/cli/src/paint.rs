@@ -19,6 +19,10 @@ pub(crate) enum Tone {
 }
 
 impl Paint {
+    /// No colours, whatever a test's output is.
+    #[cfg(test)]
+    pub(crate) const PLAIN: Self = Self { has_colours: false };
+
     /// What standard output can show: colours on a terminal that has them, unless `NO_COLOR` is set.
     pub(crate) fn stdout() -> Self {
         Self { has_colours: is_pretty() && colours_wanted() }

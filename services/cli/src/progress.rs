@@ -11,6 +11,8 @@ use crate::paint::knows_sequences;
 
 /// How long something may take before its progress is shown.
 const QUIET: Duration = Duration::from_secs(1);
+/// How often it is looked whether it is time to show what work is under way.
+const LOOK: Duration = Duration::from_millis(100);
 /// How often a spinner turns.
 const TICK: Duration = Duration::from_millis(100);
 
@@ -65,6 +67,19 @@ impl Progress {
             self.bar.enable_steady_tick(TICK);
         }
         is_due
+    }
+
+    /// Waits for `work`, and shows itself meanwhile if it is time.
+    pub(crate) async fn during<T>(&self, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = tokio::time::sleep(LOOK) => {
+                    self.show();
+                }
+            }
+        }
     }
 
     /// Writes a line to standard error above the progress.

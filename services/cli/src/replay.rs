@@ -18,10 +18,12 @@ use crate::courier::{Courier, CourierError};
 use crate::feed::{POLL, WaitArgs};
 use crate::human::{self, plural};
 use crate::progress::{Progress, note};
-use crate::tally::Sort;
 use rewrite::Rewrite;
 use scan::{Scan, open, scan, topic_of};
 
+/// Over what time a recording that is played at [`Speed::Max`] is spread at most. Workers refuse text that is
+/// older than 1 h 55.
+const LENGTH_MAX: Duration = Duration::from_secs(3_600);
 /// Highest factor of `--speed`.
 const SPEED_MAX: f64 = 1_000_000.0;
 
@@ -32,8 +34,8 @@ const SPEED_MAX: f64 = 1_000_000.0;
 /// come back on the broker's port for workers.
 ///
 /// Publishers keep their ids and numbers: a worker that has seen the original counts nothing twice, and so
-/// nothing at all. --fresh-ids makes new runs of them, which every worker counts. Points of gauges and legacy
-/// text keep their recorded times, which a backend may refuse as too old.
+/// nothing at all. --fresh-ids makes new runs of them, which every worker counts. Legacy text has no ids and
+/// is always counted.
 ///
 /// A recording that was killed is played up to where it was cut, which is said. One that is damaged is not
 /// played at all. Ctrl-C ends it.
@@ -54,6 +56,12 @@ pub(crate) struct ReplayArgs {
     /// Give each publisher a new random id, so that workers that know it count it as a new run.
     #[arg(long)]
     fresh_ids: bool,
+
+    /// Leave the times in frames and legacy text as they were recorded. By default they are moved to the
+    /// present, since workers and backends drop what is too old: closer to each other by the speed, and
+    /// with max into at most an hour before.
+    #[arg(long)]
+    keep_times: bool,
 
     #[command(flatten)]
     broker: BrokerArgs,
@@ -87,6 +95,43 @@ impl Speed {
             Self::Times(1.0) => ms,
             Self::Times(factor) => (ms as f64 / factor) as u64,
             Self::Max => 0,
+        }
+    }
+}
+
+/// Moves times of the recording into the present.
+///
+/// The time of the recording's end becomes that of the replay's end, and the others lie as far before it as
+/// they did, or closer by the speed. Their order stays, so that the last value of a gauge is the last.
+/// At [`Speed::Max`] the replay has no length: distances stay, unless the recording is so long that its
+/// beginning would be too old.
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Times {
+    recorded_end_ms: u64,
+    played_end_ms: u64,
+    /// What becomes of a distance of 1.
+    pace: f64,
+}
+
+impl Times {
+    fn new(speed: Speed, started_ms: u64, length: Duration, now_ms: u64) -> Self {
+        let pace = match speed {
+            Speed::Times(factor) => 1.0 / factor,
+            Speed::Max => (LENGTH_MAX.as_secs_f64() / length.as_secs_f64()).min(1.0),
+        };
+        Self {
+            recorded_end_ms: started_ms.saturating_add(length.as_millis() as u64),
+            played_end_ms: now_ms.saturating_add(speed.shorten(length).as_millis() as u64),
+            pace,
+        }
+    }
+
+    fn moved(&self, time_ms: u64) -> u64 {
+        let distance = |ms: u64| (ms as f64 * self.pace) as u64;
+        match self.recorded_end_ms.checked_sub(time_ms) {
+            Some(before) => self.played_end_ms.saturating_sub(distance(before)),
+            // A publisher's clock may be ahead of the recorder's.
+            None => self.played_end_ms.saturating_add(distance(time_ms - self.recorded_end_ms)),
         }
     }
 }
@@ -136,7 +181,9 @@ impl ReplayArgs {
         shutdown: &Shutdown,
     ) -> Result<(), Error> {
         let mut reader = open(&self.file)?;
-        let mut rewrite = Rewrite::new(self.speed, self.fresh_ids);
+        let times =
+            (!self.keep_times).then(|| Times::new(self.speed, scan.started_ms, scan.length, unix_ms()));
+        let mut rewrite = Rewrite::new(self.speed, self.fresh_ids, times);
         let begun = Instant::now();
         let mut message = Vec::new();
         for _ in 0..scan.messages {
@@ -144,14 +191,13 @@ impl ReplayArgs {
             let record = next.map_err(|source| Error::Unreadable { path: self.file.clone(), source })?;
             // The file is shorter than a moment ago.
             let Some(record) = record else { break };
-            let Some(topic) = topic_of(record.message) else { continue };
+            if topic_of(record.message).is_none() {
+                continue;
+            }
+            let offset_us = record.offset_us;
             message.clear();
             message.extend_from_slice(record.message);
-            if let Sort::Frame { header, .. } = Sort::of(record.message) {
-                let untopiced = &mut message[topic.len()..];
-                rewrite.frame(&header, record.offset_us, untopiced).map_err(io::Error::other)?;
-            }
-            let due = begun + self.speed.shorten(Duration::from_micros(record.offset_us));
+            let due = begun + self.speed.shorten(Duration::from_micros(offset_us));
             while let Some(wait) = due.checked_duration_since(Instant::now())
                 && !shutdown.is_requested()
             {
@@ -161,6 +207,7 @@ impl ReplayArgs {
             if shutdown.is_requested() {
                 break;
             }
+            rewrite.message(&mut message, offset_us).map_err(io::Error::other)?;
             courier.publish(&message)?;
             progress.at(courier.published(), || plural(courier.published() as usize, "message"));
         }
@@ -186,8 +233,8 @@ enum Error {
     #[error("cannot play {}", path.display())]
     Unreadable { path: PathBuf, source: CaptureError },
     /// More levels than can be subscribed to.
-    #[error("cannot play {}: accepted are at most {levels_max} levels", path.display())]
-    TooManyLevels { path: PathBuf, levels_max: usize },
+    #[error("cannot play {}: accepted are at most {topics_max} topics, one for the frames and one for the text of a level", path.display())]
+    TooManyTopics { path: PathBuf, topics_max: usize },
     /// Messages are not known to be forwarded.
     #[error(transparent)]
     Courier(#[from] CourierError),
@@ -214,5 +261,23 @@ mod tests {
         assert_eq!(Speed::Times(10.0).shorten(Duration::from_secs(5)), Duration::from_millis(500));
         assert_eq!(Speed::Times(1.0).shorten_ms(u64::MAX), u64::MAX);
         assert_eq!(Speed::Times(4.0).shorten_ms(10), 2);
+    }
+
+    #[test]
+    fn times_keep_their_order_and_end_with_the_replay() {
+        let (started_ms, length, now_ms) = (1_000_000, Duration::from_secs(100), 9_000_000);
+        let times = |speed| Times::new(speed, started_ms, length, now_ms);
+        let at = |speed, offset_ms| times(speed).moved(started_ms + offset_ms);
+        let own = Speed::Times(1.0);
+        assert_eq!([at(own, 0), at(own, 40_000), at(own, 100_000)], [9_000_000, 9_040_000, 9_100_000]);
+        let ten = Speed::Times(10.0);
+        assert_eq!([at(ten, 0), at(ten, 40_000), at(ten, 100_000)], [9_000_000, 9_004_000, 9_010_000]);
+        assert_eq!([at(Speed::Max, 0), at(Speed::Max, 100_000)], [8_900_000, 9_000_000]);
+        // Behind the end, and long before the beginning.
+        assert_eq!((at(ten, 101_000), times(own).moved(0)), (9_010_100, 8_000_000));
+        let day = Times::new(Speed::Max, 0, Duration::from_secs(86_400), 90_000_000);
+        assert_eq!((day.moved(0), day.moved(43_200_000)), (86_400_000, 88_200_000));
+        let empty = Times::new(Speed::Max, 5, Duration::ZERO, 7);
+        assert_eq!([empty.moved(4), empty.moved(5), empty.moved(6)], [6, 7, 8]);
     }
 }

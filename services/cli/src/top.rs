@@ -25,6 +25,7 @@ use zibrato_service::{Failure, Shutdown, init_logging, run_service};
 
 use crate::broker_args::{BrokerArgs, StatusAddr, parse_status};
 use crate::levels::parse_level;
+use crate::paint::{self, is_pretty};
 use draw::Theme;
 use state::State;
 use terminal::{Input, Screen};
@@ -110,9 +111,7 @@ pub(crate) fn main(args: TopArgs) -> ExitCode {
         if args.once {
             return Ok(once(&args, &shutdown).await?);
         }
-        for (what, is_terminal) in
-            [("input", io::stdin().is_terminal()), ("output", io::stdout().is_terminal())]
-        {
+        for (what, is_terminal) in [("input", io::stdin().is_terminal()), ("output", is_pretty())] {
             if !is_terminal {
                 return Err(Failure::usage(Error::NoTerminal { what }));
             }
@@ -128,7 +127,7 @@ async fn watch(args: &TopArgs, shutdown: &Shutdown) -> Result<(), Error> {
     let mut state = State::new(args.broker.workers(), &args.levels);
     let mut screen = Screen::enter().map_err(Error::Terminal)?;
     let mut input = Input::start();
-    let theme = Theme { has_colours: crate::paint::colours_wanted() };
+    let theme = Theme { has_colours: paint::colours_wanted() };
     let mut view = View::default();
     // What is shown while paused.
     let mut frozen: Option<State> = None;
@@ -172,7 +171,7 @@ async fn once(args: &TopArgs, shutdown: &Shutdown) -> Result<(), Error> {
     if !state.is_connected {
         return Err(Error::NoBroker { endpoint, seconds: args.seconds });
     }
-    crate::paint::print(&once::table(&state)).map_err(Error::Terminal)
+    paint::print(&once::table(&state)).map_err(Error::Terminal)
 }
 
 #[cfg(test)]

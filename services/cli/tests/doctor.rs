@@ -138,6 +138,7 @@ fn with_everything_well_it_says_so_and_then_what_goes_wrong() {
     said.assert_finding("worker", "publishers", "ok", "1 of 1 known run", "");
     said.assert_finding("local", "status", "ok", "version", "");
     said.assert_finding("local", "database", "ok", "metrics in", "");
+    said.assert_finding("local", "disk", "ok", "free for the database", "");
     let headings: Vec<_> = said.out.lines().filter(|line| !line.starts_with(' ')).collect();
     assert_eq!(headings[..headings.len() - 1], ["broker", &format!("worker {worker}"), "local"]);
 
@@ -297,6 +298,21 @@ fn another_service_on_a_port_is_told_apart() {
     said.assert_finding("broker", "status", "ok", "not asked", "");
     said.assert_finding("worker", "status", "FAIL", "is another service, not a worker", "--worker");
     said.assert_finding("local", "status", "FAIL", "is another service, not zibrato-local", "--local");
+}
+
+#[test]
+fn services_that_hang_do_not_hang_doctor() {
+    let port = Bus::free_pair();
+    // They take connections and say nothing.
+    let silent: Vec<_> =
+        [port, port + 1, 0, 0].map(|port| TcpListener::bind(("127.0.0.1", port)).unwrap()).into();
+    let [broker, worker] = [2, 3].map(|at: usize| silent[at].local_addr().ok());
+    let said = Doctor { port, broker, worker, local: worker }.run(&[]);
+    assert_eq!(said.code, Some(1));
+    said.assert_finding("broker", "publishers' port", "FAIL", "does not speak ZeroMQ", "stop that program");
+    said.assert_finding("broker", "status", "warn", "no answer from", "--broker-status");
+    said.assert_finding("worker", "status", "FAIL", "no answer from", "start a worker");
+    said.assert_finding("local", "status", "warn", "no answer from", "start zibrato-local");
 }
 
 #[test]

@@ -39,6 +39,9 @@ fn bus() -> &'static Bus {
             .window(Duration::from_millis(200))
             .build()
             .unwrap();
+        // What a young publisher did before top began is nothing that happens now.
+        HIT.add(100_000_000);
+        bus.wait_for_a_frame();
         thread::spawn(move || {
             let _client = client;
             loop {
@@ -200,7 +203,8 @@ fn every_size_is_filled_and_what_has_no_room_is_named() {
 
 #[test]
 fn however_it_ends_the_terminal_is_as_it_was() {
-    let ends: [(&str, fn(&mut Pty)); 4] = [
+    type End = fn(&mut Pty);
+    let ends: [(&str, End); 4] = [
         ("q", |pty| pty.press("q")),
         ("Ctrl-C", |pty| pty.press("\x03")),
         ("SIGTERM", |pty| pty.signal("-TERM")),
@@ -239,6 +243,19 @@ fn without_a_broker_it_says_so_and_goes_on_trying() {
     assert!(pty.end().0.success());
 }
 
+#[test]
+fn a_broker_that_goes_away_is_missed_and_found_again() {
+    let broker = Bus::start();
+    let port = broker.port;
+    let args = ["top", "--port", &port.to_string(), "--worker", "none", "--broker-status", "none"];
+    let pty = Pty::start(ZIBRATO, &args, (100, 24), &[]);
+    pty.wait_for("the connection", |pty| pty.lines()[0].contains("top  connected"));
+    drop(broker);
+    pty.wait_for_text("NOT CONNECTED");
+    let _again = Bus::start_on(port);
+    pty.wait_for("the connection again", |pty| pty.lines()[0].contains("top  connected"));
+}
+
 /// Exit code, standard output and standard error, without a terminal.
 fn plain(args: &[&str]) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_zibrato"));
@@ -253,6 +270,10 @@ fn without_a_terminal_it_names_what_to_use_and_ends_with_2() {
     assert_eq!((code, out.as_str()), (Some(2), ""));
     let expected = "zibrato top: error: top draws on a terminal and standard input is none: use zibrato top --once, or zibrato tap\n";
     assert_eq!(err, expected);
+    // A terminal that knows no control sequences is none.
+    let (status, ended) = Pty::start(ZIBRATO, &["top"], (80, 24), &[("TERM", "dumb")]).end();
+    assert_eq!(status.exit_code(), 2);
+    assert!(ended.screen.contains("standard output is none"), "{}", ended.screen);
 }
 
 #[test]
@@ -263,6 +284,7 @@ fn once_prints_one_plain_table_into_a_pipe() {
     assert!(!out.contains('\x1b') && out.starts_with("NAME "), "{out}");
     let line = |name| out.lines().find(|line| line.starts_with(name)).map(figures).unwrap_or_default();
     assert_eq!(line("test.hits").last().map(String::as_str), Some("info"), "{out}");
+    assert!(!line("test.hits")[2].ends_with('M'), "not what was counted before: {out}");
     assert_eq!(line("test.depth{queue=a}")[3], "17", "{out}");
     assert!(line("test.work").contains(&"ms".to_owned()), "{out}");
     assert!(out.lines().last().unwrap().ends_with("lost 0  law holds"), "{out}");

@@ -8,7 +8,7 @@ mod measurements;
 mod metrics;
 mod names;
 mod params;
-mod query;
+pub(crate) mod query;
 mod sources;
 mod status;
 mod submit;

@@ -12,27 +12,25 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
-use zibrato_service::Shutdown;
+use zibrato_service::{Hosts, Shutdown, serve_http};
 
 use crate::api::{self, Jobs};
 use crate::config::{Config, ConfigError, Token};
 use crate::errors::ApiError;
+use crate::page;
 use crate::rate::RateWindow;
 use crate::store::{Store, StoreError};
 use crate::totals::{Counters, Totals};
 use crate::watch::Watch;
 
-mod connections;
 mod guard;
-mod hosts;
 pub(crate) mod intake;
 mod limits;
-mod stream;
+mod sites;
 
 pub(crate) use guard::HEALTH_PATH;
 pub use limits::Limits;
 
-use hosts::Hosts;
 use intake::Occupied;
 
 /// The smallest answer that is sent with gzip to a client that takes it, in bytes.
@@ -131,6 +129,7 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Error>
         "zibrato-local listens"
     );
     let counters = Arc::new(Counters::default());
+    let watch = Watch::start(&watch, shutdown.clone());
     let app = App {
         token,
         hosts: Hosts::new(addr, &allow_hosts),
@@ -145,8 +144,8 @@ pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Error>
         store_fails: AtomicBool::new(false),
         started: Instant::now(),
         shutdown: shutdown.clone(),
+        watch: watch.clone(),
     };
-    let watch = Watch::start(&watch, shutdown.clone());
     let handle = tokio::spawn(serve(listener, Arc::new(app), shutdown));
     Ok(Running { addr, handle, counters, watch })
 }
@@ -169,6 +168,7 @@ pub(crate) struct App {
     pub(crate) started: Instant,
     /// Ends answers that would go on for ever, so that they do not hold up the end.
     pub(crate) shutdown: Shutdown,
+    pub(crate) watch: Watch,
 }
 
 impl App {
@@ -182,7 +182,7 @@ impl App {
 pub(crate) type Shared = Arc<App>;
 
 async fn serve(listener: TcpListener, app: Shared, shutdown: Shutdown) -> Result<Totals, Error> {
-    connections::serve(listener, router(Arc::clone(&app)), app.limits.clone(), &shutdown).await;
+    serve_http(listener, router(Arc::clone(&app)), app.limits.http(), &shutdown).await;
     app.store.close(shutdown.is_immediate()).await;
     let totals = app.counters.snapshot();
     report(&totals);
@@ -206,6 +206,7 @@ fn report(totals: &Totals) {
 
 fn router(app: Shared) -> Router {
     api::routes()
+        .merge(page::routes())
         .fallback(async || ApiError::not_found())
         .method_not_allowed_fallback(async || ApiError::wrong_method())
         .layer(CompressionLayer::new().compress_when(is_compressed()))

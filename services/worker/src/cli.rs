@@ -109,12 +109,12 @@ pub struct Args {
           value_parser = zibrato_service::whole_number::<u64>(AGE_S_MIN, AGE_S_MAX))]
     pub max_age: u64,
 
-    /// Address and port of /healthz and /metrics; port 0 takes a free one. The default,
+    /// Address and port of /healthz, /metrics and /status; port 0 takes a free one. The default,
     /// 127.0.0.1:5553, is left out with a warning if it is taken; an address given here must be free.
     #[arg(long, value_name = "ADDR", env = "ZIBRATO_LIBRATO_HTTP", conflicts_with = "no_http")]
     pub http: Option<SocketAddr>,
 
-    /// Do not serve /healthz and /metrics.
+    /// Do not serve /healthz, /metrics and /status.
     #[arg(long)]
     pub no_http: bool,
 

@@ -52,7 +52,7 @@ pub struct Config {
     pub spool_directory: PathBuf,
     /// Most bytes of batches on disk. Beyond it changes stay in the ledger.
     pub spool_bytes_max: u64,
-    /// Where `/healthz` and `/metrics` are served.
+    /// Where `/healthz`, `/metrics` and `/status` are served.
     pub status: StatusEndpoint,
     /// Whether legacy timers are sent one by one instead of as a distribution.
     pub timers_raw: bool,
@@ -73,7 +73,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// The bound address of `/healthz` and `/metrics`; `None` if they are off.
+    /// The bound address of `/healthz`, `/metrics` and `/status`; `None` if they are off.
     pub fn status_addr(&self) -> Option<SocketAddr> {
         self.status
     }
@@ -290,8 +290,8 @@ async fn supervise(
         batches_held = totals.held.batches,
         retries = totals.retries,
         ambiguous = totals.ambiguous,
-        ledger = %totals.ledger,
         units = %totals,
+        ledger = %totals.ledger,
         "worker stopped"
     );
     match (in_order, sent) {

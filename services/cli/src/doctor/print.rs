@@ -11,11 +11,7 @@ use crate::human::clean;
 use crate::paint::{Paint, Tone};
 
 /// The lines, service by service, and a line of totals.
-pub(super) fn text(findings: &Findings) -> String {
-    painted(findings, Paint::stdout())
-}
-
-fn painted(findings: &Findings, paint: Paint) -> String {
+pub(super) fn text(findings: &Findings, paint: Paint) -> String {
     let width = findings.list().iter().map(|finding| finding.check.len()).max().unwrap_or(0);
     let mut text = String::new();
     let mut about = "";
@@ -90,7 +86,7 @@ mod tests {
 
     #[test]
     fn each_finding_is_a_line_below_its_service_and_advice_is_another() {
-        let text = text(&findings());
+        let text = text(&findings(), Paint::PLAIN);
         let expected = "broker\n  ok    ports   both answer\n  warn  losses  3 refused ?[2J\n                -> look there\n\
                         local\n  FAIL  status  no answer\n                -> start it\n1 failed, 1 warnings, 1 ok\n";
         assert_eq!(text, expected);

@@ -15,7 +15,7 @@ pub(super) const LEVEL: &str = "zibrato.doctor";
 /// How often it is sent.
 const ROUNDS: u64 = 5;
 /// How long all of it may take.
-pub(super) const WITHIN: Duration = Duration::from_secs(4);
+pub(super) const WITHIN: Duration = Duration::from_secs(3);
 /// How often the subscription is sent again: a stranger may cancel it.
 const RESUBSCRIBE: Duration = Duration::from_secs(1);
 /// Longest wait before sockets are looked at again, in milliseconds.

@@ -99,7 +99,10 @@ impl Model {
         self.left_out
     }
 
-    /// The last minute of a series, second by second; shorter if less was seen.
+    /// The last minute of a series, one value for each second; shorter if less was seen.
+    ///
+    /// A value stands for its second and the one before. A publisher's windows are as long as our
+    /// seconds, as a rule, and now and then one second sees two of them and the next one none.
     pub(crate) fn history(&self, series: &Series) -> Vec<Option<f64>> {
         let length = self.second.min(HISTORY_S);
         let first = self.second - length + 1;
@@ -110,6 +113,14 @@ impl Model {
             if let Some(value) = at.checked_sub(first).and_then(|at| values.get_mut(at as usize)) {
                 *value = second.bar();
             }
+        }
+        // From the last one on, so that each still finds the one before it as it was.
+        for at in (1..values.len()).rev() {
+            values[at] = match (series.key.kind, values[at - 1], values[at]) {
+                (Kind::Counter, Some(before), Some(value)) => Some(before.midpoint(value)),
+                (Kind::Timer, Some(before), Some(value)) => Some(before.max(value)),
+                (_, before, value) => value.or(before),
+            };
         }
         values
     }
@@ -236,7 +247,7 @@ mod tests {
 
     use super::*;
 
-    pub(crate) fn key(name: &str, kind: Kind) -> Arc<SeriesKey> {
+    fn key(name: &str, kind: Kind) -> Arc<SeriesKey> {
         Arc::new(SeriesKey {
             level: "info".to_owned(),
             kind,
@@ -247,8 +258,12 @@ mod tests {
         })
     }
 
+    fn measurement(key: &Arc<SeriesKey>, value: Value) -> Measurement {
+        Measurement { series: Arc::clone(key), merged: Vec::new(), value }
+    }
+
     fn counter(key: &Arc<SeriesKey>, delta: f64) -> Measurement {
-        Measurement { series: Arc::clone(key), value: Value::Counter { delta } }
+        measurement(key, Value::Counter { delta })
     }
 
     fn timer(key: &Arc<SeriesKey>, ns: u64, count: u64) -> Measurement {
@@ -262,12 +277,12 @@ mod tests {
             max_ns: ns,
             histogram,
         });
-        Measurement { series: Arc::clone(key), value }
+        measurement(key, value)
     }
 
     fn gauge(key: &Arc<SeriesKey>, values: &[f64]) -> Measurement {
         let points = values.iter().map(|&value| GaugePoint { time_ms: 0, value }).collect();
-        Measurement { series: Arc::clone(key), value: Value::Gauge { points } }
+        measurement(key, Value::Gauge { points })
     }
 
     fn idle(model: &mut Model, seconds: u64) {
@@ -285,7 +300,7 @@ mod tests {
         assert_eq!(model.series()[0].figures.rate, 4.0);
         idle(&mut model, 1);
         assert_eq!(model.series()[0].figures.rate, 1.0, "the first second is too old");
-        assert_eq!(model.history(&model.series()[0])[..3], [Some(30.0), Some(10.0), Some(0.0)]);
+        assert_eq!(model.history(&model.series()[0])[..4], [Some(30.0), Some(20.0), Some(5.0), Some(0.0)]);
         assert_eq!(model.history(&model.series()[0]).len(), 11);
     }
 
@@ -304,6 +319,20 @@ mod tests {
         idle(&mut model, RECENT_S);
         assert_eq!(model.series()[0].figures, Figures::default());
         assert!(near(model.history(&model.series()[0])[0], 0.001), "the sparkline goes back further");
+    }
+
+    #[test]
+    fn windows_that_beat_with_the_seconds_leave_no_holes_in_the_history() {
+        let mut model = Model::default();
+        let keys = [Kind::Counter, Kind::Timer, Kind::Gauge].map(|kind| key("x", kind));
+        for second in 0..20 {
+            let two = [counter(&keys[0], 20.0), timer(&keys[1], 1_000_000, 2), gauge(&keys[2], &[3.0, 3.0])];
+            model.absorb(if second % 2 == 0 { &two } else { &[] });
+        }
+        for series in model.series() {
+            let history = model.history(series);
+            assert!(history[1..].iter().all(|value| value.is_some() && *value == history[1]), "{history:?}");
+        }
     }
 
     #[test]

@@ -63,7 +63,7 @@ impl View {
     /// The series that the filter lets through, in order.
     pub(crate) fn rows<'a>(&self, model: &'a Model) -> Vec<&'a Series> {
         let filter = self.filter.to_lowercase();
-        let passes = |text: &str| text.to_lowercase().contains(&filter);
+        let passes = |text: &str| filter.is_empty() || text.to_lowercase().contains(&filter);
         let mut rows: Vec<_> = model
             .series()
             .iter()
@@ -209,7 +209,7 @@ mod tests {
                 unit: String::new(),
                 tags: Vec::new(),
             });
-            Measurement { series, value: Value::Counter { delta } }
+            Measurement { series, merged: Vec::new(), value: Value::Counter { delta } }
         };
         let mut model = Model::default();
         model.absorb(&[

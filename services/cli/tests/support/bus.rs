@@ -1,12 +1,13 @@
 //! A broker in this process, on two neighbouring ports as the command's flags expect them, and what
 //! else belongs to a deployment.
 #![allow(dead_code, reason = "not every test uses every helper")]
-#![expect(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests may panic like tests")]
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 use zibrato_service::{Shutdown, StatusEndpoint};
@@ -15,6 +16,9 @@ use zibrato_worker::librato::{AGE_MAX, Librato, LibratoConfig};
 use zibrato_worker::retry::RetryPolicy;
 use zibrato_worker::worker;
 
+/// How long anything may take, and the pause between two looks at it.
+const DEADLINE: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Ports tried before a test gives up.
 const TRIES: usize = 100;
 /// A status endpoint on any free port.
@@ -37,17 +41,22 @@ pub(crate) struct Bus {
 impl Bus {
     /// Starts a broker.
     pub(crate) fn start() -> Self {
-        let runtime = Runtime::new().unwrap();
-        for _ in 0..TRIES {
-            let (port, shutdown) = (Self::free_pair(), Shutdown::new());
-            let config = zibrato_broker::Config { port, ..zibrato_broker::Config::default() };
-            // Somebody may have been faster, and then the next pair is tried.
-            if let Ok(broker) = zibrato_broker::start(config, None, shutdown.clone()) {
-                let status = runtime.block_on(broker.status().serve(ANY, shutdown.clone())).unwrap().unwrap();
-                return Self { port, status, shutdown, broker: Some(broker), runtime };
-            }
-        }
-        panic!("no two neighbouring ports are free");
+        // Somebody may be faster, and then the next pair is tried.
+        let started = (0..TRIES).find_map(|_| Self::try_start(Self::free_pair()));
+        started.expect("two neighbouring ports that are free")
+    }
+
+    /// Starts a broker on the ports of one that has ended.
+    pub(crate) fn start_on(port: u16) -> Self {
+        Self::try_start(port).expect("the ports were left")
+    }
+
+    fn try_start(port: u16) -> Option<Self> {
+        let (runtime, shutdown) = (Runtime::new().unwrap(), Shutdown::new());
+        let config = zibrato_broker::Config { port, ..zibrato_broker::Config::default() };
+        let broker = zibrato_broker::start(config, None, shutdown.clone()).ok()?;
+        let status = runtime.block_on(broker.status().serve(ANY, shutdown.clone())).unwrap().unwrap();
+        Some(Self { port, status, shutdown, broker: Some(broker), runtime })
     }
 
     /// Starts a worker that flushes every second to a receiver at `to`; the address of its status.
@@ -73,8 +82,22 @@ impl Bus {
 
     /// Starts zibrato-local; its address.
     pub(crate) fn start_local(&self, database: &Path) -> SocketAddr {
-        let config = zibrato_local::Config::new("127.0.0.1:0".parse().unwrap(), database);
+        self.start_local_with(zibrato_local::Config::new("127.0.0.1:0".parse().unwrap(), database))
+    }
+
+    /// Starts zibrato-local with these settings; its address.
+    pub(crate) fn start_local_with(&self, config: zibrato_local::Config) -> SocketAddr {
         self.runtime.block_on(zibrato_local::start(config, self.shutdown.clone())).unwrap().addr
+    }
+
+    /// Waits until the broker keeps a frame of somebody else.
+    pub(crate) fn wait_for_a_frame(&self) {
+        let status = self.broker.as_ref().unwrap().status();
+        let deadline = Instant::now() + DEADLINE;
+        while status.totals().received == 0 {
+            assert!(Instant::now() < deadline, "no frame reached the broker");
+            thread::sleep(LOOK_AGAIN);
+        }
     }
 
     /// The first of two neighbouring ports that are free now.

@@ -1,6 +1,6 @@
 //! A program on a pseudo-terminal, and what its screen shows.
 #![allow(dead_code, reason = "not every test uses every helper")]
-#![expect(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests may panic like tests")]
 
 use std::io::{Read, Write};
 use std::num::NonZeroU16;

@@ -12,21 +12,21 @@ const PAGE_LENGTH_MAX: i64 = 100;
 
 /// The decoded parameters, in order.
 #[derive(Clone, Debug)]
-pub(super) struct Query(Vec<(String, String)>);
+pub(crate) struct Query(Vec<(String, String)>);
 
 impl Query {
-    pub(super) fn of(uri: &Uri) -> Self {
+    pub(crate) fn of(uri: &Uri) -> Self {
         let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
         Self(pairs.take(PARAMETERS_MAX).map(|(key, value)| (key.into_owned(), value.into_owned())).collect())
     }
 
     /// The last value given for `key`.
-    pub(super) fn text(&self, key: &str) -> Option<&str> {
+    pub(crate) fn text(&self, key: &str) -> Option<&str> {
         self.0.iter().rev().find(|(given, _)| given == key).map(|(_, value)| value.as_str())
     }
 
     /// All values given for `key`, or for the array `key[]`.
-    pub(super) fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
         let pairs = self.0.iter().filter(move |(given, _)| given.strip_suffix("[]").unwrap_or(given) == key);
         pairs.map(|(_, value)| value.as_str())
     }
@@ -41,7 +41,7 @@ impl Query {
     }
 
     /// The whole number given for `key`, at least `least`.
-    pub(super) fn integer(&self, key: &'static str, least: i64) -> Result<Option<i64>, ApiError> {
+    pub(crate) fn integer(&self, key: &'static str, least: i64) -> Result<Option<i64>, ApiError> {
         let Some(text) = self.text(key) else { return Ok(None) };
         // Clients send times as floats now and then.
         let number = text.trim().parse().ok().or_else(|| {

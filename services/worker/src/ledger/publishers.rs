@@ -3,6 +3,9 @@
 //! Nothing here is kept in rows. After a restart the next key frame says it again, and a replay brings
 //! that of a publisher that ended.
 
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet};
+
 use zibrato_core::frame::{About, Frame, Loss, LossReason, Prelude, PublisherId};
 use zibrato_core::limits::LOSSES_MAX;
 use zibrato_service::PublisherReport;
@@ -82,25 +85,23 @@ impl Ledger {
     /// At most `max` publishers with at most `levels_max` of their levels each: those that run before
     /// those that ended or vanished, and of these who was heard last.
     ///
-    /// It walks all publishers, so it is meant for a status page.
+    /// It walks all streams, so it is meant for a status page.
     #[must_use]
     pub fn latest_publishers(&self, max: usize, levels_max: usize) -> Vec<PublisherReport> {
-        let mut ranked: Vec<_> = self
-            .publishers
-            .iter()
-            .map(|(id, publisher)| {
-                let is_over = self.streams_of(publisher).all(Stream::is_over);
-                let heard_ms = self.streams_of(publisher).map(|stream| stream.heard_ms).max();
-                (is_over, std::cmp::Reverse(heard_ms), *id)
-            })
-            .collect();
-        if ranked.len() > max {
-            ranked.select_nth_unstable(max);
-            ranked.truncate(max);
+        let rank = |stream: &Stream| (!stream.is_over(), stream.heard_ms, Reverse(stream.publisher));
+        let mut by_rank: BinaryHeap<_> = self.live_streams().map(rank).collect();
+        let mut told = HashSet::new();
+        let mut latest = Vec::new();
+        while latest.len() < max
+            && let Some((_, _, Reverse(id))) = by_rank.pop()
+        {
+            if told.insert(id)
+                && let Some(publisher) = self.publishers.get(&id)
+            {
+                latest.push(self.publisher_report(&id, publisher, levels_max));
+            }
         }
-        ranked.sort_unstable();
-        let known = ranked.iter().filter_map(|(_, _, id)| Some((id, self.publishers.get(id)?)));
-        known.map(|(id, publisher)| self.publisher_report(id, publisher, levels_max)).collect()
+        latest
     }
 
     /// Publishers in memory, each once.

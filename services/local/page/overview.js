@@ -1,0 +1,228 @@
+// How the way from the programs to here is: publishers, brokers, workers, this store; loss and spool.
+
+import { askJson } from "/assets/server.js";
+import { count, date, element, quantity, span } from "/assets/show.js";
+
+const root = document.getElementById("overview");
+// The level at which brokers publish their own metrics.
+const OWN_LEVEL = "zibrato";
+let isReading = false;
+let isAgain = false;
+
+/** Shows the pipeline as it is now. */
+export async function show() {
+  // One request at a time; what changes meanwhile is read after it.
+  if (isReading) {
+    isAgain = true;
+    return;
+  }
+  isReading = true;
+  try {
+    render(await askJson("/page/overview"));
+  } finally {
+    isReading = false;
+  }
+  if (isAgain) {
+    isAgain = false;
+    await show();
+  }
+}
+
+/** Shows it again if it changed, or metrics did. */
+export function changed({ all, overview }) {
+  if (!root.hidden && !document.hidden && (all || overview)) show().catch(() => {});
+}
+
+function render(found) {
+  const { local, summary, services } = found;
+  const brokers = services.filter(({ report }) => report?.service === "broker");
+  const workers = services.filter(({ report }) => report?.service === "worker");
+  const missing = services.filter(({ error }) => error);
+  const scrolled = scrolledTo();
+  root.replaceChildren(
+    element("div", { className: "head" }, element("h1", { id: "overview-title", textContent: "Overview" }), element("p", { className: "count", textContent: "from the programs that measure to this store" })),
+    tiles(local, summary, services),
+    ...(missing.length ? [notReached(missing)] : []),
+    publishers(found.publishers, found.publishers_total),
+    table("Brokers", "no broker is watched", ["Condition", "Publishers at", "Workers at", "Messages in", "Forwarded", "Without subscriber", "Refused", "Kept", "Subscribed levels"], brokers.map(broker)),
+    table("Workers", "no worker is watched", ["Condition", "Backend", "Levels", "Brokers", "Series", "Last flush", "Last delivery", "Spool", "Lost"], workers.map(worker)),
+    accounts(local, services),
+  );
+  scrolled();
+}
+
+function tiles(local, summary, services) {
+  const { lost, lost_reasons, spool, publishers_alive, publishers_total, law_holds } = summary;
+  const isSeen = services.some(({ report }) => report);
+  return element(
+    "div",
+    { className: "tiles" },
+    tile("Publishers", isSeen ? `${count(publishers_alive)} alive` : "unknown", isSeen ? `${count(publishers_total)} known` : "no worker or broker answers", isSeen ? (publishers_alive > 0 ? "good" : "warn") : ""),
+    tile("Loss", isSeen ? (lost === 0 ? "nothing lost" : `${count(lost)} lost`) : "unknown", reasons(lost_reasons) || "gaps, drops and refusals on the way", isSeen ? (lost === 0 ? "good" : "bad") : ""),
+    tile("Spool", isSeen ? `${count(spool.batches)} batches` : "unknown", `${quantity(spool.bytes, "B")}${spool.oldest_ms === null ? "" : `, the oldest ${span(spool.oldest_ms / 1000)}`}`, isSeen ? (spool.oldest_ms > 120000 ? "bad" : spool.batches > 5 ? "warn" : "good") : ""),
+    tile("Law", law_holds ? "adds up" : "does not add up", "offered = accepted + merged + refused; accepted = delivered + held + dropped", law_holds ? "good" : "bad"),
+    tile("Stored here", `${count(local.account.accepted)} points`, `${count(local.metrics)} metrics, ${quantity(local.db_bytes, "B")}${local.newest_s ? `, newest ${date(local.newest_s)}` : ""}`, "good"),
+  );
+}
+
+function tile(title, value, detail, state) {
+  return element(
+    "section",
+    { className: "panel tile", "data-state": state },
+    element("h2", { textContent: title }),
+    element("p", { className: "value", textContent: value }),
+    element("p", { className: "detail", textContent: detail }),
+  );
+}
+
+function notReached(missing) {
+  return table(
+    "Not reached",
+    "",
+    ["Address", "Why", "Since"],
+    missing.map(({ address, error, age_ms }) => [state("bad", address), breaks(error), `${span(age_ms / 1000)} ago`]),
+  );
+}
+
+function publishers(list, total) {
+  const title = total > list.length ? `Publishers (${count(list.length)} of ${count(total)})` : "Publishers";
+  const rows = list.map((each) => {
+    const condition = each.ended ? ["", "ended"] : each.silent_ms > 30000 ? ["warn", "silent"] : ["good", "alive"];
+    const dropped = Object.values(each.dropped).reduce((sum, value) => sum + value, 0);
+    return [
+      state(...condition),
+      breaks(each.program || (each.levels.join() === OWN_LEVEL ? "a broker, of itself" : "unknown program")),
+      each.host ? `${each.host}${each.pid ? `, ${each.pid}` : ""}` : "–",
+      each.version || "–",
+      each.levels.join(", "),
+      number(each.series),
+      `${span(each.silent_ms / 1000)} ago`,
+      each.age_ms ? span(each.age_ms / 1000) : "–",
+      each.clock_skew_ms === null ? "–" : `${count(each.clock_skew_ms)} ms`,
+      number(each.gaps),
+      withReasons(dropped, each.dropped),
+      number(each.spilled),
+      element("span", { className: "mono", title: each.id }, each.id.slice(0, 8)),
+    ];
+  });
+  return table(title, "no program has published yet", ["State", "Program", "Host, pid", "Version", "Levels", "Series", "Last frame", "Runs for", "Clock ahead", "Open gaps", "Dropped", "Spilled", "Id"], rows);
+}
+
+function broker({ report, age_ms }) {
+  const [account = empty()] = report.accounts;
+  return [
+    condition(report, age_ms),
+    report.publishers_endpoint,
+    report.workers_endpoint,
+    number(account.offered),
+    number(account.delivered),
+    withReasons(sum(account.dropped), account.dropped),
+    withReasons(sum(account.refused), account.refused),
+    `${quantity(report.kept_bytes, "B")} of ${quantity(report.kept_bytes_max, "B")}`,
+    breaks(report.subscribed_levels.join(", ") || "none"),
+  ];
+}
+
+function worker({ report, age_ms }) {
+  const lost = sum(report.lost);
+  return [
+    condition(report, age_ms),
+    breaks(`${report.backend}, ${report.target}`),
+    breaks(report.levels.join(", ")),
+    element("span", {}, report.brokers.map(({ endpoint, connected }) => state(connected ? "good" : "bad", `${endpoint}${connected ? "" : " not connected"}`))),
+    number(report.series),
+    report.flushed_ms === null ? "none yet" : `${span(report.flushed_ms / 1000)} ago`,
+    report.delivered_ms === null ? "none yet" : `${span(report.delivered_ms / 1000)} ago`,
+    `${count(report.spool.batches)} batches, ${quantity(report.spool.bytes, "B")}`,
+    withReasons(lost, report.lost),
+  ];
+}
+
+// How a service is, in one line of its own.
+function condition({ process, backend_error }, age_ms) {
+  const trouble = backend_error ?? process.degraded;
+  if (trouble) return element("td", { className: "breaks" }, state("bad", trouble));
+  return age_ms > 5000 ? state("warn", `silent for ${span(age_ms / 1000)}`) : state("good", "well");
+}
+
+function accounts(local, services) {
+  const stages = services.flatMap(({ report }) => (report ? report.accounts.map((account) => [report.service, account]) : []));
+  const rows = [...stages, ["local", local.account]].map(([service, account]) => [
+    account.stage ? `${service}, ${account.stage}` : service,
+    account.unit,
+    number(account.offered),
+    number(account.accepted),
+    number(account.merged),
+    withReasons(sum(account.refused), account.refused),
+    number(account.delivered),
+    number(account.held),
+    withReasons(sum(account.dropped), account.dropped),
+  ]);
+  return table("Accounts", "", ["Stage", "Unit", "Offered", "Accepted", "Merged", "Refused", "Delivered", "Held", "Dropped"], rows);
+}
+
+function table(title, none, columns, rows) {
+  const id = `table-${title.toLowerCase().replaceAll(/[^a-z]+/g, "-")}`;
+  const isNumber = columns.map((_, at) => rows.some((row) => row[at]?.className === "number"));
+  const cells = (row) => row.map((cell) => (cell?.tagName === "TD" ? cell : element("td", {}, cell)));
+  const body = rows.length
+    ? element(
+        "div",
+        { className: "scroll", tabIndex: 0, role: "region", "aria-label": `Table: ${title}` },
+        element(
+          "table",
+          {},
+          element("thead", {}, element("tr", {}, columns.map((column, at) => element("th", { scope: "col", className: isNumber[at] ? "number" : "" }, column)))),
+          element("tbody", {}, rows.map((row) => element("tr", {}, cells(row)))),
+        ),
+      )
+    : element("p", { className: "hint", textContent: none });
+  return element("section", { className: "panel block", "aria-labelledby": id }, element("header", {}, element("h2", { id, textContent: title })), body);
+}
+
+function state(condition, text) {
+  return element("span", { className: "state", "data-state": condition }, text);
+}
+
+function number(value) {
+  return element("td", { className: "number" }, count(value));
+}
+
+function breaks(text) {
+  return element("td", { className: "breaks" }, text);
+}
+
+function withReasons(total, byReason) {
+  const text = reasons(byReason);
+  return text ? element("td", { className: "breaks" }, `${count(total)}: ${text}`) : number(total);
+}
+
+function reasons(byReason) {
+  return Object.entries(byReason ?? {})
+    .filter(([, value]) => value > 0)
+    .map(([reason, value]) => `${reason.replaceAll("_", " ")} ${count(value)}`)
+    .join(", ");
+}
+
+function sum(byReason) {
+  return Object.values(byReason ?? {}).reduce((total, value) => total + value, 0);
+}
+
+function empty() {
+  return { offered: 0, accepted: 0, refused: {}, delivered: 0, held: 0, dropped: {} };
+}
+
+/** Remembers how far the tables are scrolled and who has the focus, to be restored after they are rebuilt. */
+function scrolledTo() {
+  const places = new Map([...root.querySelectorAll(".scroll")].map((part) => [part.getAttribute("aria-label"), [part.scrollLeft, part.scrollTop]]));
+  const focused = root.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
+  return () => {
+    for (const part of root.querySelectorAll(".scroll")) {
+      const id = part.getAttribute("aria-label");
+      const [left, top] = places.get(id) ?? [0, 0];
+      part.scrollLeft = left;
+      part.scrollTop = top;
+      if (id === focused) part.focus({ preventScroll: true });
+    }
+  };
+}

@@ -1,0 +1,297 @@
+//! From what the store adds up to what people look at: rates, means, quantiles.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::request::Range;
+use crate::store::model::{Line, OriginKind, Step, Summary};
+use crate::validate::Kind as Posted;
+
+/// How a metric is read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    /// Its points are increments: a rate is their sum in a second.
+    Counter,
+    /// Its points are absolute values that grow, as Librato's counters are: a rate is their growth.
+    Absolute,
+    Gauge,
+    Timer,
+}
+
+impl Kind {
+    /// By where it was recorded if a worker said so, else by what it was posted as.
+    pub(super) fn of(origin: Option<OriginKind>, posted: Posted) -> Self {
+        match (origin, posted) {
+            (Some(OriginKind::Counter), Posted::Gauge) => Self::Counter,
+            (Some(OriginKind::Timer), Posted::Gauge) => Self::Timer,
+            (_, Posted::Counter) => Self::Absolute,
+            (_, Posted::Gauge) => Self::Gauge,
+        }
+    }
+
+    /// The name of the kind, in which both sorts of counters are one.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Counter | Self::Absolute => "counter",
+            Self::Gauge => "gauge",
+            Self::Timer => "timer",
+        }
+    }
+}
+
+/// One line of a chart in numbers.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub(super) struct Track {
+    /// None if all sources are merged.
+    pub(super) source: Option<String>,
+    pub(super) steps: Vec<Figures>,
+}
+
+/// What was measured in one step. What the points do not tell is none.
+#[derive(Clone, PartialEq, Debug, Default, Serialize)]
+pub(super) struct Figures {
+    /// Where the step begins, in seconds since 1970.
+    pub(super) time: i64,
+    /// Records of a timer, else points.
+    pub(super) count: f64,
+    pub(super) sum: f64,
+    /// In a second: of a counter what it counted, of a timer its records.
+    pub(super) rate: Option<f64>,
+    pub(super) min: Option<f64>,
+    pub(super) max: Option<f64>,
+    pub(super) mean: f64,
+    /// The newest point.
+    pub(super) last: f64,
+    pub(super) p50: Option<f64>,
+    pub(super) p95: Option<f64>,
+    pub(super) p99: Option<f64>,
+}
+
+/// A line's statistic that can be drawn of each source.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Statistic {
+    Rate,
+    Mean,
+    P50,
+    P95,
+    P99,
+    Max,
+}
+
+impl Figures {
+    pub(super) fn statistic(&self, statistic: Statistic) -> Option<f64> {
+        match statistic {
+            Statistic::Rate => self.rate,
+            Statistic::Mean => Some(self.mean),
+            Statistic::P50 => self.p50,
+            Statistic::P95 => self.p95,
+            Statistic::P99 => self.p99,
+            Statistic::Max => self.max,
+        }
+    }
+
+    fn of(time: i64, summary: &Summary) -> Self {
+        let quantile = |q| {
+            let value = summary.histogram.as_ref()?.quantile(q)?;
+            // A bucket's value may lie outside of what was measured, by its error.
+            let value = summary.min.map_or(value, |min| value.max(min));
+            Some(summary.max.map_or(value, |max| value.min(max)))
+        };
+        Self {
+            time,
+            count: summary.count,
+            sum: summary.sum,
+            rate: None,
+            min: summary.min,
+            max: summary.max,
+            mean: summary.mean(),
+            last: summary.last,
+            p50: quantile(0.5),
+            p95: quantile(0.95),
+            p99: quantile(0.99),
+        }
+    }
+}
+
+/// The steps of a chart: their length, and which of them are over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Steps {
+    pub(super) range: Range,
+    pub(super) step: i64,
+    pub(super) now: i64,
+}
+
+/// The numbers of lines. Those of [`Kind::Absolute`] must have come by source, and are merged here if
+/// `by_source` is not set.
+pub(super) fn tracks(kind: Kind, lines: &[Line], steps: Steps, by_source: bool) -> Vec<Track> {
+    let tracks = lines.iter().map(|line| {
+        let mut figures: Vec<_> =
+            line.steps.iter().map(|step| Figures::of(step.time, &step.summary)).collect();
+        match kind {
+            Kind::Gauge => {}
+            Kind::Absolute => grow(&mut figures),
+            Kind::Timer => spread(&mut figures, steps, |figures| figures.count),
+            Kind::Counter => {
+                spread(&mut figures, steps, |figures| figures.sum);
+                figures = filled(figures, steps);
+            }
+        }
+        Track { source: line.source.clone(), steps: figures }
+    });
+    let tracks: Vec<_> = tracks.collect();
+    if kind == Kind::Absolute && !by_source { merged(&tracks) } else { tracks }
+}
+
+/// The median distance between steps in which something was measured, over all lines: how often the
+/// metric is reported, if that is less often than once a step.
+pub(super) fn interval(lines: &[Line], step: i64) -> i64 {
+    let gaps = lines.iter().flat_map(|line| line.steps.windows(2)).filter_map(|pair| match pair {
+        [one, next] => Some(next.time - one.time),
+        _ => None,
+    });
+    let mut gaps: Vec<_> = gaps.collect();
+    if gaps.is_empty() {
+        return step;
+    }
+    let middle = gaps.len() / 2;
+    *gaps.select_nth_unstable(middle).1
+}
+
+/// Rates of what was counted in each step. The newest one may not be over: it is rated by the time that
+/// its points stand for, judged by how many there are in other steps.
+fn spread(figures: &mut [Figures], steps: Steps, amount: impl Fn(&Figures) -> f64) {
+    let mut counts: Vec<_> = figures.iter().rev().skip(1).map(|figures| figures.count).collect();
+    let middle = counts.len() / 2;
+    let usual = (!counts.is_empty()).then(|| *counts.select_nth_unstable_by(middle, f64::total_cmp).1);
+    for figures in figures {
+        let is_over = figures.time + steps.step <= steps.now;
+        let part = match usual {
+            Some(usual) if !is_over && usual > figures.count => figures.count / usual,
+            _ => 1.0,
+        };
+        figures.rate = Some(amount(figures) / (steps.step as f64 * part));
+    }
+}
+
+/// A worker says nothing of a counter that counted nothing, so steps without a point are ones with a
+/// rate of 0. The newest steps may still be on their way.
+fn filled(figures: Vec<Figures>, steps: Steps) -> Vec<Figures> {
+    let Some((first, last)) = figures.first().zip(figures.last()) else { return figures };
+    let gap = figures.windows(2).map(|pair| pair[1].time - pair[0].time).min().unwrap_or(steps.step);
+    let until = (steps.now - 2 * gap.max(steps.step)).min(steps.range.end).max(last.time + 1);
+    let (first, step) = (first.time, steps.step);
+    let mut found = figures.into_iter().peekable();
+    let times = (0..).map(|at| first + at * step).take_while(|time| *time < until);
+    times
+        .map(|time| {
+            let zero = Figures { time, rate: Some(0.0), ..Figures::default() };
+            found.next_if(|figures| figures.time <= time).unwrap_or(zero)
+        })
+        .collect()
+}
+
+/// Rates of an absolute counter: its growth since the step before. A counter that fell began anew, and
+/// nobody knows by how much it grew.
+fn grow(figures: &mut [Figures]) {
+    let mut before: Option<(i64, f64)> = None;
+    for figures in figures {
+        figures.rate = before
+            .filter(|(_, last)| figures.last >= *last)
+            .map(|(time, last)| (figures.last - last) / (figures.time - time) as f64);
+        before = Some((figures.time, figures.last));
+    }
+}
+
+/// One track of several, in which rates and absolute values add up.
+fn merged(tracks: &[Track]) -> Vec<Track> {
+    let mut steps: BTreeMap<i64, Figures> = BTreeMap::new();
+    for figures in tracks.iter().flat_map(|track| &track.steps) {
+        let total =
+            steps.entry(figures.time).or_insert_with(|| Figures { time: figures.time, ..Figures::default() });
+        total.count += figures.count;
+        total.sum += figures.sum;
+        total.last += figures.last;
+        total.mean = total.sum / total.count;
+        total.rate = match (total.rate, figures.rate) {
+            (Some(one), Some(other)) => Some(one + other),
+            (one, other) => one.or(other),
+        };
+    }
+    let steps: Vec<_> = steps.into_values().collect();
+    if steps.is_empty() { Vec::new() } else { vec![Track { source: None, steps }] }
+}
+
+/// The steps of lines in one, in order of time.
+pub(super) fn all_steps(lines: &[Line]) -> impl Iterator<Item = &Step> {
+    lines.iter().flat_map(|line| &line.steps)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn summary(count: f64, sum: f64, last: f64) -> Summary {
+        Summary { count, sum, min: None, max: None, sum_squares: None, last, last_time: 0, histogram: None }
+    }
+
+    fn line(steps: &[(i64, f64, f64)]) -> Line {
+        let steps =
+            steps.iter().map(|&(time, count, sum)| Step { time, summary: summary(count, sum, sum / count) });
+        Line { source: None, steps: steps.collect() }
+    }
+
+    fn steps(step: i64, now: i64) -> Steps {
+        Steps { range: Range { start: 0, end: 1_000 }, step, now }
+    }
+
+    fn rates(kind: Kind, lines: &[Line], steps: Steps) -> Vec<(i64, Option<f64>)> {
+        let tracks = tracks(kind, lines, steps, false);
+        tracks.into_iter().flat_map(|track| track.steps).map(|figures| (figures.time, figures.rate)).collect()
+    }
+
+    #[test]
+    fn a_counters_rate_is_its_sum_in_a_second_and_0_where_nothing_was_counted() {
+        let lines = [line(&[(10, 1.0, 5.0), (15, 1.0, 10.0), (25, 1.0, 20.0)])];
+        let expected = [(10, 1.0), (15, 2.0), (20, 0.0), (25, 4.0)].map(|(time, rate)| (time, Some(rate)));
+        assert_eq!(rates(Kind::Counter, &lines, steps(5, 30)), expected);
+        // What may still be on its way is not taken for nothing.
+        let later = rates(Kind::Counter, &lines, steps(5, 45));
+        assert_eq!(later.last(), Some(&(30, Some(0.0))), "{later:?}");
+    }
+
+    #[test]
+    fn a_step_that_is_not_over_is_rated_by_the_time_that_its_points_stand_for() {
+        let lines = [line(&[(0, 10.0, 100.0), (10, 10.0, 100.0), (20, 2.0, 30.0)])];
+        assert_eq!(rates(Kind::Counter, &lines, steps(10, 22))[2], (20, Some(15.0)));
+        assert_eq!(rates(Kind::Counter, &lines, steps(10, 30))[2], (20, Some(3.0)));
+    }
+
+    #[test]
+    fn an_absolute_counter_grows_by_source_and_a_restart_is_no_growth() {
+        let one = line(&[(0, 1.0, 100.0), (10, 1.0, 150.0), (20, 1.0, 10.0)]);
+        let other = line(&[(10, 1.0, 7.0), (20, 1.0, 27.0)]);
+        let rates = rates(Kind::Absolute, &[one, other], steps(10, 100));
+        assert_eq!(rates, [(0, None), (10, Some(5.0)), (20, Some(2.0))]);
+    }
+
+    #[test]
+    fn a_timers_rate_counts_its_records() {
+        let lines = [line(&[(0, 50.0, 0.5)])];
+        assert_eq!(rates(Kind::Timer, &lines, steps(10, 100)), [(0, Some(5.0))]);
+    }
+
+    #[test]
+    fn the_interval_is_the_usual_distance_of_points() {
+        let lines = [line(&[(0, 1.0, 1.0), (60, 1.0, 1.0), (120, 1.0, 1.0), (600, 1.0, 1.0)])];
+        assert_eq!(interval(&lines, 1), 60);
+        assert_eq!(interval(&[], 5), 5);
+    }
+
+    #[test]
+    fn a_kind_is_that_of_its_origin_but_for_librato_counters() {
+        assert_eq!(Kind::of(Some(OriginKind::Timer), Posted::Gauge), Kind::Timer);
+        assert_eq!(Kind::of(None, Posted::Gauge), Kind::Gauge);
+        assert_eq!(Kind::of(None, Posted::Counter), Kind::Absolute);
+    }
+}

@@ -1,0 +1,63 @@
+//! `GET /page/metrics`: the list of metrics, with search and filters.
+
+use axum::extract::State;
+use axum::http::{Uri, header};
+use axum::response::IntoResponse;
+use serde_json::{Value, json};
+
+use super::browse::{self, BrowseQuery, BrowsedMetric};
+use super::figures::Kind;
+use super::pictures::NOT_STORED;
+use super::request::{Answer, Params};
+use crate::errors::JSON;
+use crate::server::Shared;
+
+/// The longest and the default part of the list.
+const LENGTH_MAX: i64 = 200;
+const LENGTH_DEFAULT: i64 = 100;
+
+pub(super) async fn show(State(app): State<Shared>, uri: Uri) -> Answer {
+    let params = Params::of(&uri);
+    let text = |key| params.text(key).map(|text| text.unwrap_or_default().to_owned());
+    let kinds = [("", ""), ("counter", "counter"), ("gauge", "gauge"), ("timer", "timer")];
+    let query = BrowseQuery {
+        name: text("metric")?,
+        name_contains: text("q")?,
+        level: text("level")?,
+        kind: params.word("kind", &kinds)?.to_owned(),
+        source: text("source")?,
+        offset: params.number("offset", 0, i64::from(u32::MAX))?.unwrap_or(0),
+        length: params.number("length", 1, LENGTH_MAX)?.unwrap_or(LENGTH_DEFAULT),
+    };
+    let offset = query.offset;
+    let found = browse::list(&app.store, query).await?;
+    let metrics: Vec<_> = found.metrics.iter().map(metric).collect();
+    let body = json!({
+        "found": found.found,
+        "total": found.total,
+        "offset": offset,
+        "metrics": metrics,
+        "levels": found.levels,
+        "sources": found.sources,
+    });
+    let headers = [(header::CONTENT_TYPE, JSON), (header::CACHE_CONTROL, NOT_STORED)];
+    Ok((headers, body.to_string()).into_response())
+}
+
+fn metric(metric: &BrowsedMetric) -> Value {
+    let kind = Kind::of(metric.origin, metric.posted);
+    // Timers measure seconds, whether they say so or not.
+    let unit = metric.unit.as_deref().filter(|unit| !unit.is_empty());
+    json!({
+        "id": metric.id,
+        "name": metric.name,
+        "display_name": metric.display_name,
+        "description": metric.description,
+        "kind": kind.as_str(),
+        "levels": metric.levels,
+        "unit": unit.unwrap_or(if kind == Kind::Timer { "s" } else { "" }),
+        "sources": metric.sources,
+        "newest": metric.newest,
+        "latest": metric.latest,
+    })
+}
