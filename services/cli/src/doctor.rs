@@ -12,6 +12,7 @@ mod listeners;
 mod local;
 mod print;
 mod probe;
+mod service;
 mod worker;
 mod zmtp;
 

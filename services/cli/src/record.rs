@@ -148,7 +148,8 @@ impl<'a> Recording<'a> {
                 break;
             }
             progress.at(elapsed.as_millis() as u64, || {
-                format!("{} messages, {}", self.tally.messages(), human::bytes(self.writer.bytes()))
+                let messages = human::plural(self.tally.messages() as usize, "message");
+                format!("{messages}, {}", human::bytes(self.writer.bytes()))
             });
             match feed.next(left.min(POLL))? {
                 Some(Event::Message(message)) => has_room = self.take(&message)?,

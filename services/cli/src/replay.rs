@@ -233,8 +233,8 @@ enum Error {
     #[error("cannot play {}", path.display())]
     Unreadable { path: PathBuf, source: CaptureError },
     /// More levels than can be subscribed to.
-    #[error("cannot play {}: accepted are at most {levels_max} levels", path.display())]
-    TooManyLevels { path: PathBuf, levels_max: usize },
+    #[error("cannot play {}: accepted are at most {topics_max} topics, one for the frames and one for the text of a level", path.display())]
+    TooManyTopics { path: PathBuf, topics_max: usize },
     /// Messages are not known to be forwarded.
     #[error(transparent)]
     Courier(#[from] CourierError),

@@ -132,4 +132,18 @@ mod tests {
         let text = "messages 11 = frames 9 + legacy 1 + unreadable 1; 3 frames missed";
         assert_eq!(tally.to_string(), text);
     }
+
+    #[test]
+    fn gaps_are_looked_for_in_so_many_publishers() {
+        let mut tally = Tally::default();
+        let mut header = Header::new(PublisherId([0; 16]), 1);
+        for at in 0..=PUBLISHERS_MAX as u128 {
+            header.publisher = PublisherId(at.to_le_bytes());
+            header.seq = 1;
+            tally.note(&Sort::Frame { level: "info", header });
+            header.seq = 3;
+            tally.note(&Sort::Frame { level: "info", header });
+        }
+        assert_eq!((tally.missed, tally.frames), (PUBLISHERS_MAX as u64, 2 * (PUBLISHERS_MAX as u64 + 1)));
+    }
 }

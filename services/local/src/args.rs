@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 
-use crate::config::{self, Config, ConfigError, Token};
+use crate::config::{self, Config, ConfigError, Keep, Token};
 use crate::watch::{self, AddressList};
 
 /// The longest window that `--max-age` and `--max-ahead` accept: ten years, in seconds.
@@ -61,9 +61,33 @@ pub struct Args {
     #[arg(long, value_name = "IP:PORT,...", default_value = watch::LIST_DEFAULT, value_parser = watch::parse_list, env = "ZIBRATO_LOCAL_WATCH")]
     pub watch: AddressList,
 
+    /// How long points are kept as they were posted: a whole number and s, m, h or d.
+    ///
+    /// From 1h to 36500d, and at most --keep-1m. Default, as for the next three: what Librato kept.
+    #[arg(long, value_name = "SPAN", default_value = "2d", value_parser = config::seconds, env = "ZIBRATO_LOCAL_KEEP_RAW")]
+    pub keep_raw: u64,
+
+    /// How long sums of a minute are kept; at most --keep-15m.
+    #[arg(long = "keep-1m", value_name = "SPAN", default_value = "8d", value_parser = config::seconds, env = "ZIBRATO_LOCAL_KEEP_1M")]
+    pub keep_minute: u64,
+
+    /// How long sums of 15 minutes are kept; at most --keep-1h.
+    #[arg(long = "keep-15m", value_name = "SPAN", default_value = "32d", value_parser = config::seconds, env = "ZIBRATO_LOCAL_KEEP_15M")]
+    pub keep_quarter: u64,
+
+    /// How long sums of an hour are kept. What is older is deleted for good.
+    #[arg(long = "keep-1h", value_name = "SPAN", default_value = "365d", value_parser = config::seconds, env = "ZIBRATO_LOCAL_KEEP_1H")]
+    pub keep_hour: u64,
+
     /// Check the settings, then exit: 0 if they are good, 2 if not.
     #[arg(long)]
     pub check_config: bool,
+
+    /// Check the whole database without changing it, then exit: 0 if it is good, 1 if not.
+    ///
+    /// Prints one line with counts, or one line for each finding. May be run beside the receiver.
+    #[arg(long)]
+    pub check_db: bool,
 }
 
 impl Args {
@@ -71,8 +95,8 @@ impl Args {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] if the token file is unusable, no database path is known, or the address
-    /// is open to other machines without a token.
+    /// [`ConfigError`] if the token file is unusable, no database path is known, the address is open
+    /// to other machines without a token, or retention is out of range or order.
     pub fn config(self) -> Result<Config, ConfigError> {
         let db = match self.db {
             Some(path) => path,
@@ -85,6 +109,12 @@ impl Args {
             max_ahead_s: self.max_ahead,
             allow_hosts: self.allow_host,
             watch: self.watch.0,
+            keep: Keep {
+                raw_s: self.keep_raw,
+                minute_s: self.keep_minute,
+                quarter_s: self.keep_quarter,
+                hour_s: self.keep_hour,
+            },
             ..Config::new(self.listen, db)
         };
         config.check()?;
@@ -135,12 +165,27 @@ mod tests {
         let defaults: Vec<SocketAddr> =
             vec!["127.0.0.1:5552".parse().unwrap(), "127.0.0.1:5553".parse().unwrap()];
         assert_eq!(config.watch, defaults);
+        assert_eq!(config.keep, config::KEEP_DEFAULT);
+    }
+
+    #[test]
+    fn retention_is_settable_and_in_order() {
+        let config = |args: &[&str]| {
+            let always = ["zibrato-local", "--db", "x.db"];
+            Args::try_parse_from(always.iter().chain(args)).unwrap().config()
+        };
+        let all = ["--keep-raw", "2h", "--keep-1m", "120m", "--keep-15m", "1d", "--keep-1h", "86401s"];
+        let expected = Keep { raw_s: 7_200, minute_s: 7_200, quarter_s: 86_400, hour_s: 86_401 };
+        assert_eq!(config(&all).unwrap().keep, expected);
+        assert!(matches!(config(&["--keep-raw", "9d"]), Err(ConfigError::KeepOrder { .. })));
+        assert!(matches!(config(&["--keep-raw", "1m"]), Err(ConfigError::Keep { .. })));
     }
 
     #[test]
     fn windows_out_of_range_and_bad_addresses_are_usage_errors() {
         for args in [
             ["--max-age", "0"],
+            ["--keep-raw", "2"],
             ["--max-age", "315360001"],
             ["--listen", "localhost"],
             ["--max-ahead", "-1"],

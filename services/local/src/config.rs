@@ -4,8 +4,10 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
+use crate::errors::unix_now;
 use crate::server::Limits;
 
 /// Where the receiver listens unless told otherwise.
@@ -15,6 +17,12 @@ pub(crate) const MAX_AGE_S_DEFAULT: u64 = 7_200;
 /// How far ahead of this clock a measurement may be, in seconds. Librato's own bound is not on
 /// record; ten minutes forgive a clock that is off and still catch milliseconds sent as seconds.
 pub(crate) const MAX_AHEAD_S_DEFAULT: u64 = 600;
+/// How long points and rollups are kept unless told otherwise, as Librato did.
+pub(crate) const KEEP_DEFAULT: Keep =
+    Keep { raw_s: 2 * DAY_S, minute_s: 8 * DAY_S, quarter_s: 32 * DAY_S, hour_s: 365 * DAY_S };
+/// The shortest and the longest time to keep anything: an hour and 100 years, in seconds.
+const KEEP_S: RangeInclusive<u64> = 3_600..=36_500 * DAY_S;
+const DAY_S: u64 = 86_400;
 /// The longest token, in bytes.
 const TOKEN_BYTES_MAX: usize = 1_024;
 
@@ -38,11 +46,53 @@ pub struct Config {
     /// Status addresses of the brokers and workers to look after, at most
     /// [`WATCH_MAX`](crate::WATCH_MAX); further ones are left out.
     pub watch: Vec<SocketAddr>,
+    /// How long points and rollups are kept.
+    pub keep: Keep,
+    /// The clock that says which points are packed and which have expired, in seconds since 1970.
+    /// The wall clock, unless a test or a benchmark lets time pass faster.
+    pub clock: fn() -> i64,
+}
+
+/// How long points are kept, each in seconds and each at least as long as the one before.
+///
+/// Rows are deleted in whole hours, so the last of them go up to an hour later.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Keep {
+    /// Points as they were posted.
+    pub raw_s: u64,
+    /// What they add up to in steps of a minute.
+    pub minute_s: u64,
+    /// In steps of 15 minutes.
+    pub quarter_s: u64,
+    /// In steps of an hour.
+    pub hour_s: u64,
+}
+
+impl Keep {
+    /// The same with the flags that set them, finest first.
+    fn by_flag(self) -> [(&'static str, u64); 4] {
+        let Self { raw_s, minute_s, quarter_s, hour_s } = self;
+        [("--keep-raw", raw_s), ("--keep-1m", minute_s), ("--keep-15m", quarter_s), ("--keep-1h", hour_s)]
+    }
+
+    fn check(self) -> Result<(), ConfigError> {
+        let flags = self.by_flag();
+        for pair in flags.windows(2) {
+            if pair[0].1 > pair[1].1 {
+                let [(finer, finer_s), (coarser, coarser_s)] = [pair[0], pair[1]];
+                return Err(ConfigError::KeepOrder { finer, finer_s, coarser, coarser_s });
+            }
+        }
+        match flags.iter().find(|(_, keep_s)| !KEEP_S.contains(keep_s)) {
+            Some((flag, keep_s)) => Err(ConfigError::Keep { flag, keep_s: *keep_s }),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Config {
-    /// A receiver on this address and file, without a token and with the default windows, that looks
-    /// after nobody.
+    /// A receiver on this address and file, without a token and with the default windows, retention
+    /// and clock, that looks after nobody.
     pub fn new(listen: SocketAddr, db: impl Into<PathBuf>) -> Self {
         Self {
             listen,
@@ -53,6 +103,8 @@ impl Config {
             allow_hosts: Vec::new(),
             limits: Limits::default(),
             watch: Vec::new(),
+            keep: KEEP_DEFAULT,
+            clock: unix_now,
         }
     }
 
@@ -60,12 +112,13 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::OpenToOthers`] if the address is not loopback and there is no token.
+    /// [`ConfigError::OpenToOthers`] if the address is not loopback and there is no token,
+    /// [`ConfigError::Keep`] or [`ConfigError::KeepOrder`] if `keep` is out of range or order.
     pub fn check(&self) -> Result<(), ConfigError> {
         if self.token.is_none() && !self.listen.ip().to_canonical().is_loopback() {
             return Err(ConfigError::OpenToOthers { listen: self.listen });
         }
-        Ok(())
+        self.keep.check()
     }
 }
 
@@ -143,6 +196,28 @@ pub enum ConfigError {
         "the token in --token-file is not usable; put one line of 1 to {TOKEN_BYTES_MAX} bytes without control characters into it"
     )]
     Token,
+    /// Something would be kept too short or too long.
+    #[error("{flag} {keep_s}s is out of range; give {}s (an hour) to {}s (100 years)", KEEP_S.start(), KEEP_S.end())]
+    Keep {
+        /// The flag.
+        flag: &'static str,
+        /// Its value, in seconds.
+        keep_s: u64,
+    },
+    /// Something would be kept longer than what is coarser.
+    #[error(
+        "{finer} {finer_s}s is longer than {coarser} {coarser_s}s; keep what is coarser at least as long"
+    )]
+    KeepOrder {
+        /// The flag of the finer resolution.
+        finer: &'static str,
+        /// Its value, in seconds.
+        finer_s: u64,
+        /// The flag of the coarser resolution.
+        coarser: &'static str,
+        /// Its value, in seconds.
+        coarser_s: u64,
+    },
     /// There is no home to put the database into.
     #[error("no place for the database: STATE_DIRECTORY, XDG_STATE_HOME and HOME are unset; give --db FILE")]
     NoStateDirectory,
@@ -162,9 +237,60 @@ pub(crate) fn default_db(variable: impl Fn(&str) -> Option<OsString>) -> Option<
     Some(directory.join("local.db"))
 }
 
+/// A time span as people write it: a whole number and s, m, h or d.
+pub(crate) fn seconds(text: &str) -> Result<u64, String> {
+    let units = [('s', 1), ('m', 60), ('h', 3_600), ('d', DAY_S)];
+    let parsed = units.iter().find_map(|(unit, unit_s)| {
+        let number = text.strip_suffix(*unit)?.parse::<u64>().ok()?;
+        number.checked_mul(*unit_s)
+    });
+    parsed.ok_or_else(|| "not a time span; give a whole number and s, m, h or d, such as 48h".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn time_spans_are_whole_numbers_with_a_unit() {
+        for (text, expected) in
+            [("0s", 0), ("90s", 90), ("5m", 300), ("48h", 172_800), ("365d", 31_536_000), ("+1s", 1)]
+        {
+            assert_eq!(seconds(text), Ok(expected), "{text}");
+        }
+        for bad in
+            ["", "5", "s", "1.5h", "-1d", "1 d", "2w", "1D", "99999999999999999999s", "999999999999999d"]
+        {
+            assert!(seconds(bad).unwrap_err().contains("48h"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_coarser_is_kept_at_least_as_long() {
+        let check =
+            |keep| Config { keep, ..with_listen("127.0.0.1:0") }.check().map_err(|error| error.to_string());
+        let Keep { raw_s, minute_s, quarter_s, .. } = KEEP_DEFAULT;
+        assert_eq!(check(KEEP_DEFAULT), Ok(()));
+        let same = Keep { raw_s: 3_600, minute_s: 3_600, quarter_s: 3_600, hour_s: 3_600 };
+        assert_eq!(check(same), Ok(()));
+        for (keep, expected) in [
+            (
+                Keep { raw_s: minute_s + 1, ..KEEP_DEFAULT },
+                "--keep-raw 691201s is longer than --keep-1m 691200s",
+            ),
+            (
+                Keep { minute_s: quarter_s + 1, ..KEEP_DEFAULT },
+                "--keep-1m 2764801s is longer than --keep-15m",
+            ),
+            (Keep { hour_s: quarter_s - 1, ..KEEP_DEFAULT }, "--keep-15m 2764800s is longer than --keep-1h"),
+            (Keep { raw_s: 3_599, ..KEEP_DEFAULT }, "--keep-raw 3599s is out of range; give 3600s"),
+            (Keep { hour_s: 36_501 * DAY_S, ..KEEP_DEFAULT }, "--keep-1h 3153686400s is out of range"),
+        ] {
+            let text = check(keep).unwrap_err();
+            assert!(text.starts_with(expected) && !text.contains('\n'), "{text}");
+        }
+        assert_eq!(check(Keep { raw_s, minute_s: raw_s, ..KEEP_DEFAULT }), Ok(()));
+    }
 
     fn with_listen(listen: &str) -> Config {
         Config::new(listen.parse().unwrap(), "x.db")

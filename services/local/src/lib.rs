@@ -22,8 +22,8 @@ mod validate;
 mod watch;
 
 pub use args::Args;
-pub use config::{Config, ConfigError, Token};
+pub use config::{Config, ConfigError, Keep, Token};
 pub use server::{Error, Limits, Running, run, start};
-pub use store::StoreError;
+pub use store::{CheckError, CheckReport, StoreError, check_db};
 pub use totals::Totals;
 pub use watch::{AddressList, WATCH_MAX, Watch, Watched};

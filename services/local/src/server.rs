@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate, SizeAbove};
-use zibrato_service::Shutdown;
+use zibrato_service::{Hosts, Shutdown, serve_http};
 
 use crate::api::{self, Jobs};
 use crate::config::{Config, ConfigError, Token};
@@ -23,17 +23,14 @@ use crate::store::{Store, StoreError};
 use crate::totals::{Counters, Totals};
 use crate::watch::Watch;
 
-mod connections;
 mod guard;
-mod hosts;
 pub(crate) mod intake;
 mod limits;
-mod stream;
+mod sites;
 
 pub(crate) use guard::HEALTH_PATH;
 pub use limits::Limits;
 
-use hosts::Hosts;
 use intake::Occupied;
 
 /// The smallest answer that is sent with gzip to a client that takes it, in bytes.
@@ -116,11 +113,12 @@ pub async fn run(config: Config, shutdown: Shutdown) -> Result<Totals, Error> {
 /// [`Error::Bind`] if the address cannot be bound.
 pub async fn start(config: Config, shutdown: Shutdown) -> Result<Running, Error> {
     config.check()?;
-    let Config { listen, db, token, max_age_s, max_ahead_s, allow_hosts, limits, watch } = config;
+    let Config { listen, db, token, max_age_s, max_ahead_s, allow_hosts, limits, watch, keep, clock } =
+        config;
     let listener = TcpListener::bind(listen).await.map_err(|source| Error::Bind { listen, source })?;
     let addr = listener.local_addr().map_err(|source| Error::Bind { listen, source })?;
     let path = db.clone();
-    let store = tokio::task::spawn_blocking(move || Store::open(&path)).await??;
+    let store = tokio::task::spawn_blocking(move || Store::open(&path, keep, clock)).await??;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         %addr,
@@ -184,7 +182,7 @@ impl App {
 pub(crate) type Shared = Arc<App>;
 
 async fn serve(listener: TcpListener, app: Shared, shutdown: Shutdown) -> Result<Totals, Error> {
-    connections::serve(listener, router(Arc::clone(&app)), app.limits.clone(), &shutdown).await;
+    serve_http(listener, router(Arc::clone(&app)), app.limits.http(), &shutdown).await;
     app.store.close(shutdown.is_immediate()).await;
     let totals = app.counters.snapshot();
     report(&totals);

@@ -18,11 +18,17 @@ pub(crate) mod model;
 
 mod block;
 mod chart;
+mod check;
 mod distribution;
 mod errors;
+mod expire;
+mod garbage;
+mod lock;
+mod maintain;
 mod measure;
 mod migrate;
 mod names;
+mod pack;
 mod packed;
 mod readers;
 mod rollup;
@@ -33,19 +39,24 @@ mod write;
 mod writer;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::broadcast;
 
+pub use check::{CheckError, CheckReport, check_db};
 pub use errors::StoreError;
+use lock::Lock;
+use maintain::{Dropped, Maintenance};
 pub(crate) use measure::{Measured, MeasurementsQuery, Take};
 use model::{ChartQuery, Line};
 use readers::{QUERY_TIMEOUT, READERS_MAX, Readers};
 pub(crate) use series::matches;
 pub(crate) use write::{Batch, Outcome};
 use writer::Writer;
+
+use crate::config::Keep;
 
 /// How long a statement waits for another process that holds the file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -58,17 +69,20 @@ const STATEMENTS_MAX: usize = 64;
 pub(crate) struct Store {
     readers: Arc<Readers>,
     writer: Writer,
+    lock: Mutex<Option<Lock>>,
+    dropped: Arc<Dropped>,
 }
 
 impl Store {
     /// Opens the file, creating it and its directories when missing. Blocks.
-    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn open(path: &Path, keep: Keep, clock: fn() -> i64) -> Result<Self, StoreError> {
         if let Some(directory) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             std::fs::create_dir_all(directory)
                 .map_err(|source| StoreError::Directory { path: directory.to_owned(), source })?;
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = connect(path, flags | OpenFlags::SQLITE_OPEN_CREATE)?;
+        let lock = Lock::take(path)?;
         schema::prepare(&mut connection, path)?;
         let mut readers = Vec::new();
         for _ in 0..READERS_MAX {
@@ -76,7 +90,15 @@ impl Store {
             reader.pragma_update(None, "query_only", true).map_err(|error| schema::opening(path, error))?;
             readers.push(reader);
         }
-        Ok(Self { readers: Readers::new(readers), writer: Writer::start(connection)? })
+        let maintenance =
+            Maintenance::new(&mut connection, keep).map_err(|error| schema::opening(path, error))?;
+        let dropped = maintenance.dropped();
+        Ok(Self {
+            readers: Readers::new(readers, QUERY_TIMEOUT),
+            writer: Writer::start(connection, maintenance, clock)?,
+            lock: Mutex::new(Some(lock)),
+            dropped,
+        })
     }
 
     /// Stores a batch in one transaction, unless its id is known or a kind clashes.
@@ -131,11 +153,17 @@ impl Store {
         self.writer.changes()
     }
 
+    /// What was deleted since the start.
+    pub(crate) fn dropped(&self) -> &Dropped {
+        &self.dropped
+    }
+
     /// Stores what waits (or drops it, if `at_once`) and closes the file, which SQLite then leaves
     /// behind without a journal beside it. Later reads and writes fail.
     pub(crate) async fn close(&self, at_once: bool) {
         self.readers.close().await;
         self.writer.close(at_once).await;
+        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 
@@ -148,63 +176,4 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::body::Body;
-    use crate::totals::Counters;
-    use crate::validate::{self, Times};
-
-    fn batch(counters: &Arc<Counters>, id: &str, now: i64) -> Batch {
-        let body = Body::parse(None, br#"{"gauges":{"a":{"value":1}}}"#).unwrap();
-        let ticket = counters.offer(body.measurements());
-        let points = validate::points(body, Times { now, max_age_s: 1, max_ahead_s: 0 }).unwrap();
-        Batch { id: Some(id.to_owned()), points, user_agent: None, now, ticket }
-    }
-
-    #[tokio::test]
-    async fn a_batch_id_is_remembered_for_24_hours_and_no_longer() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&directory.path().join("local.db")).unwrap();
-        let counters = Arc::new(Counters::default());
-        let first = 1_700_000_000;
-        let day = 24 * 60 * 60;
-        for (now, expected) in [
-            (first, Outcome::Stored),
-            (first + day, Outcome::Duplicate),
-            (first + day + 1, Outcome::Stored),
-            (first + day + 2, Outcome::Duplicate),
-        ] {
-            assert_eq!(store.write(batch(&counters, "id", now)).await.unwrap(), expected, "{now}");
-        }
-        assert!(store.is_known("id".to_owned(), first + 2 * day).await.unwrap());
-        assert!(!store.is_known("id".to_owned(), first + 2 * day + 2).await.unwrap());
-        assert!(!store.is_known("other".to_owned(), first).await.unwrap());
-        let totals = counters.snapshot();
-        assert!(totals.adds_up() && totals.points_accepted == 2, "{totals:?}");
-    }
-
-    #[tokio::test]
-    async fn a_closed_store_refuses_and_counts_what_comes_late() {
-        let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(&directory.path().join("local.db")).unwrap();
-        let counters = Arc::new(Counters::default());
-        store.close(false).await;
-        assert!(matches!(store.write(batch(&counters, "id", 5)).await, Err(StoreError::Closed)));
-        assert!(matches!(store.metric("a".to_owned()).await, Err(StoreError::Closed)));
-        let totals = counters.snapshot();
-        assert!(totals.adds_up(), "{totals:?}");
-        assert_eq!(totals.points_refused.get("abandoned"), Some(&1));
-    }
-
-    #[test]
-    fn the_journal_is_a_wal_and_commits_are_synced_in_full() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("local.db");
-        let mut connection =
-            connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE).unwrap();
-        schema::prepare(&mut connection, &path).unwrap();
-        let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
-        let synchronous: i64 = connection.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap();
-        assert_eq!((mode.as_str(), synchronous), ("wal", 2));
-    }
-}
+mod tests;

@@ -303,6 +303,8 @@ pub struct LocalReport {
     pub metrics: u64,
     /// Bytes of the database, without what is free in it.
     pub db_bytes: u64,
+    /// Bytes that it may still take on its file system; none if that is not known.
+    pub disk_free_bytes: Option<u64>,
     /// Measurement time of the newest point, in seconds since 1970; none in an empty store.
     pub newest_s: Option<i64>,
 }

@@ -4,18 +4,15 @@ use std::collections::BTreeSet;
 
 use zibrato_service::{BrokerReport, Report};
 
-use super::facts::{Answer, Asked, Facts, Ports, accounts};
+use super::facts::{Answer, Asked, Facts, Ports};
 use super::finding::Findings;
 use super::probe::{self, Outcome};
+use super::service::{clock, law, some_of, status};
 use super::zmtp::Peer;
 use crate::human::{bytes, duration, plural};
 
 /// The level of the broker's own metrics.
 const OWN_LEVEL: &str = "zibrato";
-/// Most names in one line; more are counted.
-const NAMES_MAX: usize = 5;
-/// By how much the clock of a service may be off before it is worth a word, in milliseconds.
-pub(super) const SKEW_MS_MAX: u64 = 2_000;
 /// Share of a limit from which on it is worth a word.
 const NEARLY_FULL: f64 = 0.9;
 
@@ -138,29 +135,6 @@ fn report<'a>(asked: &'a Asked, findings: &mut Findings) -> Option<(&'a BrokerRe
     Some((report, answer))
 }
 
-/// Whether a service is well in its own eyes, and of our version.
-pub(super) fn status(
-    addr: std::net::SocketAddr,
-    process: &zibrato_service::Process,
-    findings: &mut Findings,
-) {
-    let up = crate::human::age(process.uptime_s.saturating_mul(1_000));
-    let text = format!("{addr}: version {}, pid {}, up for {up}", process.version, process.pid);
-    match &process.degraded {
-        Some(reason) => {
-            findings.warn("status", format!("{text}; needs care: {reason}"), "see the lines below")
-        }
-        None => findings.ok("status", text),
-    }
-    if process.version != env!("CARGO_PKG_VERSION") {
-        findings.warn(
-            "version",
-            format!("it is {}, and this command is {}", process.version, env!("CARGO_PKG_VERSION")),
-            "bring both to the same version, the services first",
-        );
-    }
-}
-
 /// Whether the report is of the broker whose ports were looked at.
 fn identity(facts: &Facts, report: &BrokerReport, findings: &mut Findings) {
     let port_of = |endpoint: &str| endpoint.rsplit(':').next().and_then(|port| port.parse::<u16>().ok());
@@ -175,45 +149,6 @@ fn identity(facts: &Facts, report: &BrokerReport, findings: &mut Findings) {
             "two brokers run: give --port and --broker-status of the same one",
         );
     }
-}
-
-/// Whether the clocks of a service and of this command agree.
-pub(super) fn clock(skew_ms: i64, findings: &mut Findings) {
-    let text = format!(
-        "{} ms {}",
-        skew_ms.unsigned_abs(),
-        if skew_ms < 0 { "behind ours" } else { "ahead of ours" }
-    );
-    if skew_ms.unsigned_abs() > SKEW_MS_MAX {
-        findings.warn("clock", text, "set the clocks of both machines by NTP: points get wrong times");
-    } else {
-        findings.ok("clock", text);
-    }
-}
-
-/// Whether every account adds up.
-pub(super) fn law(report: &Report, findings: &mut Findings) {
-    let accounts = accounts(report);
-    let broken: Vec<_> = accounts
-        .iter()
-        .filter(|account| !account.adds_up())
-        .map(|account| {
-            let refused: f64 = account.refused.values().sum();
-            let dropped: f64 = account.dropped.values().sum();
-            format!(
-                "{} {}: offered {}, accepted {}, merged {}, refused {refused}, delivered {}, held {}, dropped {dropped}",
-                account.stage, account.unit, account.offered, account.accepted, account.merged, account.delivered, account.held
-            )
-        })
-        .collect();
-    if broken.is_empty() {
-        return findings.ok("law", format!("the numbers of {} add up", plural(accounts.len(), "account")));
-    }
-    findings.fail(
-        "law",
-        format!("does not add up: {}", broken.join("; ")),
-        "this is a fault in zibrato: keep the log and report it with this line",
-    );
 }
 
 fn losses(report: &BrokerReport, findings: &mut Findings) {
@@ -290,13 +225,99 @@ fn levels(report: &BrokerReport, findings: &mut Findings) {
     }
 }
 
-/// The first names, and how many more there are.
-pub(super) fn some_of(names: &[impl AsRef<str>]) -> String {
-    let mut text: Vec<&str> = names.iter().take(NAMES_MAX).map(AsRef::as_ref).collect();
-    let more = names.len().saturating_sub(NAMES_MAX);
-    let rest = format!("and {more} more");
-    if more > 0 {
-        text.push(&rest);
+#[cfg(test)]
+mod tests {
+    use zibrato_service::{Account, KeptPublisher, Process};
+
+    use super::super::facts::tests::facts;
+    use super::super::finding::State;
+    use super::*;
+
+    fn publisher(levels: &[&str]) -> KeptPublisher {
+        KeptPublisher {
+            levels: levels.iter().map(|level| (*level).to_owned()).collect(),
+            ..KeptPublisher::default()
+        }
     }
-    text.join(", ")
+
+    fn well() -> BrokerReport {
+        BrokerReport {
+            process: Process { version: env!("CARGO_PKG_VERSION").to_owned(), ..Process::default() },
+            publishers_endpoint: "tcp://0.0.0.0:5550".to_owned(),
+            workers_endpoint: "tcp://0.0.0.0:5551".to_owned(),
+            subscribed_levels: vec!["info".to_owned()],
+            kept_bytes_max: 1_000,
+            publishers: vec![publisher(&["info"]), publisher(&[OWN_LEVEL])],
+            ..BrokerReport::default()
+        }
+    }
+
+    fn found(change: fn(&mut BrokerReport)) -> Findings {
+        let mut report = well();
+        change(&mut report);
+        let mut findings = Findings::default();
+        examine(&facts(Some(Report::Broker(report)), Vec::new(), None), &mut findings);
+        findings
+    }
+
+    #[test]
+    fn a_broker_that_is_well_has_nothing_but_ok() {
+        let findings = found(|_| {});
+        assert_eq!(findings.count(State::Ok), findings.list().len(), "{findings:?}");
+        assert!(
+            findings.of("publishers").unwrap().text.starts_with("1 publisher "),
+            "its own frames do not count"
+        );
+    }
+
+    #[test]
+    fn whatever_is_wrong_is_found_with_what_to_do() {
+        type Change = fn(&mut BrokerReport);
+        let cases: [(&str, State, &str, Change); 8] = [
+            ("identity", State::Warn, "tcp://0.0.0.0:6550", |report| {
+                report.publishers_endpoint = "tcp://0.0.0.0:6550".to_owned();
+            }),
+            ("law", State::Fail, "does not add up", |report| {
+                report.accounts.push(Account { offered: 1.0, ..Account::default() });
+            }),
+            ("losses", State::Warn, "topic 2", |report| {
+                let mut account = Account { offered: 2.0, ..Account::default() };
+                account.refused.insert("topic".to_owned(), 2.0);
+                report.accounts.push(account);
+            }),
+            ("keep", State::Warn, "950 B of 1000 B", |report| report.kept_bytes = 950),
+            ("keep", State::Warn, "3 ended publishers forgotten", |report| {
+                report.evicted.insert("bytes_ended".to_owned(), 3);
+            }),
+            ("publishers", State::Warn, "none runs (1 publisher ended)", |report| {
+                report.publishers[0].ended = true
+            }),
+            ("subscriptions", State::Fail, "no worker", |report| {
+                // Ours is not a worker's.
+                report.subscribed_levels = vec![probe::LEVEL.to_owned()];
+            }),
+            ("unheard levels", State::Warn, "nobody listens: a, b, c, d, e, and 1 more", |report| {
+                report.publishers.push(publisher(&["a", "b", "c", "d", "e", "f", "info"]));
+            }),
+        ];
+        for (check, state, text, change) in cases {
+            let findings = found(change);
+            let finding = findings.of(check).unwrap_or_else(|| panic!("no {check}: {findings:?}"));
+            assert_eq!(finding.state, state, "{finding:?}");
+            assert!(finding.text.contains(text) && finding.advice.is_some(), "{finding:?}, not {text}");
+        }
+    }
+
+    #[test]
+    fn every_end_of_the_probe_is_told_apart() {
+        let told = |outcome| {
+            let mut findings = Findings::default();
+            forwarding(outcome, &mut findings);
+            findings.list()[0].text.clone()
+        };
+        assert!(told(Outcome::NotConnected).contains("asked for nothing"));
+        assert!(told(Outcome::NotSubscribed).contains("did not reach the publishers' port"));
+        assert!(told(Outcome::NotForwarded).contains("did not come out"));
+        assert!(told(Outcome::Failed(zmq::Error::EMFILE)).starts_with("the probe cannot run"));
+    }
 }

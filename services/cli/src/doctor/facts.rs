@@ -158,3 +158,35 @@ pub(super) fn accounts(report: &Report) -> Vec<&Account> {
         _ => Vec::new(),
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// A deployment in which a broker on port 5550 forwards and these services answered.
+    pub(in super::super) fn facts(
+        broker: Option<Report>,
+        workers: Vec<Report>,
+        local: Option<Report>,
+    ) -> Facts {
+        let asked = |report| Asked {
+            addr: SocketAddr::from(([127, 0, 0, 1], 5_580)),
+            answer: Ok(Answer { report, skew_ms: 0 }),
+        };
+        let addr = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let came = Outcome::Came { median: Duration::from_micros(80), longest: Duration::from_micros(90) };
+        Facts {
+            host: "127.0.0.1".to_owned(),
+            port: 5_550,
+            ports: Ok(Ports {
+                publishers: (addr(5_550), Peer::Socket("XSUB".to_owned())),
+                workers: (addr(5_551), Peer::Socket("XPUB".to_owned())),
+                listeners: [1, 1],
+                probe: Some(came),
+            }),
+            broker: broker.map(asked),
+            workers: workers.into_iter().map(asked).collect(),
+            local: local.map(asked),
+        }
+    }
+}

@@ -61,6 +61,12 @@ impl Findings {
         self.list.iter().filter(|finding| finding.state == state).count()
     }
 
+    /// The finding of a check, if there is one.
+    #[cfg(test)]
+    pub(super) fn of(&self, check: &str) -> Option<&Finding> {
+        self.list.iter().find(|finding| finding.check == check)
+    }
+
     fn push(&mut self, check: &'static str, state: State, text: String, advice: Option<String>) {
         self.list.push(Finding { about: self.about.clone(), check, state, text, advice });
     }

@@ -3,10 +3,15 @@
 use zibrato_service::{LocalReport, Report};
 use zibrato_worker::clock::WallClock;
 
-use super::broker::{clock, law, status};
 use super::facts::{Asked, Facts};
 use super::finding::Findings;
+use super::service::{clock, law, status};
 use crate::human::{age, bytes};
+
+/// Room on the disk below which it is worth a word, and below which points are about to
+/// be refused, in bytes.
+const DISK_FREE_BYTES_WARN: u64 = 1 << 30;
+const DISK_FREE_BYTES_FAIL: u64 = 64 << 20;
 
 /// Looks at zibrato-local.
 pub(super) fn examine(facts: &Facts, findings: &mut Findings) {
@@ -76,4 +81,36 @@ fn database(report: &LocalReport, findings: &mut Findings) {
         }
     };
     findings.ok("database", format!("{} metrics in {}, {newest}", report.metrics, bytes(report.db_bytes)));
+    let Some(free_bytes) = report.disk_free_bytes else { return };
+    let text = format!("{} free for the database", bytes(free_bytes));
+    if free_bytes < DISK_FREE_BYTES_FAIL {
+        findings.fail(
+            "disk",
+            text,
+            "free some now, or points cannot be stored; workers keep their batches meanwhile",
+        );
+    } else if free_bytes < DISK_FREE_BYTES_WARN {
+        findings.warn("disk", text, "free some, or keep less with --keep-raw of zibrato-local");
+    } else {
+        findings.ok("disk", text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::State;
+    use super::*;
+
+    #[test]
+    fn little_room_on_the_disk_is_a_warning_and_next_to_none_a_failure() {
+        let state = |disk_free_bytes| {
+            let mut findings = Findings::default();
+            database(&LocalReport { disk_free_bytes, ..LocalReport::default() }, &mut findings);
+            findings.list().iter().find(|finding| finding.check == "disk").map(|finding| finding.state)
+        };
+        assert_eq!(state(None), None);
+        assert_eq!(state(Some(DISK_FREE_BYTES_WARN)), Some(State::Ok));
+        assert_eq!(state(Some(DISK_FREE_BYTES_WARN - 1)), Some(State::Warn));
+        assert_eq!(state(Some(DISK_FREE_BYTES_FAIL - 1)), Some(State::Fail));
+    }
 }

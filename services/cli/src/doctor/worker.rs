@@ -2,9 +2,9 @@
 
 use zibrato_service::{PublisherReport, Report, WorkerReport};
 
-use super::broker::{SKEW_MS_MAX, clock, law, some_of, status};
 use super::facts::{Asked, Facts};
 use super::finding::Findings;
+use super::service::{SKEW_MS_MAX, clock, law, some_of, status};
 use crate::human::{age, bytes};
 
 /// Flushes that may be late before something is wrong, and what is allowed besides, in milliseconds.
@@ -224,4 +224,123 @@ fn publishers(report: &WorkerReport, findings: &mut Findings) {
 fn named(publisher: &PublisherReport) -> String {
     let PublisherReport { program, host, pid, id, .. } = publisher;
     if program.is_empty() { format!("publisher {id}") } else { format!("{program}@{host} ({pid})") }
+}
+
+#[cfg(test)]
+mod tests {
+    use zibrato_service::{Account, Connection, Process, SpoolReport};
+
+    use super::super::facts::tests::facts;
+    use super::super::finding::State;
+    use super::*;
+
+    fn publisher(pid: u32) -> PublisherReport {
+        PublisherReport {
+            program: "web".to_owned(),
+            host: "h".to_owned(),
+            pid,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            clock_skew_ms: Some(-5),
+            ..PublisherReport::default()
+        }
+    }
+
+    fn well() -> WorkerReport {
+        WorkerReport {
+            process: Process { version: env!("CARGO_PKG_VERSION").to_owned(), ..Process::default() },
+            brokers: vec![Connection { endpoint: "tcp://127.0.0.1:5551".to_owned(), connected: true }],
+            flush_s: 1.0,
+            flushed_ms: Some(300),
+            delivered_ms: Some(300),
+            spool: SpoolReport { bytes_max: 1_000, ..SpoolReport::default() },
+            publishers: vec![publisher(1), publisher(2)],
+            publishers_total: 2,
+            ..WorkerReport::default()
+        }
+    }
+
+    fn found(change: fn(&mut WorkerReport)) -> Findings {
+        let mut report = well();
+        change(&mut report);
+        let mut findings = Findings::default();
+        examine(&facts(None, vec![Report::Worker(report)], None), &mut findings);
+        findings
+    }
+
+    #[test]
+    fn a_worker_that_is_well_has_nothing_but_ok() {
+        let findings = found(|_| {});
+        assert_eq!(findings.count(State::Ok), findings.list().len(), "{findings:?}");
+    }
+
+    #[test]
+    fn whatever_is_wrong_is_found_with_what_to_do() {
+        type Change = fn(&mut WorkerReport);
+        let cases: [(&str, State, &str, Change); 18] = [
+            ("status", State::Warn, "needs care: x", |report| report.process.degraded = Some("x".to_owned())),
+            ("version", State::Warn, "it is 0.9", |report| report.process.version = "0.9".to_owned()),
+            ("broker", State::Fail, "not connected to tcp", |report| report.brokers[0].connected = false),
+            ("broker", State::Warn, "not to tcp://b:5551", |report| {
+                report.brokers.push(Connection { endpoint: "tcp://b:5551".to_owned(), connected: false });
+            }),
+            ("identity", State::Warn, "another broker", |report| {
+                report.brokers[0].endpoint = "tcp://b:1".to_owned()
+            }),
+            ("law", State::Fail, "ledger sets: offered 1", |report| {
+                let (stage, unit) = ("ledger".to_owned(), "sets".to_owned());
+                report.accounts.push(Account { stage, unit, offered: 1.0, ..Account::default() });
+            }),
+            ("losses", State::Warn, "gaps_lost 3", |report| {
+                _ = report.lost.insert("gaps_lost".to_owned(), 3)
+            }),
+            ("losses", State::Warn, "series_limit 4", |report| {
+                report.refused.insert("series_limit".to_owned(), 4);
+            }),
+            ("losses", State::Warn, "too_old 5 points", |report| {
+                let mut account = Account { unit: "points".to_owned(), ..Account::default() };
+                account.dropped.insert("too_old".to_owned(), 5.0);
+                (account.offered, account.accepted) = (5.0, 5.0);
+                report.accounts.push(account);
+            }),
+            ("flush", State::Fail, "none for 9.0 s", |report| report.flushed_ms = Some(9_000)),
+            ("backend", State::Fail, "refused", |report| report.backend_error = Some("refused".to_owned())),
+            ("spool", State::Fail, "full", |report| report.spool.bytes = 1_000),
+            ("spool", State::Warn, "800 B of 1000 B", |report| report.spool.bytes = 800),
+            ("spool", State::Warn, "the oldest 11 min old", |report| report.spool.oldest_ms = Some(660_000)),
+            ("publishers", State::Warn, "silent: web@h (2)", |report| {
+                report.publishers[1].silent_ms = 20_000
+            }),
+            ("publisher losses", State::Warn, "web@h (1)", |report| {
+                report.publishers[0].dropped.insert("ring_full".to_owned(), 1);
+            }),
+            ("publisher clocks", State::Warn, "web@h (1)", |report| {
+                report.publishers[0].clock_skew_ms = Some(-3_000);
+            }),
+            ("publisher versions", State::Warn, "web@h (2) 0.9", |report| {
+                report.publishers[1].version = "0.9".to_owned();
+                report.publishers[0].version = String::new();
+            }),
+        ];
+        for (check, state, text, change) in cases {
+            let findings = found(change);
+            let finding = findings.of(check).unwrap_or_else(|| panic!("no {check}: {findings:?}"));
+            assert_eq!(finding.state, state, "{finding:?}");
+            assert!(finding.text.contains(text) && finding.advice.is_some(), "{finding:?}, not {text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_fault_is_none() {
+        let unsent = found(|report| report.delivered_ms = None);
+        assert_eq!(unsent.of("backend").unwrap().state, State::Ok);
+        let young = found(|report| report.flushed_ms = None);
+        assert_eq!(young.of("flush").unwrap().state, State::Ok);
+        let joined = found(|report| _ = report.lost.insert("joined_late".to_owned(), 3));
+        assert_eq!(joined.of("losses").unwrap().state, State::Ok);
+        let ended = found(|report| {
+            (report.publishers[0].ended, report.publishers[0].silent_ms) = (true, 900_000);
+            report.publishers[0].clock_skew_ms = Some(9_000);
+        });
+        assert_eq!(ended.count(State::Ok), ended.list().len(), "{ended:?}");
+    }
 }

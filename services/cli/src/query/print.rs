@@ -34,7 +34,7 @@ pub(super) fn table(found: &Found, window: &Window, paint: Paint, columns: Optio
     for (at, line) in figures.lines().enumerate() {
         let bars = match at.checked_sub(1) {
             None => bars_title(found.kind).to_owned(),
-            Some(at) => sparkline(&found.sources[at], found.kind, window, room),
+            Some(at) => paint.tone(Tone::Good, &sparkline(&found.sources[at], found.kind, window, room)),
         };
         let blanks = " ".repeat(widest - line.chars().count() + 2);
         lines.push(format!("{line}{blanks}{bars}").trim_end().to_owned());

@@ -13,8 +13,8 @@ use super::Error;
 use crate::capture::{CaptureError, Reader};
 use crate::tally::{Sort, Tally};
 
-/// Most levels of one recording; a broker has a limit of topics as well.
-const LEVELS_MAX: usize = 1_000;
+/// Most topics of one recording: a level has one for frames and one for text. A broker has a limit as well.
+const TOPICS_MAX: usize = 2_000;
 
 /// What is in a recording.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ pub(super) fn topic_of(message: &[u8]) -> Option<Vec<u8>> {
 /// Reads a recording to its end, or to where it was cut.
 ///
 /// # Errors
-/// [`Error::Open`]; [`Error::Unreadable`] if it is damaged; [`Error::TooManyLevels`].
+/// [`Error::Open`]; [`Error::Unreadable`] if it is damaged; [`Error::TooManyTopics`].
 pub(super) fn scan(path: &Path) -> Result<Scan, Error> {
     let mut reader = open(path)?;
     let started_ms = reader.started_ms();
@@ -65,9 +65,8 @@ pub(super) fn scan(path: &Path) -> Result<Scan, Error> {
                 let Some(topic) = topic_of(record.message) else { continue };
                 tally.note(&Sort::of(record.message));
                 topics.insert(topic);
-                // A level has two topics at most.
-                if topics.len() > 2 * LEVELS_MAX {
-                    return Err(Error::TooManyLevels { path: path.to_owned(), levels_max: LEVELS_MAX });
+                if topics.len() > TOPICS_MAX {
+                    return Err(Error::TooManyTopics { path: path.to_owned(), topics_max: TOPICS_MAX });
                 }
             }
             Ok(None) => break,

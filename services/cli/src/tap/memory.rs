@@ -113,3 +113,50 @@ impl Memory {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn about(program: &str) -> AboutView {
+        AboutView { program: program.to_owned(), host: String::new(), pid: 1, library: String::new() }
+    }
+
+    #[test]
+    fn a_change_is_what_is_newer_and_of_the_same_series() {
+        let mut memory = Memory::default();
+        let mut change = |publisher, seq, level, source, name, sum| {
+            let header = Header::new(PublisherId([publisher; 16]), seq);
+            memory.change(&header, level, source, &Entry::new(name, State::Counter { sum }))
+        };
+        assert_eq!(change(1, 1, "info", "s", "n", 10), None);
+        assert_eq!(change(1, 3, "info", "s", "n", 14), Some(Change::Counter { sum: 4 }));
+        // A repeated and a late frame tell nothing new.
+        assert_eq!(change(1, 3, "info", "s", "n", 14), None);
+        assert_eq!(change(1, 2, "info", "s", "n", 12), None);
+        assert_eq!(change(1, 4, "info", "s", "n", 3), Some(Change::Counter { sum: 3u64.wrapping_sub(14) }));
+        for (publisher, level, source, name) in
+            [(2, "info", "s", "n"), (1, "debug", "s", "n"), (1, "info", "t", "n"), (1, "info", "s", "m")]
+        {
+            assert_eq!(change(publisher, 9, level, source, name, 50), None);
+        }
+    }
+
+    #[test]
+    fn beyond_the_limits_nothing_more_is_remembered() {
+        let mut memory = Memory::default();
+        let id = |at: usize| PublisherId((at as u128).to_le_bytes());
+        let mut change = |at, seq| {
+            let entry = Entry::new("n", State::Counter { sum: seq });
+            memory.change(&Header::new(id(at), seq), "info", "s", &entry)
+        };
+        (0..=SERIES_MAX).for_each(|at| assert_eq!(change(at, 1), None));
+        assert!(change(SERIES_MAX - 1, 2).is_some() && change(SERIES_MAX, 2).is_none());
+        for at in 0..=PUBLISHERS_MAX {
+            assert_eq!(memory.about(id(at), Some(about("first"))), Some(about("first")));
+        }
+        assert_eq!(memory.about(id(PUBLISHERS_MAX), None), None);
+        assert_eq!(memory.about(id(0), Some(about("renamed"))), Some(about("renamed")));
+        assert_eq!(memory.about(id(0), None), Some(about("renamed")));
+    }
+}

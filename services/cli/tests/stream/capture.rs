@@ -316,6 +316,17 @@ fn what_is_no_good_recording_is_not_played_at_all() {
 }
 
 #[test]
+fn a_recording_of_too_many_levels_is_not_played() {
+    let (place, bus) = (Place::new(), Bus::start());
+    let message = |at: u64| (0, format!("level{at}|Counter|n|1|1700000000|s").into_bytes());
+    write_capture(&place.file(), &(0..2_001).map(message).collect::<Vec<_>>());
+    let line = replay(bus.port, &place.file(), &[]).fails(1, "cannot play ");
+    assert!(line.contains(": accepted are at most 2000 topics"), "{line}");
+    write_capture(&place.file(), &(0..2_000).map(message).collect::<Vec<_>>());
+    replay(bus.port, &place.file(), &["--speed", "max"]).well();
+}
+
+#[test]
 fn messages_that_no_broker_forwards_are_left_out_and_said() {
     let (place, bus) = (Place::new(), Bus::start());
     let good = b"info|Counter|n|1|1700000000|s".to_vec();
@@ -375,7 +386,7 @@ fn a_recording_shows_its_progress_on_a_terminal() {
     let publisher = Publisher::wanted(bus.port, &[b"info|"]);
     publisher.send(b"info|Counter|n|1|1700000000|s");
     pty.wait_for_text("recording");
-    pty.wait_for_text("1 messages, 69 B");
+    pty.wait_for_text("1 message, 69 B");
     pty.signal("-TERM");
     let (status, ended) = pty.end();
     assert!(

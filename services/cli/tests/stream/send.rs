@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use zibrato_core::histogram::Histogram;
+use zibrato_service::Shutdown;
 
 use crate::books::Books;
 use crate::bus::Bus;
@@ -78,11 +79,20 @@ fn a_hundred_thousand_lines_take_seconds_and_every_one_counts() {
     let bus = Bus::start();
     let mut books = Books::open(bus.port, &["info"]);
     let mut lines = String::new();
-    for at in 0..50_000u64 {
-        writeln!(lines, "counter hits{} {}\ntimer took {}us", at % 100, at % 7, 1 + at % 1_000).unwrap();
-    }
     let mut histogram: Histogram = Histogram::new();
-    (0..50_000).for_each(|at| histogram.record_ns(1_000 * (1 + at % 1_000), 1));
+    let (mut sum, mut sum_ns) = (0, 0);
+    for at in 0..100_000u64 {
+        // Mostly timers: more of them than a ring holds come before it is emptied for the first time.
+        if at % 10 == 0 {
+            sum += at % 7;
+            writeln!(lines, "counter hits{} {}", at % 100, at % 7).unwrap();
+        } else {
+            let us = 1 + at % 1_000;
+            histogram.record_ns(1_000 * us, 1);
+            sum_ns += 1_000 * us;
+            writeln!(lines, "timer took {us}us").unwrap();
+        }
+    }
     let buckets: Vec<_> = histogram.counts().collect();
     for wire in [&["send"][..], &["send", "--legacy"]] {
         let begun = Instant::now();
@@ -90,14 +100,36 @@ fn a_hundred_thousand_lines_take_seconds_and_every_one_counts() {
         assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
         assert!(said.err.starts_with("100000 measurements sent and seen back in "), "{}", said.err);
         let counted = books.read();
-        assert_eq!(counted.len(), 101);
+        assert_eq!(counted.len(), 11);
         let sums = counted.values().filter_map(|units| units.strip_prefix("sum "));
-        let sum: f64 = sums.map(|sum| sum.parse::<f64>().unwrap()).sum();
-        assert_eq!(sum, (0..50_000).map(|at| (at % 7) as f64).sum::<f64>());
+        assert_eq!(sums.map(|sum| sum.parse::<f64>().unwrap()).sum::<f64>(), sum as f64);
         // Each record is in its own bucket: none was placed at the mean of others.
-        let took = format!("count 50000 sum_ns 25025000000 buckets {buckets:?}");
+        let took = format!("count 90000 sum_ns {sum_ns} buckets {buckets:?}");
         assert_eq!(counted["info timer took not_specified"], took);
     }
+}
+
+#[test]
+fn what_is_beyond_a_limit_is_refused_line_by_line_and_the_rest_is_sent() {
+    let bus = Bus::start();
+    let mut lines = String::new();
+    (0..1_001).for_each(|at| writeln!(lines, "counter n 1 level{at}").unwrap());
+    (0..100_000 - 1_000).for_each(|at| writeln!(lines, "counter n{at} 1 level0").unwrap());
+    lines.push_str("counter one.more 1\ncounter n 1 level0\n");
+    let said = run_with(bus.port, &["send", "--timeout", "30"], lines.as_bytes());
+    said.fails(1, "2 bad lines not sent");
+    let lines: Vec<_> = said.err.lines().collect();
+    assert_eq!(lines[0], "line 1001: more than 1000 levels; send the rest in another run");
+    assert_eq!(lines[1], "line 100002: more than 100000 series; send the rest in another run");
+    assert!(lines[2].starts_with("100001 measurements sent and seen back in "), "{}", lines[2]);
+}
+
+#[test]
+fn a_broker_that_forwards_nothing_is_given_only_so_much() {
+    let deaf = FakeBroker::start(Fault::Swallows);
+    let args = ["send", "--legacy", "--timeout", "1"];
+    let said = run_with(deaf.port, &args, "counter n 1\n".repeat(10_100).as_bytes());
+    said.fails(1, "10000 of 10000 messages did not come back within 1 s");
 }
 
 #[test]
@@ -114,6 +146,21 @@ fn legacy_text_is_what_the_original_sends() {
     let took =
         r#"{"type":"legacy","level":"info","kind":"timer","name":"took","source":"web1","value":0.0015"#;
     assert_eq!(lines, [hits, took]);
+}
+
+#[test]
+fn a_broker_with_an_ipv6_address_is_reached() {
+    let shutdown = Shutdown::new();
+    let start = |port| {
+        let config = zibrato_broker::Config { host: "::1".parse().unwrap(), port, ..Default::default() };
+        zibrato_broker::start(config, None, shutdown.clone()).ok().map(|running| (port, running))
+    };
+    let (port, running) = wait_for("two free ports", || start(Bus::free_pair()));
+    run(port, &["send", "counter", "n", "1", "--host", "::1"]).well();
+    run(port, &["send", "counter", "n", "1", "--host", "[::1]", "--legacy"]).well();
+    shutdown.request();
+    let totals = running.join();
+    assert!(totals.adds_up() && totals.acknowledged == 1, "{totals}");
 }
 
 #[test]

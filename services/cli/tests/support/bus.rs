@@ -6,7 +6,8 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 use zibrato_service::{Shutdown, StatusEndpoint};
@@ -15,6 +16,9 @@ use zibrato_worker::librato::{AGE_MAX, Librato, LibratoConfig};
 use zibrato_worker::retry::RetryPolicy;
 use zibrato_worker::worker;
 
+/// How long anything may take, and the pause between two looks at it.
+const DEADLINE: Duration = Duration::from_secs(60);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Ports tried before a test gives up.
 const TRIES: usize = 100;
 /// A status endpoint on any free port.
@@ -84,6 +88,16 @@ impl Bus {
     /// Starts zibrato-local with these settings; its address.
     pub(crate) fn start_local_with(&self, config: zibrato_local::Config) -> SocketAddr {
         self.runtime.block_on(zibrato_local::start(config, self.shutdown.clone())).unwrap().addr
+    }
+
+    /// Waits until the broker keeps a frame of somebody else.
+    pub(crate) fn wait_for_a_frame(&self) {
+        let status = self.broker.as_ref().unwrap().status();
+        let deadline = Instant::now() + DEADLINE;
+        while status.totals().received == 0 {
+            assert!(Instant::now() < deadline, "no frame reached the broker");
+            thread::sleep(LOOK_AGAIN);
+        }
     }
 
     /// The first of two neighbouring ports that are free now.

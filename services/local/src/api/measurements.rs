@@ -75,7 +75,13 @@ pub(super) async fn show(State(app): State<Shared>, path: Path, uri: Uri) -> Ans
     let series: Vec<Value> =
         series.into_iter().map(|(tags, rows)| json!({ "tags": tags, "measurements": rows })).collect();
     let links: Vec<Value> = next_time.map(|time| next_link(&uri, time)).into_iter().collect();
-    Ok(json(&json!({ "series": series, "links": links, "resolution": resolution, "name": metric.name })))
+    Ok(json(&json!({
+        "series": series,
+        "links": links,
+        "resolution": resolution,
+        "name": metric.name,
+        "attributes": metric.attributes,
+    })))
 }
 
 fn resolution(query: &Query) -> Result<i64, ApiError> {

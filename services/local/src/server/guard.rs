@@ -5,7 +5,7 @@ use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::hosts::is_cross_site;
+use super::sites::is_cross_site;
 use super::{App, Shared, intake};
 use crate::auth;
 use crate::errors::{ApiError, Refusal, unix_now};

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use zibrato_service::HttpLimits;
+
 /// The limits of the HTTP server. The defaults suit a receiver of some hundred workers and pages;
 /// tests set shorter times.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -20,6 +22,14 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// How long a client may take nothing of an answer that waits for it. The connection is cut.
     pub write_timeout: Duration,
+}
+
+impl Limits {
+    /// Those of connections.
+    pub(super) const fn http(&self) -> HttpLimits {
+        let Self { connections_max, head_timeout, write_timeout, .. } = *self;
+        HttpLimits { connections_max, head_timeout, write_timeout }
+    }
 }
 
 impl Default for Limits {

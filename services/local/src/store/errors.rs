@@ -63,6 +63,14 @@ pub enum StoreError {
         /// The version found.
         version: i64,
     },
+    /// The file has an older schema, which only the receiver itself brings to the present one.
+    #[error("the database {} has schema version {version} instead of {}; start zibrato-local on it once", path.display(), schema::VERSION)]
+    Older {
+        /// The file.
+        path: PathBuf,
+        /// The version found; 0 if it is empty.
+        version: i64,
+    },
     /// The writer's thread cannot be started.
     #[error("cannot start the writer's thread")]
     Thread(#[source] std::io::Error),

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::block::{self, BLOCK_S};
+use super::block::{self, BLOCK_S, Encoder};
 use super::errors;
 use super::model::RawPoint;
 use super::rollup::{Order, step_of};
@@ -53,9 +53,10 @@ pub(super) fn visit(
 /// if they fit, else as further parts.
 pub(super) fn add(
     connection: &Connection,
+    encoder: &mut Encoder,
     series: i64,
     start: i64,
-    mut points: Vec<RawPoint>,
+    points: &[RawPoint],
 ) -> rusqlite::Result<()> {
     let last = connection
         .prepare_cached(
@@ -72,11 +73,11 @@ pub(super) fn add(
         if present as usize + points.len() <= block::POINTS_MAX
             && let Ok(mut merged) = block::decode(start, &data)
         {
-            merged.append(&mut points);
+            merged.extend_from_slice(points);
             merged.sort_by_key(|point| point.t);
             connection
                 .prepare_cached("UPDATE blocks SET points = ?2, data = ?3 WHERE id = ?1")?
-                .execute(params![id, merged.len() as u32, block::encode(start, &merged)])?;
+                .execute(params![id, merged.len() as u32, encoder.encode(start, &merged)])?;
             return Ok(());
         }
     }
@@ -84,7 +85,7 @@ pub(super) fn add(
         "INSERT INTO blocks (series, start, part, points, data) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?;
     for points in points.chunks(block::POINTS_MAX) {
-        insert.execute(params![series, start, part, points.len() as u32, block::encode(start, points)])?;
+        insert.execute(params![series, start, part, points.len() as u32, encoder.encode(start, points)])?;
         part += 1;
     }
     Ok(())

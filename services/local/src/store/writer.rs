@@ -1,19 +1,25 @@
 //! The thread that writes.
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast, oneshot};
 
 use super::errors::StoreError;
+use super::maintain::Maintenance;
 use super::names::Names;
 use super::write::{self, Batch, Outcome};
 
 /// Jobs that wait for the writer; the next one waits at the door.
 const QUEUE_MAX: usize = 64;
+/// How often a writer without jobs looks whether there is something else to do.
+const TICK: Duration = Duration::from_secs(1);
 /// Batches whose changed metrics a receiver may be behind; then it is told that it lost some.
 const CHANGES_MAX: usize = 256;
 
@@ -40,13 +46,19 @@ impl fmt::Debug for Job {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection) -> Result<Self, StoreError> {
+    pub(super) fn start(
+        connection: Connection,
+        maintenance: Maintenance,
+        clock: fn() -> i64,
+    ) -> Result<Self, StoreError> {
         let (jobs, queue) = mpsc::channel();
         let (changes, _) = broadcast::channel(CHANGES_MAX);
         let skip_queue = Arc::new(AtomicBool::new(false));
         let state = State {
             connection,
             names: Names::default(),
+            maintenance,
+            clock,
             changes: changes.clone(),
             skip_queue: Arc::clone(&skip_queue),
         };
@@ -120,31 +132,54 @@ fn transact<T>(
 struct State {
     connection: Connection,
     names: Names,
+    maintenance: Maintenance,
+    clock: fn() -> i64,
     changes: broadcast::Sender<Arc<[i64]>>,
     skip_queue: Arc<AtomicBool>,
 }
 
 impl State {
+    /// Takes one job, then does one step of what else there is to do, and so on.
     fn work(mut self, queue: &mpsc::Receiver<Job>) {
-        while let Ok(job) = queue.recv() {
-            match job {
-                Job::Close => break,
-                _ if self.skip_queue.load(Ordering::Relaxed) => {}
-                Job::Write { batch, reply, _place } => {
-                    let mut changed = Vec::new();
-                    let result = write::store(&mut self.connection, &mut self.names, batch, &mut changed);
-                    if !changed.is_empty() {
-                        // Without a receiver there is nobody to tell.
-                        let _ = self.changes.send(changed.into());
-                    }
-                    // A reply that nobody waits for any more is dropped; the write stands.
-                    let _ = reply.send(result);
+        let mut is_busy = true;
+        loop {
+            let wait = if is_busy { Duration::ZERO } else { TICK };
+            let job = match queue.recv_timeout(wait) {
+                Ok(job) => Some(job),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            if let Some(job) = job
+                && self.run(job).is_break()
+            {
+                break;
+            }
+            is_busy = self.maintenance.step(&mut self.connection, (self.clock)());
+        }
+        self.maintenance.report();
+    }
+
+    fn run(&mut self, job: Job) -> ControlFlow<()> {
+        match job {
+            Job::Close => return ControlFlow::Break(()),
+            _ if self.skip_queue.load(Ordering::Relaxed) => {}
+            Job::Write { batch, reply, _place } => {
+                self.maintenance.packer.note(batch.points.iter().map(|point| point.measure_time));
+                let mut changed = Vec::new();
+                let result = write::store(&mut self.connection, &mut self.names, batch, &mut changed);
+                if !changed.is_empty() {
+                    // Without a receiver there is nobody to tell.
+                    let _ = self.changes.send(changed.into());
                 }
-                Job::Run { run, _place } => {
-                    run(&mut self.connection);
-                    self.names.forget();
-                }
+                // A reply that nobody waits for any more is dropped; the write stands.
+                let _ = reply.send(result);
+            }
+            Job::Run { run, _place } => {
+                run(&mut self.connection);
+                self.names.forget();
+                self.maintenance.look_for_garbage();
             }
         }
+        ControlFlow::Continue(())
     }
 }

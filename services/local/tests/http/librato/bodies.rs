@@ -12,7 +12,7 @@ async fn stored(receiver: &Receiver) -> Vec<(String, String, i64, f64)> {
     let list = receiver.get("/v1/metrics").await.json();
     for metric in list["metrics"].as_array().unwrap() {
         let name = metric["name"].as_str().unwrap();
-        let measurements = receiver.measurements(name, "start_time=1").await;
+        let measurements = receiver.measurements(name, "count=1000").await;
         for (source, series) in measurements.as_object().unwrap() {
             for measurement in series.as_array().unwrap() {
                 let time = measurement["measure_time"].as_i64().unwrap();

@@ -38,7 +38,7 @@ async fn measurements_with_tags_are_stored_and_read_back_by_tags() {
     let west = stream(json!({"name": "web-prod-3", "region": "us-west"}), &[(t, 4.5)]);
     let east = stream(json!({"name": "web-prod-1", "region": "us-east"}), &[(t, 6.5)]);
     let eu = stream(json!({"region": "eu"}), &[(t + 60, 1.5)]);
-    let answer = |series: Value| json!({"series": series, "links": [], "resolution": 60, "name": "CPU"});
+    let answer = |series: Value| json!({"series": series, "links": [], "resolution": 60, "name": "CPU", "attributes": {}});
     let ask =
         |query: &str| row("1", "GET", format!("/v1/measurements/cpu?resolution=60&start_time={t}&{query}"));
     let rows = vec![
@@ -60,10 +60,10 @@ async fn measurements_with_tags_are_stored_and_read_back_by_tags() {
         row("1", "GET", format!("/v1/measurements/mem?resolution=1&start_time={t}&summary_function=all")).json({
             let stddev = ((35.0 * 35.0 / 3.0 + 3.0 * 1.34 * 1.34) / 3.0 - (35.0_f64 / 3.0).powi(2)).sqrt();
             json!({"series": [{"tags": {"az": "e"}, "measurements": [{"time": t, "count": 3.0, "sum": 35.0, "min": 4.5, "max": 6.7,
-                "mean": 35.0 / 3.0, "stddev": stddev, "last": 35.0 / 3.0}]}], "links": [], "resolution": 1, "name": "mem"})
+                "mean": 35.0 / 3.0, "stddev": stddev, "last": 35.0 / 3.0}]}], "links": [], "resolution": 1, "name": "mem", "attributes": {"aggregate": false}})
         }),
         row("1", "GET", format!("/v1/measurements/mem?resolution=1&start_time={t}&summary_function=max"))
-            .json(json!({"series": [stream(json!({"az": "e"}), &[(t, 6.7)])], "links": [], "resolution": 1, "name": "mem"})),
+            .json(json!({"series": [stream(json!({"az": "e"}), &[(t, 6.7)])], "links": [], "resolution": 1, "name": "mem", "attributes": {"aggregate": false}})),
         // Seen through the other API a stream is a source.
         row("1", "GET", "/v1/metrics/cpu").json(json!({
             "name": "CPU", "type": "gauge", "period": 60, "description": null, "display_name": null, "attributes": {}})),
@@ -84,7 +84,7 @@ async fn a_lone_tag_source_and_a_source_are_the_same() {
         r#"{{"time":{t},"measurements":[{{"name":"m","value":2,"tags":{{"source":"host-1"}}}},{{"name":"m","value":7}}]}}"#
     );
     let point = |value: f64| json!({"time": t, "value": value});
-    let answer = |series: Value| json!({"series": series, "links": [], "resolution": 1, "name": "m"});
+    let answer = |series: Value| json!({"series": series, "links": [], "resolution": 1, "name": "m", "attributes": {}});
     let ask =
         |query: &str| row("1", "GET", format!("/v1/measurements/m?resolution=1&start_time={t}&{query}"));
     let rows = vec![

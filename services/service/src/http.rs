@@ -1,6 +1,9 @@
-//! The accept loop: HTTP/1.1 on each connection, within the limits, and the ordered end.
+//! HTTP/1.1 on a listener, within limits and with an ordered end.
 //!
 //! axum's own loop knows no limits, so this is one on hyper.
+
+mod hosts;
+mod stream;
 
 use std::io;
 use std::sync::Arc;
@@ -14,10 +17,10 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
-use zibrato_service::Shutdown;
 
-use super::limits::Limits;
-use super::stream::ImpatientStream;
+use crate::Shutdown;
+pub use hosts::Hosts;
+use stream::ImpatientStream;
 
 /// The most bytes of a request's head; more is answered with 431, or 414 if it is the address.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -26,9 +29,22 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait when no connection can be accepted, as without free file descriptors.
 const ACCEPT_RETRY: Duration = Duration::from_millis(200);
 
+/// What a server bears of its clients.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HttpLimits {
+    /// Connections at once; further ones wait in the operating system's queue until one ends.
+    pub connections_max: usize,
+    /// How long the head of a request may take, from the end of the answer before it (or from the
+    /// start of the connection) to its last line. So it is also how long a connection may idle. The
+    /// connection is closed.
+    pub head_timeout: Duration,
+    /// How long a client may take nothing of an answer that waits for it. The connection is cut.
+    pub write_timeout: Duration,
+}
+
 /// Serves `router` until `shutdown` is requested. Requests under way are then finished, within 5 s or
 /// until the shutdown is immediate.
-pub(super) async fn serve(listener: TcpListener, router: Router, limits: Limits, shutdown: &Shutdown) {
+pub async fn serve_http(listener: TcpListener, router: Router, limits: HttpLimits, shutdown: &Shutdown) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(limits.head_timeout);
     http.max_header_size(HEAD_BYTES_MAX).max_buf_size(HEAD_BYTES_MAX);
