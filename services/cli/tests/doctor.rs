@@ -138,6 +138,7 @@ fn with_everything_well_it_says_so_and_then_what_goes_wrong() {
     said.assert_finding("worker", "publishers", "ok", "1 of 1 known run", "");
     said.assert_finding("local", "status", "ok", "version", "");
     said.assert_finding("local", "database", "ok", "metrics in", "");
+    said.assert_finding("local", "disk", "ok", "free for the database", "");
     let headings: Vec<_> = said.out.lines().filter(|line| !line.starts_with(' ')).collect();
     assert_eq!(headings[..headings.len() - 1], ["broker", &format!("worker {worker}"), "local"]);
 

@@ -72,6 +72,7 @@ async fn report(State(app): State<Shared>) -> Answer {
         account: account(&app.counters.snapshot()),
         metrics: facts.metrics,
         db_bytes: facts.db_bytes,
+        disk_free_bytes: facts.disk_free_bytes,
         newest_s: facts.newest,
     };
     Ok(json(&json!(Report::Local(report))))
