@@ -154,15 +154,15 @@ fn together(
     let colour = frame.theme.lines[0];
     match kind {
         Kind::Timer => {
-            let quantiles: [(&str, &dyn Fn(&Figures) -> Option<f64>); 4] = [
-                ("p50", &|step| step.p50),
-                ("p95", &|step| step.p95),
-                ("p99", &|step| step.p99),
-                ("max", &|step| step.max),
+            let quantiles: [(&str, fn(&Figures) -> Option<f64>); 4] = [
+                ("p50", |step| step.p50),
+                ("p95", |step| step.p95),
+                ("p99", |step| step.p99),
+                ("max", |step| step.max),
             ];
             let mut curves = Vec::new();
             for ((name, value), colour) in quantiles.into_iter().zip(frame.theme.quantiles) {
-                let points = points(value);
+                let points = points(&value);
                 frame.readings.extend(reading(name, colour, &points, quantity));
                 curves.push(Curve { colour, is_thin: name == "max", points });
             }
