@@ -11,7 +11,7 @@ use zibrato_core::frame::{Ack, PublisherId, TOPIC_STATE, topic};
 use zmq::{Context, Error, Socket};
 
 use crate::publisher::Frames;
-use crate::socket::{Sent, publisher, recv_now, send_now};
+use crate::socket::{Sent, connect, publisher, recv_now, send_now};
 
 /// Longest topic of a subscription that is looked at, in bytes; longer ones cannot match.
 const TOPIC_BYTES_MAX: usize = 64;
@@ -82,7 +82,7 @@ impl Links {
             .map(|endpoint| {
                 let failed = |error| (endpoint.clone(), error);
                 let socket = publisher(context).map_err(failed)?;
-                socket.connect(endpoint).map_err(failed)?;
+                connect(&socket, endpoint).map_err(failed)?;
                 Ok(Link {
                     socket,
                     subscriptions: BTreeSet::new(),

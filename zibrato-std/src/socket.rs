@@ -99,6 +99,18 @@ pub fn subscriber(context: &Context) -> Result<Socket, Error> {
     configured(context, SocketType::XSUB, HIGH_WATER_MARK_SERVICE)
 }
 
+/// Connects to an endpoint, also to one with an IPv6 address in brackets.
+///
+/// IPv6 stays off for others: with it libzmq takes the first address of a name, and for `localhost` that may
+/// be one on which nobody listens.
+///
+/// # Errors
+/// [`Error::EINVAL`] if the endpoint cannot be read, [`Error::EPROTONOSUPPORT`] if its transport is unknown.
+pub fn connect(socket: &Socket, endpoint: &str) -> Result<(), Error> {
+    socket.set_ipv6(endpoint.contains("//["))?;
+    socket.connect(endpoint)
+}
+
 /// Sends one message of one part, or says that it cannot now. Never waits.
 ///
 /// # Errors

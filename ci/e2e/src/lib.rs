@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "support of tests: what fails here fails a test")]
 
 mod backend;
+mod browser;
 mod http;
 mod law;
 mod legacy;
@@ -21,6 +22,7 @@ mod tcp;
 mod until;
 
 pub use backend::{Backend, Request, Step};
+pub use browser::{Chromium, Key, Tab};
 pub use http::{Metrics, get, metrics};
 pub use law::{BrokerSum, ClientLaw, Flow};
 pub use legacy::{Publisher, now_s};

@@ -8,7 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use zibrato_service::Shutdown;
-use zibrato_std::socket::{Sent, publisher, recv_now, send_now};
+use zibrato_std::socket::{Sent, connect, publisher, recv_now, send_now};
 use zmq::{Context, Error, Socket};
 
 use crate::broker_args::BrokerArgs;
@@ -56,10 +56,9 @@ impl Courier {
         let mut feed = Feed::open(&context, &broker.workers())?;
         feed.confirm(timeout, progress, || shutdown.is_requested(), |_| {})?;
         let socket = publisher(&context).map_err(failed)?;
-        socket.set_ipv6(endpoint.contains('[')).map_err(failed)?;
         // What came back has left, and what did not is an error already.
         socket.set_linger(0).map_err(failed)?;
-        socket.connect(&endpoint).map_err(failed)?;
+        connect(&socket, &endpoint).map_err(failed)?;
         Ok(Self {
             endpoint,
             socket,

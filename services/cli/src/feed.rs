@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use zibrato_core::frame::{Replay, ReplayMessage, TOPIC_REPLAY, TOPIC_STATE, legacy_topic, topic};
-use zibrato_std::socket::{recv_now, send_now, subscriber};
+use zibrato_std::socket::{connect, recv_now, send_now, subscriber};
 use zmq::{Context, Error, Message, PollEvents, PollItem, Socket, SocketEvent};
 
 use crate::progress::Progress;
@@ -85,10 +85,9 @@ impl Feed {
         let failed = |source| FeedError::Socket { endpoint: endpoint.to_owned(), source };
         let socket = subscriber(context).map_err(failed)?;
         let monitor = monitor(context, &socket).map_err(failed)?;
-        socket.set_ipv6(endpoint.contains('[')).map_err(failed)?;
         // Nothing of what waits here is worth waiting for at the end.
         socket.set_linger(0).map_err(failed)?;
-        socket.connect(endpoint).map_err(failed)?;
+        connect(&socket, endpoint).map_err(failed)?;
         Ok(Self {
             endpoint: endpoint.to_owned(),
             socket,

@@ -126,8 +126,8 @@ fn with_everything_well_it_says_so_and_then_what_goes_wrong() {
     let doctor =
         Doctor { port: bus.port, broker: Some(bus.status), worker: Some(worker), local: Some(local) };
 
-    let said = doctor
-        .run_until(|said| said.out.contains("0 failed, 0 warnings") && said.out.contains("took a batch"));
+    let signs = ["0 failed, 0 warnings", "took a batch", "1 of 1 known run", "levels audit, info"];
+    let said = doctor.run_until(|said| signs.iter().all(|sign| said.out.contains(sign)));
     assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
     said.assert_finding("broker", "forwarding", "ok", "a message comes back in", "");
     said.assert_finding("broker", "law", "ok", "the numbers of 1 account add up", "");
@@ -138,6 +138,7 @@ fn with_everything_well_it_says_so_and_then_what_goes_wrong() {
     said.assert_finding("worker", "publishers", "ok", "1 of 1 known run", "");
     said.assert_finding("local", "status", "ok", "version", "");
     said.assert_finding("local", "database", "ok", "metrics in", "");
+    said.assert_finding("local", "disk", "ok", "free for the database", "");
     let headings: Vec<_> = said.out.lines().filter(|line| !line.starts_with(' ')).collect();
     assert_eq!(headings[..headings.len() - 1], ["broker", &format!("worker {worker}"), "local"]);
 

@@ -1,6 +1,6 @@
 // One metric: a large chart, its latency over time, a moment's distribution, annotations and numbers.
 
-import { address, go, rangeParams, state, zoom } from "/assets/state.js";
+import { address, go, isPast, pace_ms, slide_ms, state, zoom } from "/assets/state.js";
 import { askJson, link, now } from "/assets/server.js";
 import { draggable } from "/assets/drag.js";
 import { draw, fail, readings } from "/assets/picture.js";
@@ -21,6 +21,7 @@ const COLUMNS = {
 
 const root = document.getElementById("metric");
 let shown = null;
+let later = 0;
 
 /** Shows the metric that the state names. */
 export async function show() {
@@ -54,9 +55,8 @@ export function changed({ all, metrics }) {
 /** Called every now and then: a chart of the newest seconds moves on even if nothing comes. */
 export function tick() {
   if (!shown || root.hidden) return;
-  const { last } = state();
-  if (isPaused() || !last) return;
-  if (Date.now() - shown.drawn_at > 1000 * Math.min(60, Math.max(5, last / 150))) shown.isDirty = true;
+  if (isPaused()) return;
+  if (Date.now() - shown.drawn_at > slide_ms()) shown.isDirty = true;
   refresh();
 }
 
@@ -66,22 +66,25 @@ export function invalidate() {
 }
 
 async function refresh(isAtOnce = false) {
-  const { last, end } = state();
-  const least_ms = 1000 * Math.min(60, Math.max(0.8, (last ?? 0) / 1000));
-  if (document.hidden || !shown) return;
+  if (document.hidden || !shown || root.hidden) return;
+  clearTimeout(later);
   if (!isAtOnce) {
-    if (!shown.isDirty || isPaused() || Date.now() - shown.drawn_at < least_ms || shown.isDrawing) return;
-    if (end && end < now() - 600) return;
+    if (!shown.isDirty || shown.drawing || isPaused() || isPast(now())) return;
+    const left_ms = shown.drawn_at + pace_ms() - Date.now();
+    if (left_ms > 0) {
+      later = setTimeout(refresh, left_ms);
+      return;
+    }
   }
-  shown.isDirty = false;
-  shown.isDrawing = true;
-  shown.drawn_at = Date.now();
   const drawn = shown;
-  try {
-    await drawn.draw();
-  } finally {
-    drawn.isDrawing = false;
-  }
+  // What was asked for before is no longer wanted.
+  drawn.drawing?.abort();
+  const drawing = new AbortController();
+  Object.assign(drawn, { drawing, isDirty: false, drawn_at: Date.now() });
+  await drawn.draw(drawing.signal);
+  if (drawn.drawing !== drawing) return;
+  drawn.drawing = null;
+  if (drawn.isDirty) refresh();
 }
 
 function build(row) {
@@ -171,31 +174,32 @@ function build(row) {
     of.value = STATISTICS.includes(given.of) ? given.of : "p99";
   }
 
-  async function drawAll() {
+  async function drawAll(signal) {
     const { source, by, of, scale } = state();
-    const asked = { metric: row.name, source };
-    const failed = [];
+    const isTimer = row.kind === "timer";
     const one = async (host, params) => {
       try {
-        await draw(host, params);
+        await draw(host, { metric: row.name, source, ...params }, { signal });
       } catch (error) {
-        fail(host, error);
-        failed.push(error);
+        if (!signal.aborted) fail(host, error);
       }
     };
-    const timed = row.kind === "timer";
     await Promise.all([
-      one(main, { ...asked, by, of: timed && by ? of || "p99" : "", scale, marks: "yes" }),
-      timed ? one(heat, { ...asked, view: "heat" }) : null,
+      one(main, { by, of: isTimer && by ? of || "p99" : "", scale, marks: "yes" }),
+      isTimer ? one(heat, { view: "heat" }) : null,
     ]);
-    if (!main.chart) return;
+    if (signal.aborted || !main.chart) return;
     readings(values, main.chart.readings, { full: true });
-    note.textContent = main.chart.note ?? "";
+    note.textContent = main.chart.note;
     picked.place();
-    await Promise.all([annotate(marksBlock, marks, main.chart), table.fill(main.chart)]);
+    try {
+      await Promise.all([annotate(marksBlock, marks, main.chart, signal), table.fill(main.chart, signal)]);
+    } catch (error) {
+      if (!signal.aborted) note.textContent = `The numbers cannot be shown: ${error.message}.`;
+    }
   }
 
-  return { name: row.name, id: row.id, controls, draw: drawAll, drawn_at: 0, isDirty: true };
+  return { name: row.name, id: row.id, controls, draw: drawAll, drawing: null, drawn_at: 0, isDirty: true };
 }
 
 function title({ kind, unit }) {
@@ -210,8 +214,8 @@ function toggle(text, key, on) {
   return button;
 }
 
-async function annotate(block, list, { start, end }) {
-  const { annotations } = await askJson("/page/annotations", { start, end });
+async function annotate(block, list, { start, end }, signal) {
+  const { annotations } = await askJson("/page/annotations", { start, end }, { signal });
   block.hidden = annotations.length === 0;
   list.replaceChildren(
     ...annotations.map(({ stream, title, source, description, start, end, links }, at) =>
@@ -239,10 +243,12 @@ function numbers(row) {
   const csv = element("a", { className: "button", download: "" }, "CSV");
   const json = element("a", { className: "button", download: "" }, "JSON");
   const caption = element("caption");
-  let last = null;
+  let shown = null;
+  let isAll = false;
   all.addEventListener("click", () => {
-    all.setAttribute("aria-pressed", String(all.getAttribute("aria-pressed") !== "true"));
-    if (last) render(last);
+    isAll = !isAll;
+    all.setAttribute("aria-pressed", String(isAll));
+    if (shown) fill(shown).catch(() => {});
   });
   const block = element(
     "section",
@@ -250,23 +256,23 @@ function numbers(row) {
     element("header", {}, element("h2", { id: "numbers-title", textContent: "Numbers" }), all, csv, json),
     element(
       "div",
-      { className: "scroll", tabIndex: 0, role: "region", "aria-labelledby": "numbers-title" },
+      { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Table of the numbers" },
       element("table", {}, caption, element("thead", {}, head), body),
     ),
   );
 
-  async function fill(chart) {
+  async function fill(chart, signal) {
+    shown = chart;
     const { source, by } = state();
     const asked = { metric: row.name, source, by, start: chart.start, end: chart.end, step: chart.step };
     csv.href = link("/page/data", { ...asked, format: "csv" });
     json.href = link("/page/data", { ...asked, format: "json" });
     csv.download = `${row.name}.csv`;
     json.download = `${row.name}.json`;
-    render(await askJson("/page/data", { ...asked, format: "json" }));
+    render(await askJson("/page/data", { ...asked, rows: isAll ? null : ROWS_FEW }, { signal }));
   }
 
   function render(data) {
-    last = data;
     const bySource = data.lines.some(({ source }) => source !== null);
     const titles = ["Time", ...(bySource ? ["Source"] : []), ...columns.map(([, title]) => title)];
     head.replaceChildren(
@@ -276,11 +282,9 @@ function numbers(row) {
     );
     const rows = data.lines.flatMap(({ source, steps }) => steps.map((step) => ({ source, ...step })));
     rows.sort((a, b) => b.time - a.time || (a.source ?? "").localeCompare(b.source ?? ""));
-    const isAll = all.getAttribute("aria-pressed") === "true";
-    all.hidden = rows.length <= ROWS_FEW;
-    const few = isAll ? rows : rows.slice(0, ROWS_FEW);
+    all.hidden = data.rows <= ROWS_FEW;
     body.replaceChildren(
-      ...few.map((step) =>
+      ...rows.map((step) =>
         element(
           "tr",
           {},
@@ -290,8 +294,8 @@ function numbers(row) {
         ),
       ),
     );
-    const range = `${count(rows.length)} rows in steps of ${span(data.step)}, newest first`;
-    caption.textContent = few.length < rows.length ? `${range}; the first ${ROWS_FEW} are shown` : range;
+    const range = `${count(data.rows)} rows in steps of ${span(data.step)}, newest first`;
+    caption.textContent = rows.length < data.rows ? `${range}; ${count(rows.length)} are shown` : range;
   }
 
   function cell(value, form) {
@@ -301,9 +305,4 @@ function numbers(row) {
   }
 
   return { block, fill };
-}
-
-/** The parameters of the range, for links that are made elsewhere. */
-export function shownParams() {
-  return rangeParams();
 }

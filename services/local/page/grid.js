@@ -1,7 +1,7 @@
 // All metrics as cards with live charts. Only cards that can be seen are drawn, so that a thousand of them
 // cost no more than a screen full.
 
-import { address, range, state, zoom } from "/assets/state.js";
+import { address, isPast, pace_ms, slide_ms, state, zoom } from "/assets/state.js";
 import { askJson, now } from "/assets/server.js";
 import { draggable } from "/assets/drag.js";
 import { draw, fail, readings } from "/assets/picture.js";
@@ -9,8 +9,10 @@ import { isPaused } from "/assets/live.js";
 import { count, element, span } from "/assets/show.js";
 
 const PAGE_LENGTH = 100;
-// How often the list itself is looked at again when metrics change that are not in it.
-const LIST_EVERY_MS = 5000;
+// How often the list itself is looked at again when metrics change that are not in it; a long list that
+// is not shown to its end knows few of them.
+const LIST_EVERY_MS = 1000;
+const LONG_LIST_EVERY_MS = 10000;
 // A metric that has said nothing for so long is called old.
 const OLD_S_MIN = 90;
 
@@ -21,6 +23,9 @@ let list = null;
 let reading = null;
 let listed = { found: 0, total: 0, shown: 0, at: 0 };
 let shownFor = "";
+let later = 0;
+let relist = 0;
+let isNearEnd = false;
 
 const watcher = new IntersectionObserver(
   (entries) => {
@@ -62,17 +67,21 @@ export function changed({ all, metrics }) {
     } else isUnknown = true;
   }
   if (all) for (const card of cards.values()) card.isDirty = true;
-  if (isUnknown && list && Date.now() - listed.at > LIST_EVERY_MS) refreshList();
+  if (isUnknown && list && !relist) {
+    const every_ms = listed.shown < listed.found ? LONG_LIST_EVERY_MS : LIST_EVERY_MS;
+    relist = setTimeout(refreshList, Math.max(0, listed.at + every_ms - Date.now()));
+  }
   redraw();
 }
 
 /** Called every now and then: a chart of the newest seconds moves on even if nothing comes. */
 export function tick() {
-  const { last } = state();
-  if (isPaused() || !last) return;
-  const slide_ms = 1000 * Math.min(60, Math.max(5, last / 150));
-  for (const card of seen) if (Date.now() - card.drawn_at > slide_ms) card.isDirty = true;
-  for (const card of seen) sayAge(card);
+  if (isPaused()) return;
+  const old_ms = slide_ms();
+  for (const card of seen) {
+    if (Date.now() - card.drawn_at > old_ms) card.isDirty = true;
+    sayAge(card);
+  }
   redraw();
 }
 
@@ -91,7 +100,14 @@ function build() {
     element("p", { className: "more" }, more),
   );
   // The next page comes before its end is reached.
-  new IntersectionObserver(([entry]) => entry.isIntersecting && loadMore(), { rootMargin: "600px 0px" }).observe(more);
+  const near = new IntersectionObserver(
+    (entries) => {
+      isNearEnd = entries.at(-1).isIntersecting;
+      if (isNearEnd) loadMore();
+    },
+    { rootMargin: "600px 0px" },
+  );
+  near.observe(more);
 }
 
 function filters() {
@@ -124,13 +140,19 @@ async function loadMore() {
   root.setAttribute("aria-busy", "true");
   try {
     await load({ offset: listed.shown, length: PAGE_LENGTH });
+  } catch {
+    // The state of the connection is shown at the top; scrolling on tries again.
+    return;
   } finally {
     root.removeAttribute("aria-busy");
   }
+  // The new cards may all lie above the end of the window.
+  if (isNearEnd) requestAnimationFrame(() => isNearEnd && loadMore());
 }
 
 /** Reads the part that is shown again: metrics may have come. */
 async function refreshList() {
+  relist = 0;
   listed.at = Date.now();
   try {
     const { found, total } = await askJson("/page/metrics", { ...filters(), length: 1 });
@@ -207,16 +229,18 @@ function sayAge(card) {
 
 function redraw(isAtOnce = false) {
   if (root.hidden || document.hidden) return;
-  const given = state();
-  // A chart of an hour does not change visibly every second.
-  const least_ms = isAtOnce ? 0 : 1000 * Math.min(60, Math.max(0.8, (given.last ?? 0) / 1000));
+  const isFinal = isPaused() || isPast(now());
+  const least_ms = isAtOnce ? 0 : pace_ms();
+  let wait_ms = Infinity;
   for (const card of seen) {
-    if (!card.isDirty || card.isDrawing || (isPaused() && card.drawn_at && !isAtOnce)) continue;
-    if (Date.now() - card.drawn_at < least_ms) continue;
-    // A zoom into the past shows what was.
-    if (given.end && given.end < now() - 600 && card.drawn_for === location.search) continue;
-    drawCard(card);
+    const isShown = card.drawn_for === location.search;
+    if (!card.isDirty || card.isDrawing || (isShown && isFinal && !isAtOnce)) continue;
+    const left_ms = card.drawn_at + least_ms - Date.now();
+    if (left_ms <= 0) drawCard(card);
+    else wait_ms = Math.min(wait_ms, left_ms);
   }
+  clearTimeout(later);
+  if (wait_ms < Infinity) later = setTimeout(redraw, wait_ms);
 }
 
 async function drawCard(card) {
@@ -276,9 +300,4 @@ function welcome() {
     element("h3", { textContent: "Or send what you have by hand" }),
     code(`curl ${location.origin}/v1/metrics -H 'Content-Type: application/json' \\\n  -d '{"gauges":[{"name":"room.temperature","value":21.5}]}'`),
   );
-}
-
-/** The range on show, for the toolbar. */
-export function shownRange() {
-  return range(now());
 }

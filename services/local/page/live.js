@@ -64,8 +64,15 @@ export function connect() {
   });
 }
 
+// A browser has few connections for a server, and all tabs share them: one that is not seen gives its back.
+document.addEventListener("visibilitychange", () => {
+  if (current === "paused") return;
+  if (document.hidden) disconnect();
+  else connect();
+});
+
 setInterval(() => {
-  if (current === "live" && Date.now() - heard > SILENT_MS_MAX) become("stale");
+  if (current === "live" && !document.hidden && Date.now() - heard > SILENT_MS_MAX) become("stale");
 }, 1000);
 
 function disconnect() {

@@ -95,9 +95,6 @@ addEventListener("resize", () => {
   clearTimeout(resizing);
   resizing = setTimeout(redraw, RESIZE_MS);
 });
-document.addEventListener("visibilitychange", () => {
-  if (!document.hidden && !isPaused()) redraw();
-});
 
 onState((now) => {
   document.getElementById("link").dataset.state = now;

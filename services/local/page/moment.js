@@ -48,7 +48,7 @@ export function moment(metric, hosts) {
     slider.style.width = `${(100 * plot.width) / width + 1.6}%`;
     const { at } = state();
     const isShown = at !== null && at >= chart.start && at < chart.end;
-    slider.value = isShown ? at : slider.max;
+    slider.value = isShown ? at : (chart.newest ?? slider.max);
     track.dataset.chosen = isShown ? "yes" : "no";
     slider.setAttribute("aria-valuetext", isShown ? date(at) : "no moment chosen");
     for (const each of hosts) cursor(each, isShown ? at : null);

@@ -168,7 +168,7 @@ function table(title, none, columns, rows) {
   const body = rows.length
     ? element(
         "div",
-        { className: "scroll", tabIndex: 0, role: "region", "aria-labelledby": id },
+        { className: "scroll", tabIndex: 0, role: "region", "aria-label": `Table: ${title}` },
         element(
           "table",
           {},
@@ -214,11 +214,11 @@ function empty() {
 
 /** Remembers how far the tables are scrolled and who has the focus, to be restored after they are rebuilt. */
 function scrolledTo() {
-  const places = new Map([...root.querySelectorAll(".scroll")].map((part) => [part.getAttribute("aria-labelledby"), [part.scrollLeft, part.scrollTop]]));
-  const focused = root.contains(document.activeElement) ? document.activeElement.getAttribute("aria-labelledby") : null;
+  const places = new Map([...root.querySelectorAll(".scroll")].map((part) => [part.getAttribute("aria-label"), [part.scrollLeft, part.scrollTop]]));
+  const focused = root.contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
   return () => {
     for (const part of root.querySelectorAll(".scroll")) {
-      const id = part.getAttribute("aria-labelledby");
+      const id = part.getAttribute("aria-label");
       const [left, top] = places.get(id) ?? [0, 0];
       part.scrollLeft = left;
       part.scrollTop = top;

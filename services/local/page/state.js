@@ -1,6 +1,8 @@
 // What is shown, and it all stands in the address: a reload, a bookmark and the back button show it again.
 
 const DEFAULT_LAST_S = 300;
+// How late points may come.
+const LATE_S_MAX = 7200;
 const TEXTS = ["metric", "q", "level", "kind", "source", "by", "of", "scale"];
 const NUMBERS = ["last", "start", "end", "at"];
 
@@ -59,6 +61,23 @@ addEventListener("popstate", tell);
 export function range(now) {
   const { start, end, last } = state();
   return start ? { start, end } : { start: now - last, end: now };
+}
+
+/** The shortest time between two drawings of one chart, in milliseconds: an hour does not change visibly
+ * every second. */
+export function pace_ms({ last } = state()) {
+  return 1000 * Math.min(60, Math.max(0.8, (last ?? 0) / 1000));
+}
+
+/** After how many milliseconds a chart of the newest seconds has moved on, though nothing came. */
+export function slide_ms({ last } = state()) {
+  return last ? 1000 * Math.min(60, Math.max(5, last / 150)) : Infinity;
+}
+
+/** Whether all that is shown lies so far back that nothing is added to it any more. */
+export function isPast(now) {
+  const { end } = state();
+  return end !== null && end < now - LATE_S_MAX;
 }
 
 /** The range as the server takes it. */

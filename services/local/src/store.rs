@@ -45,10 +45,10 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::broadcast;
 
-pub use check::{CheckReport, check_db};
+pub use check::{CheckError, CheckReport, check_db};
 pub use errors::StoreError;
 use lock::Lock;
-use maintain::Maintenance;
+use maintain::{Dropped, Maintenance};
 pub(crate) use measure::{Measured, MeasurementsQuery, Take};
 use model::{ChartQuery, Line};
 use readers::{QUERY_TIMEOUT, READERS_MAX, Readers};
@@ -70,6 +70,7 @@ pub(crate) struct Store {
     readers: Arc<Readers>,
     writer: Writer,
     lock: Mutex<Option<Lock>>,
+    dropped: Arc<Dropped>,
 }
 
 impl Store {
@@ -91,10 +92,12 @@ impl Store {
         }
         let maintenance =
             Maintenance::new(&mut connection, keep).map_err(|error| schema::opening(path, error))?;
+        let dropped = maintenance.dropped();
         Ok(Self {
-            readers: Readers::new(readers),
+            readers: Readers::new(readers, QUERY_TIMEOUT),
             writer: Writer::start(connection, maintenance, clock)?,
             lock: Mutex::new(Some(lock)),
+            dropped,
         })
     }
 
@@ -148,6 +151,11 @@ impl Store {
     /// so and should take all metrics as changed.
     pub(crate) fn changes(&self) -> broadcast::Receiver<Arc<[i64]>> {
         self.writer.changes()
+    }
+
+    /// What was deleted since the start.
+    pub(crate) fn dropped(&self) -> &Dropped {
+        &self.dropped
     }
 
     /// Stores what waits (or drops it, if `at_once`) and closes the file, which SQLite then leaves

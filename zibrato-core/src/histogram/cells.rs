@@ -143,8 +143,10 @@ impl Cells for HostCells {
         fn zeros<T: Copy + Default>(cells: &mut Vec<T>, front: usize, back: usize) {
             let old = cells.len();
             cells.resize(old + front + back, T::default());
-            cells.copy_within(..old, front);
-            cells[..front].fill(T::default());
+            if front > 0 {
+                cells.copy_within(..old, front);
+                cells[..front].fill(T::default());
+            }
         }
         match &mut self.0 {
             Width::Narrow(cells) => zeros(cells, front, back),

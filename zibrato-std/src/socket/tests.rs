@@ -148,3 +148,19 @@ fn no_option_is_left_at_its_default() {
         assert_eq!(socket.get_handshake_ivl(), Ok(HANDSHAKE_TIMEOUT_MS));
     }
 }
+
+#[test]
+fn an_address_of_either_protocol_is_connected_to() {
+    let context = Context::new();
+    for host in ["127.0.0.1", "[::1]"] {
+        let listening = broker_in(&context).unwrap();
+        listening.set_ipv6(host.starts_with('[')).unwrap();
+        listening.bind(&format!("tcp://{host}:0")).unwrap();
+        let endpoint = listening.get_last_endpoint().unwrap().unwrap();
+        let publisher = publisher(&context).unwrap();
+        connect(&publisher, &endpoint).unwrap();
+        listening.send(&b"\x01info|"[..], 0).unwrap();
+        assert_eq!(&receive_beside(&publisher, Some(&listening))[..], b"\x01info|", "{host}");
+    }
+    assert_eq!(connect(&publisher(&context).unwrap(), "nowhere"), Err(Error::EINVAL));
+}

@@ -2,12 +2,14 @@
 
 use std::fs::OpenOptions;
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use zibrato_core::frame::{Entry, HistogramState, State};
+use zibrato_std::{Client, Level};
 
 use crate::bus::Bus;
-use crate::program::{Running, Said, ZIBRATO, run, wait_for, zibrato};
+use crate::program::{DEADLINE, Running, Said, ZIBRATO, run, wait_for, zibrato};
 use crate::pty::{Pty, colour_sequences};
 use crate::publisher::{Publisher, frame, key};
 
@@ -140,7 +142,7 @@ fn json_is_an_object_a_message_with_the_documented_fields() {
 }
 
 #[test]
-fn without_levels_everything_comes_and_on_demand_levels_stay_off() {
+fn without_levels_everything_comes() {
     let bus = Bus::start();
     let tap = Running::start(bus.port, &["tap", "--json", "--name", "mine.*", "--count", "2"]);
     let publisher = Publisher::wanted(bus.port, &[b""]);
@@ -153,6 +155,19 @@ fn without_levels_everything_comes_and_on_demand_levels_stay_off() {
         "{}",
         said.out
     );
+}
+
+#[test]
+fn an_on_demand_level_is_switched_on_by_its_name_only() {
+    let bus = Bus::start();
+    // The only client of this process.
+    let client = Client::builder().port(bus.port).build().unwrap();
+    let port = bus.port.to_string();
+    let _everything = Running::start(0, &["tap", "--port", &port]);
+    drop(Publisher::wanted(bus.port, &[b""]));
+    assert!(!client.wait_subscribed(Level::DEBUG, Duration::from_millis(200)));
+    let _debug = Running::start(0, &["tap", "--port", &port, "--levels", "debug"]);
+    assert!(client.wait_subscribed(Level::DEBUG, DEADLINE));
 }
 
 #[test]

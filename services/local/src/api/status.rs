@@ -57,6 +57,10 @@ async fn metrics(State(app): State<Shared>) -> Response {
     for (reason, count) in &totals.points_refused {
         refused.sample(&[("reason", reason)], *count);
     }
+    let dropped = app.store.dropped();
+    text.counter("zibrato_local_points_dropped_total", "Points deleted after they were stored.")
+        .sample(&[("reason", "expired")], dropped.expired.load(Ordering::Relaxed))
+        .sample(&[("reason", "deleted")], dropped.deleted.load(Ordering::Relaxed));
     text.counter("zibrato_local_duplicate_batches_total", "Batches that had been stored before.")
         .value(totals.duplicate_batches);
     text.gauge("zibrato_local_bodies_bytes", "Bytes of the bodies that are being received or worked on.")
@@ -72,6 +76,7 @@ async fn report(State(app): State<Shared>) -> Answer {
         account: account(&app.counters.snapshot()),
         metrics: facts.metrics,
         db_bytes: facts.db_bytes,
+        disk_free_bytes: facts.disk_free_bytes,
         newest_s: facts.newest,
         ..LocalReport::default()
     };

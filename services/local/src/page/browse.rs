@@ -83,7 +83,7 @@ SELECT m.id, m.name, m.display_name, m.description, m.kind, m.origin, m.unit,
        (SELECT json_group_array(level) FROM (SELECT level FROM metric_levels WHERE metric = m.id ORDER BY level)),
        (SELECT count(*) FROM series WHERE metric = m.id),
        newest.newest,
-       coalesce((SELECT value FROM tail WHERE t = newest.newest AND series = newest.id ORDER BY n DESC LIMIT 1),
+       coalesce((SELECT value FROM tail WHERE slot = newest.newest / 10 AND series = newest.id AND t = newest.newest ORDER BY n DESC LIMIT 1),
                 (SELECT last FROM rollups WHERE resolution = 60 AND series = newest.id AND t = newest.newest / 60 * 60),
                 (SELECT last FROM rollups WHERE resolution = 900 AND series = newest.id AND t = newest.newest / 900 * 900),
                 (SELECT last FROM rollups WHERE resolution = 3600 AND series = newest.id AND t = newest.newest / 3600 * 3600))

@@ -83,6 +83,7 @@ impl Look {
             end: read.steps.range.end,
             step: read.steps.step,
             interval: read.interval,
+            newest: super::figures::all_steps(&read.lines).map(|step| step.time).max(),
             title,
             note: String::new(),
             is_captioned: self.is_captioned,

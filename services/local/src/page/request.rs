@@ -166,14 +166,14 @@ impl Params {
     }
 
     /// The range: `start` and `end` in seconds since 1970, or `last` seconds, minutes (`5m`), hours or
-    /// days up to now.
+    /// days up to now, the present second included.
     pub(super) fn range(&self, now: i64) -> Result<Range, PageError> {
         let newest = now + AHEAD_S_MAX;
         let (start, end) = (self.number("start", 0, newest)?, self.number("end", 0, newest)?);
         if start.is_some() && self.text("last")?.is_some() {
             return Err(PageError::parameter("start and last exclude each other; give one of them"));
         }
-        let end = end.unwrap_or(now);
+        let end = end.unwrap_or(now + 1);
         let start = match (start, self.text("last")?) {
             (Some(start), _) => start,
             (None, None) => end - RANGE_S_DEFAULT,
@@ -236,11 +236,11 @@ mod tests {
     #[test]
     fn a_range_is_two_times_or_the_last_seconds() {
         for (query, start, end) in [
-            ("", NOW - 3_600, NOW),
-            ("last=300", NOW - 300, NOW),
-            ("last=5m", NOW - 300, NOW),
+            ("", NOW - 3_599, NOW + 1),
+            ("last=300", NOW - 299, NOW + 1),
+            ("last=5m", NOW - 299, NOW + 1),
             ("last=2h&end=1699999999", NOW - 7_201, NOW - 1),
-            ("last=30d", NOW - 30 * 86_400, NOW),
+            ("last=30d", NOW + 1 - 30 * 86_400, NOW + 1),
             ("start=5&end=6", 5, 6),
         ] {
             assert_eq!(params(query).range(NOW), Ok(Range { start, end }), "{query}");

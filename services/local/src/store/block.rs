@@ -8,8 +8,8 @@
 
 use std::io::Read;
 
-use flate2::read::{DeflateDecoder, DeflateEncoder};
-use flate2::{Compression, Crc};
+use flate2::read::DeflateDecoder;
+use flate2::{Compress, Compression, Crc, FlushCompress, Status};
 use pco::ChunkConfig;
 use pco::data_types::Number;
 use serde::{Deserialize, Serialize};
@@ -83,31 +83,49 @@ const MAX: u32 = 4;
 const SUM_SQUARES: u32 = 8;
 const HISTOGRAM: u32 = 16;
 
-/// Packs points, which must be in order of time and lie in the block that begins at `start`.
-pub(super) fn encode(start: i64, points: &[RawPoint]) -> Vec<u8> {
-    let offsets: Vec<u32> = points.iter().map(|point| (point.t - start) as u32).collect();
-    let steps: Vec<u32> = offsets.windows(2).map(|pair| pair[1] - pair[0]).collect();
-    let values: Vec<f64> =
-        points.iter().filter(|point| point.complex.is_none()).map(|point| point.value).collect();
-    let steps = Owned::of(&steps);
-    let values = Owned::of(&values);
-    let complex = points.iter().any(|point| point.complex.is_some()).then(|| OwnedComplex::of(points));
-    let packed = Packed {
-        points: points.len() as u32,
-        first: offsets.first().copied().unwrap_or_default(),
-        steps: steps.column(),
-        values: values.column(),
-        complex: complex.as_ref().map(OwnedComplex::columns),
-    };
-    // Writing to a Vec cannot fail.
-    let mut bytes = postcard::to_extend(&packed, vec![FORMAT, 0, 0, 0, 0]).unwrap_or_default();
-    if let Some((header, packed)) = bytes.split_at_mut_checked(HEADER_BYTES) {
-        header[1..].copy_from_slice(&crc(packed));
-    }
-    bytes
+/// Packs points. Kept from block to block, because what deflate works in takes longer to set up than
+/// to use.
+#[derive(Debug)]
+pub(super) struct Encoder {
+    deflate: Compress,
 }
 
-/// Unpacks what [`encode`] packed.
+impl Default for Encoder {
+    fn default() -> Self {
+        Self { deflate: Compress::new(DEFLATE, false) }
+    }
+}
+
+impl Encoder {
+    /// Packs points, which must be in order of time and lie in the block that begins at `start`.
+    pub(super) fn encode(&mut self, start: i64, points: &[RawPoint]) -> Vec<u8> {
+        let offsets: Vec<u32> = points.iter().map(|point| (point.t - start) as u32).collect();
+        let steps: Vec<u32> = offsets.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        let values: Vec<f64> =
+            points.iter().filter(|point| point.complex.is_none()).map(|point| point.value).collect();
+        let steps = Owned::of(&steps);
+        let values = Owned::of(&values);
+        let complex = points
+            .iter()
+            .any(|point| point.complex.is_some())
+            .then(|| OwnedComplex::of(points, &mut self.deflate));
+        let packed = Packed {
+            points: points.len() as u32,
+            first: offsets.first().copied().unwrap_or_default(),
+            steps: steps.column(),
+            values: values.column(),
+            complex: complex.as_ref().map(OwnedComplex::columns),
+        };
+        // Writing to a Vec cannot fail.
+        let mut bytes = postcard::to_extend(&packed, vec![FORMAT, 0, 0, 0, 0]).unwrap_or_default();
+        if let Some((header, packed)) = bytes.split_at_mut_checked(HEADER_BYTES) {
+            header[1..].copy_from_slice(&crc(packed));
+        }
+        bytes
+    }
+}
+
+/// Unpacks what [`Encoder::encode`] packed.
 ///
 /// # Errors
 ///
@@ -207,7 +225,7 @@ impl Owned {
         if cells.iter().all(|cell| cell.to_bits() == first) {
             return Self::Same(first);
         }
-        let mut plain = Vec::with_capacity(cells.len() * size_of::<T>());
+        let mut plain = Vec::with_capacity(size_of_val(cells));
         for cell in cells {
             plain.extend_from_slice(&cell.to_bits().to_le_bytes()[..size_of::<T>()]);
         }
@@ -278,7 +296,7 @@ struct OwnedComplex {
 }
 
 impl OwnedComplex {
-    fn of(points: &[RawPoint]) -> Self {
+    fn of(points: &[RawPoint], deflate: &mut Compress) -> Self {
         let complex: Vec<&Complex> = points.iter().filter_map(|point| point.complex.as_deref()).collect();
         let flags: Vec<u32> = points.iter().map(|point| point.complex.as_deref().map_or(0, flags)).collect();
         let column = |pick: fn(&Complex) -> Option<f64>| {
@@ -288,9 +306,10 @@ impl OwnedComplex {
         for histogram in complex.iter().filter_map(|complex| complex.histogram.as_ref()) {
             histograms = distribution::append(histogram, histograms);
         }
-        let mut deflated = Vec::new();
-        // Reading from a slice cannot fail.
-        let _ = DeflateEncoder::new(histograms.as_slice(), DEFLATE).read_to_end(&mut deflated);
+        // With room for no more than the plain bytes it ends early if it does not pay.
+        let mut deflated = Vec::with_capacity(histograms.len());
+        deflate.reset();
+        let status = deflate.compress_vec(&histograms, &mut deflated, FlushCompress::Finish);
         Self {
             flags: Owned::of(&flags),
             counts: column(|complex| Some(complex.count)),
@@ -298,7 +317,7 @@ impl OwnedComplex {
             mins: column(|complex| complex.min),
             maxs: column(|complex| complex.max),
             sum_squares: column(|complex| complex.sum_squares),
-            deflated: (deflated.len() < histograms.len()).then_some(deflated),
+            deflated: matches!(status, Ok(Status::StreamEnd)).then_some(deflated),
             histograms,
         }
     }

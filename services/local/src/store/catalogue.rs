@@ -207,6 +207,8 @@ fn discard_series(connection: &Connection, condition: &str, id: i64) -> rusqlite
 pub(crate) struct Facts {
     pub(crate) metrics: u64,
     pub(crate) db_bytes: u64,
+    /// What its file system has left for it; `None` if the system does not say.
+    pub(crate) disk_free_bytes: Option<u64>,
     pub(crate) newest: Option<i64>,
 }
 
@@ -217,9 +219,11 @@ impl Store {
             let sql = "SELECT (SELECT count(*) FROM metrics), (SELECT max(newest) FROM series),
                 (SELECT (page_count - freelist_count) * page_size
                  FROM pragma_page_count, pragma_freelist_count, pragma_page_size)";
+            let file_system = connection.path().and_then(|path| rustix::fs::statvfs(path).ok());
+            let disk_free_bytes = file_system.map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
             connection.query_row(sql, (), |row| {
                 let number = |column| row.get(column).map(i64::unsigned_abs);
-                Ok(Facts { metrics: number(0)?, newest: row.get(1)?, db_bytes: number(2)? })
+                Ok(Facts { metrics: number(0)?, newest: row.get(1)?, db_bytes: number(2)?, disk_free_bytes })
             })
         })
         .await

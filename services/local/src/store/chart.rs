@@ -15,7 +15,8 @@ pub(super) const STEPS_MAX: usize = 200_000;
 
 /// The lines of a chart; without one for a source that has nothing in the range.
 ///
-/// A step is whole, also the first and the last one. Steps of a multiple of 60 s are read from the
+/// A step is whole, also the first and the last one; a first one that is no longer kept as a whole is
+/// left out. Steps of a multiple of 60 s are read from the
 /// coarsest rollup that divides them, others from the points.
 ///
 /// # Errors
@@ -24,12 +25,11 @@ pub(super) const STEPS_MAX: usize = 200_000;
 /// [`StoreError::TooManySteps`] beyond [`STEPS_MAX`].
 pub(super) fn read(connection: &Connection, query: &ChartQuery) -> Result<Vec<Line>, StoreError> {
     let step = query.step.max(1);
-    let start = step_of(query.start, step);
     let end = step_of(query.end.saturating_sub(1), step).saturating_add(step);
-    if end.saturating_sub(start) / step > STEPS_MAX as i64 {
+    if end.saturating_sub(query.start) / step > STEPS_MAX as i64 {
         return Err(StoreError::TooManySteps);
     }
-    let (packed, start) = Packed::serving(connection, step, Some(start))?;
+    let (packed, start) = Packed::serving(connection, step, Some(query.start))?;
     let all = series::matching(connection, query.metric, &query.sources)?;
     let ids: Vec<i64> = all.iter().map(|series| series.id).collect();
     let mut tail = tail::read(connection, &ids, start, end)?;

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 
@@ -36,6 +37,16 @@ pub struct CheckReport {
     pub rollups: u64,
 }
 
+/// A database that is not as it should be.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the database {} is damaged: {findings} findings; restore a copy of it, or move it away and start anew", db.display())]
+pub struct CheckError {
+    /// The file.
+    pub db: PathBuf,
+    /// How many.
+    pub findings: usize,
+}
+
 /// Reads the whole database without changing it, also while a receiver uses it. `tick` is called
 /// now and then with what is being checked.
 ///
@@ -65,11 +76,11 @@ pub fn check_db(path: &Path, tick: impl FnMut(&str) + Send + 'static) -> Result<
 
 /// What is being checked, shared with SQLite's progress handler.
 #[derive(Clone, Default)]
-struct Phase(std::sync::Arc<std::sync::Mutex<&'static str>>);
+struct Phase(Arc<Mutex<&'static str>>);
 
 impl Phase {
     fn set(&self, what: &'static str) {
-        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = what;
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = what;
     }
 
     fn report_to(
@@ -79,7 +90,7 @@ impl Phase {
     ) -> rusqlite::Result<()> {
         let phase = self.clone();
         let handler = move || {
-            tick(&phase.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+            tick(&phase.0.lock().unwrap_or_else(PoisonError::into_inner));
             false
         };
         connection.progress_handler(STEPS_PER_TICK, Some(handler))
@@ -109,9 +120,8 @@ impl Check<'_> {
 
     fn pages(&mut self) -> rusqlite::Result<()> {
         self.phase.set("pages");
-        let mut statement =
-            self.connection.prepare("SELECT integrity_check FROM pragma_integrity_check(?1)")?;
-        let rows = statement.query_map([FINDINGS_MAX as i64], |row| row.get::<_, String>(0));
+        let mut statement = self.connection.prepare(&format!("PRAGMA integrity_check({FINDINGS_MAX})"))?;
+        let rows = statement.query_map((), |row| row.get::<_, String>(0));
         let found: Result<Vec<String>, _> = rows.and_then(Iterator::collect);
         match found {
             Ok(found) => found.into_iter().filter(|line| line != "ok").for_each(|line| self.find(line)),

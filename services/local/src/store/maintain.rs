@@ -78,6 +78,15 @@ impl Maintenance {
         Arc::clone(&self.dropped)
     }
 
+    /// Logs what was deleted, if anything was.
+    pub(super) fn report(&self) {
+        let points_expired = self.dropped.expired.load(Ordering::Relaxed);
+        let points_deleted = self.dropped.deleted.load(Ordering::Relaxed);
+        if points_expired + points_deleted > 0 {
+            tracing::info!(points_expired, points_deleted, "stored points were deleted");
+        }
+    }
+
     /// Says that there may be series to delete.
     pub(super) fn look_for_garbage(&mut self) {
         self.has_garbage = true;
@@ -103,8 +112,13 @@ impl Maintenance {
             self.move_journal(connection)?;
         } else if self.packer.is_due(now) {
             // A power cut may take a step back: its points are then in the tail again, as before.
-            let packed = unsynced(connection, |connection| self.packer.step(connection))?;
-            self.dropped.deleted.fetch_add(packed.points_deleted, Ordering::Relaxed);
+            match unsynced(connection, |connection| self.packer.step(connection)) {
+                Ok(packed) => {
+                    self.dropped.deleted.fetch_add(packed.points_deleted, Ordering::Relaxed);
+                }
+                Err(error) if is_damage(&error) => self.packer.skip(&error),
+                Err(error) => return Err(error),
+            }
         } else if self.has_garbage {
             match unsynced(connection, garbage::step)? {
                 Some(points) => drop(self.dropped.deleted.fetch_add(points, Ordering::Relaxed)),
@@ -156,11 +170,14 @@ impl Maintenance {
     }
 
     fn pause(&mut self, error: &rusqlite::Error) {
-        let is_local = matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt) | None);
-        let series = if is_local { self.packer.skip() } else { 0 };
         self.paused_until = Some(Instant::now() + PAUSE);
-        tracing::error!(%error, series, pause_s = PAUSE.as_secs(), "the store cannot be maintained; points are kept as they are");
+        tracing::error!(%error, pause_s = PAUSE.as_secs(), "the store cannot be maintained; points are kept as they are");
     }
+}
+
+/// Whether an error comes from what lies at one place of the file, so that others may still do.
+fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt) | None)
 }
 
 /// Runs work whose loss in a power cut loses nothing, without waiting for the disk.

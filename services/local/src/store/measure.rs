@@ -70,9 +70,8 @@ pub(super) fn read(connection: &Connection, query: &MeasurementsQuery) -> Result
         1 => aggregation_s(connection, query.metric)?,
         resolution => resolution,
     };
-    let start = query.start.map(|start| step_of(start, resolution));
     let end = step_of(query.end, resolution).saturating_add(resolution);
-    let (packed, start) = match Packed::serving(connection, resolution, start) {
+    let (packed, start) = match Packed::serving(connection, resolution, query.start) {
         Ok(served) => served,
         Err(StoreError::Unavailable { .. }) => {
             return Ok(Measurements { is_unavailable: true, ..Measurements::default() });

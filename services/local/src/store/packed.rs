@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::block::{self, BLOCK_S};
+use super::block::{self, BLOCK_S, Encoder};
 use super::errors;
 use super::model::RawPoint;
 use super::rollup::{Order, step_of};
@@ -53,6 +53,7 @@ pub(super) fn visit(
 /// if they fit, else as further parts.
 pub(super) fn add(
     connection: &Connection,
+    encoder: &mut Encoder,
     series: i64,
     start: i64,
     points: &[RawPoint],
@@ -76,7 +77,7 @@ pub(super) fn add(
             merged.sort_by_key(|point| point.t);
             connection
                 .prepare_cached("UPDATE blocks SET points = ?2, data = ?3 WHERE id = ?1")?
-                .execute(params![id, merged.len() as u32, block::encode(start, &merged)])?;
+                .execute(params![id, merged.len() as u32, encoder.encode(start, &merged)])?;
             return Ok(());
         }
     }
@@ -84,7 +85,7 @@ pub(super) fn add(
         "INSERT INTO blocks (series, start, part, points, data) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?;
     for points in points.chunks(block::POINTS_MAX) {
-        insert.execute(params![series, start, part, points.len() as u32, block::encode(start, points)])?;
+        insert.execute(params![series, start, part, points.len() as u32, encoder.encode(start, points)])?;
         part += 1;
     }
     Ok(())

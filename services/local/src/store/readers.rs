@@ -24,28 +24,30 @@ pub(super) struct Readers {
     idle: Mutex<Vec<Connection>>,
     free: Semaphore,
     is_closing: Arc<AtomicBool>,
+    timeout: Duration,
 }
 
 impl Readers {
-    pub(super) fn new(connections: Vec<Connection>) -> Arc<Self> {
+    /// `timeout` is how long a query may wait and run.
+    pub(super) fn new(connections: Vec<Connection>, timeout: Duration) -> Arc<Self> {
         let free = Semaphore::new(connections.len());
-        Arc::new(Self { idle: Mutex::new(connections), free, is_closing: Arc::default() })
+        Arc::new(Self { idle: Mutex::new(connections), free, is_closing: Arc::default(), timeout })
     }
 
     /// Runs a query on a thread of its own, all of it on one state of the database.
     ///
     /// # Errors
     ///
-    /// [`StoreError::TimedOut`] after [`QUERY_TIMEOUT`], [`StoreError::Closed`] after [`Readers::close`].
+    /// [`StoreError::TimedOut`] after its time, [`StoreError::Closed`] after [`Readers::close`].
     pub(super) async fn read<T: Send + 'static>(
         self: &Arc<Self>,
         query: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let deadline = Instant::now() + QUERY_TIMEOUT;
+        let deadline = Instant::now() + self.timeout;
         let permit = match self.free.try_acquire() {
             Ok(permit) => permit,
             Err(TryAcquireError::Closed) => return Err(StoreError::Closed),
-            Err(TryAcquireError::NoPermits) => tokio::time::timeout(QUERY_TIMEOUT, self.free.acquire())
+            Err(TryAcquireError::NoPermits) => tokio::time::timeout(self.timeout, self.free.acquire())
                 .await
                 .map_err(|_| StoreError::TimedOut)?
                 .map_err(|_| StoreError::Closed)?,
@@ -63,7 +65,13 @@ impl Readers {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
             query(&transaction)
         };
-        tokio::task::spawn_blocking(run).await.map_err(|_| StoreError::Closed)?
+        match tokio::task::spawn_blocking(run).await {
+            Ok(Err(StoreError::TimedOut)) if self.is_closing.load(Ordering::Relaxed) => {
+                Err(StoreError::Closed)
+            }
+            Ok(result) => result,
+            Err(_) => Err(StoreError::Closed),
+        }
     }
 
     /// Ends the queries that run and closes all connections.

@@ -50,8 +50,8 @@ CREATE INDEX batches_by_time ON batches (stored);
 
 /// What version 2 added to [`CATALOGUE`].
 ///
-/// `tail` is keyed by time first: a POST holds many series at one time, so its points land on a few
-/// neighbouring pages. `blocks` has a rowid, because large values waste space in tables without one.
+/// `tail` is keyed by time first, in slots of 10 s: a POST holds many series at one time, so its points
+/// land on a few neighbouring pages, and a series is still found with one look for each slot. `blocks` has a rowid, because large values waste space in tables without one.
 /// `rollups` is keyed by series first: a chart reads long runs of one series. `expiry` says before
 /// which time rows of a resolution (1: blocks) were deleted.
 pub(super) const POINTS: &str = "
@@ -69,8 +69,9 @@ CREATE TABLE series (
 ) STRICT;
 CREATE INDEX series_by_source ON series (source);
 CREATE TABLE tail (
-    t INTEGER NOT NULL,
+    slot INTEGER NOT NULL,
     series INTEGER NOT NULL,
+    t INTEGER NOT NULL,
     n INTEGER NOT NULL,
     value REAL NOT NULL,
     count REAL,
@@ -79,7 +80,7 @@ CREATE TABLE tail (
     max REAL,
     sum_squares REAL,
     buckets BLOB,
-    PRIMARY KEY (t, series, n)
+    PRIMARY KEY (slot, series, t, n)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE blocks (
     id INTEGER PRIMARY KEY,

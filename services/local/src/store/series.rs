@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rusqlite::Connection;
 
 use super::errors::StoreError;
-use super::rollup::{self, RESOLUTIONS};
+use super::rollup::{self, RESOLUTIONS, step_of};
 
 /// A series of the metric that is read.
 #[derive(Clone, Debug)]
@@ -59,8 +59,8 @@ pub(super) enum Packed {
 }
 
 impl Packed {
-    /// The coarsest that serves steps of so many seconds from `start` on; without a start, from the
-    /// oldest that is kept, which comes back.
+    /// The coarsest that serves steps of so many seconds from `start` on (without a start, from the
+    /// oldest that is kept), and the beginning of the first step that is kept as a whole.
     ///
     /// # Errors
     ///
@@ -74,9 +74,12 @@ impl Packed {
         let mut oldest = i64::MAX;
         for resolution in rollups.copied().chain([1]) {
             let until = rollup::expired_until(connection, resolution)?;
-            if start.is_none_or(|start| until <= start) {
+            let start = start.unwrap_or(until);
+            if until <= start {
+                let first = step_of(start, step_s);
+                let first = if first < until { first.saturating_add(step_s) } else { first };
                 let packed = if resolution == 1 { Self::Blocks } else { Self::Rollups { resolution } };
-                return Ok((packed, start.unwrap_or(until)));
+                return Ok((packed, first));
             }
             oldest = oldest.min(until);
         }

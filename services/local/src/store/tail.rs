@@ -20,11 +20,11 @@ impl<'a> Insert<'a> {
     pub(super) fn prepare(connection: &'a Connection) -> rusqlite::Result<Self> {
         let sql = |n: &str, end: &str| {
             format!(
-                "INSERT INTO tail (t, series, n, value, count, sum, min, max, sum_squares, buckets)
-                 VALUES (?1, ?2, {n}, ?3, ?4, ?5, ?6, ?7, ?8, ?9) {end}"
+                "INSERT INTO tail (slot, series, t, n, value, count, sum, min, max, sum_squares, buckets)
+                 VALUES (?1, ?2, ?3, {n}, ?4, ?5, ?6, ?7, ?8, ?9, ?10) {end}"
             )
         };
-        let next = "(SELECT max(n) + 1 FROM tail WHERE t = ?1 AND series = ?2)";
+        let next = "(SELECT max(n) + 1 FROM tail WHERE slot = ?1 AND series = ?2 AND t = ?3)";
         Ok(Self {
             first: connection.prepare_cached(&sql("0", "ON CONFLICT DO NOTHING"))?,
             further: connection.prepare_cached(&sql(next, ""))?,
@@ -43,8 +43,9 @@ impl<'a> Insert<'a> {
         let complex = point.complex.as_deref();
         let buckets = complex.and_then(|complex| complex.histogram.as_ref()).map(distribution::to_bytes);
         statement.execute(params![
-            point.t,
+            slot_of(point.t),
             series,
+            point.t,
             point.value,
             complex.map(|complex| complex.count),
             complex.map(|complex| complex.sum),
@@ -54,6 +55,20 @@ impl<'a> Insert<'a> {
             buckets,
         ])
     }
+}
+
+/// The seconds of a slot. Longer ones spread a POST over more pages, shorter ones a series over more
+/// slots.
+const SLOT_S: i64 = 10;
+
+/// The slot that a time lies in.
+pub(super) fn slot_of(t: i64) -> i64 {
+    t.div_euclid(SLOT_S)
+}
+
+/// The first time of a slot.
+pub(super) fn slot_start(slot: i64) -> i64 {
+    slot.saturating_mul(SLOT_S)
 }
 
 /// The columns that [`point`] reads, from the one given on.
@@ -86,7 +101,7 @@ pub(super) fn histogram(row: &Row<'_>, column: usize) -> rusqlite::Result<Option
 
 /// The points of some series with `start <= t < end`, by series, in order of time and arrival.
 ///
-/// The table is in order of time, so this visits each time that is there and looks for each series.
+/// The table is in order of slots, so this visits each slot that is there and looks for each series.
 pub(super) fn read(
     connection: &Connection,
     series: &[i64],
@@ -96,15 +111,16 @@ pub(super) fn read(
     let sql = format!(
         "WITH RECURSIVE
            wanted (id) AS MATERIALIZED (SELECT value FROM json_each(?1)),
-           times (at) AS (
-             SELECT min(t) FROM tail WHERE t >= ?2
+           slots (at) AS (
+             SELECT min(slot) FROM tail WHERE slot >= ?2
              UNION ALL
-             SELECT (SELECT min(t) FROM tail WHERE t > at) FROM times WHERE at < ?3)
-         SELECT series, {COLUMNS} FROM times CROSS JOIN wanted CROSS JOIN tail
-         WHERE at < ?3 AND t = at AND series = id"
+             SELECT (SELECT min(slot) FROM tail WHERE slot > at) FROM slots WHERE at <= ?3)
+         SELECT series, {COLUMNS} FROM slots CROSS JOIN wanted CROSS JOIN tail
+         WHERE at <= ?3 AND slot = at AND series = id AND t >= ?4 AND t < ?5"
     );
     let mut statement = connection.prepare_cached(&sql)?;
-    let mut rows = statement.query(params![Value::from(series).to_string(), start, end])?;
+    let slots = (slot_of(start), slot_of(end.saturating_sub(1)));
+    let mut rows = statement.query(params![Value::from(series).to_string(), slots.0, slots.1, start, end])?;
     let mut points: HashMap<i64, Vec<RawPoint>> = HashMap::new();
     while let Some(row) = rows.next()? {
         points.entry(row.get(0)?).or_default().push(point(row, 1)?);

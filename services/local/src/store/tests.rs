@@ -1,6 +1,9 @@
 //! The store through its own interface.
 
 mod exact;
+mod migration;
+mod retention;
+mod tried;
 
 use super::*;
 use crate::body::Body;

@@ -156,6 +156,7 @@ impl State {
             }
             is_busy = self.maintenance.step(&mut self.connection, (self.clock)());
         }
+        self.maintenance.report();
     }
 
     fn run(&mut self, job: Job) -> ControlFlow<()> {

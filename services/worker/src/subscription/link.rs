@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use zibrato_core::frame::{TOPIC_FORWARDED, TOPIC_REPLAY, TOPIC_STATE, legacy_topic, topic};
-use zibrato_std::socket::{recv_now, send_now, subscriber};
+use zibrato_std::socket::{connect, recv_now, send_now, subscriber};
 use zmq::{Context, Error, PollItem, Socket, SocketEvent};
 
 use super::connection::Connection;
@@ -56,7 +56,7 @@ impl Link {
         let pages = Pages::new(timing.page_timeout);
         let mut link = Self { socket, monitor, topics, times: 0, connection, pages };
         link.subscribe()?;
-        link.socket.connect(endpoint)?;
+        connect(&link.socket, endpoint)?;
         Ok(link)
     }
 

@@ -31,7 +31,7 @@ impl TimeAxis {
     pub(super) fn new(start: i64, end: i64, zone: &Zone, ticks_max: usize) -> Self {
         let length = (end - start).max(1);
         let most = ticks_max.max(2) as i64;
-        let fitting = TIME_STEPS_S.into_iter().find(|step| length / step < most);
+        let fitting = TIME_STEPS_S.into_iter().find(|step| length / step <= most);
         let tick_s = fitting.unwrap_or(length / most + DAY_S);
         // An hour may be missing on the wall clock or come twice, so each tick is looked up by itself.
         let first = (start + zone.offset_s(start)).div_euclid(tick_s) - 1;

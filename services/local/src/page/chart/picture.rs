@@ -21,7 +21,7 @@ const FONT_PX: i32 = 11;
 /// The average width of a letter of a text, in pixels; only the browser knows the real one.
 const LETTER_PX: i32 = 6;
 /// Room left of the plot for the values' labels: wider where there is room for it.
-const LEFT_PX: [i32; 2] = [52, 64];
+const LEFT_PX: [i32; 2] = [58, 64];
 /// The width from which on a chart is a large one, in pixels.
 const LARGE_PX: u32 = 520;
 const RIGHT_PX: i32 = 16;
@@ -62,6 +62,8 @@ pub(in crate::page) struct Frame<'a> {
     /// Seconds of a step, and how often the metric is reported if that is less often.
     pub(in crate::page) step: i64,
     pub(in crate::page) interval: i64,
+    /// The last step in which something was measured.
+    pub(in crate::page) newest: Option<i64>,
     /// What it shows, such as `loop.work (p50, p95, p99, max)`.
     pub(in crate::page) title: String,
     /// What else is to be known of it, such as which sources are left out.
@@ -99,6 +101,7 @@ struct Metadata<'a> {
     end: i64,
     step: i64,
     interval: i64,
+    newest: Option<i64>,
     note: &'a str,
     readings: &'a [Reading],
 }
@@ -153,6 +156,7 @@ impl Frame<'_> {
             end: self.end,
             step: self.step,
             interval: self.interval,
+            newest: self.newest,
             note: &self.note,
             readings: &self.readings,
         };

@@ -16,6 +16,7 @@ fn frame(zone: &Zone, width: u32, height: u32) -> Frame<'_> {
         end: START + 300,
         step: 1,
         interval: 1,
+        newest: None,
         title: "<script>&\"'".to_owned(),
         note: "a\u{0}b".to_owned(),
         is_captioned: true,

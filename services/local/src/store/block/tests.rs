@@ -44,12 +44,12 @@ proptest! {
     fn points_round_trip(points in points(), block in -3_i64..3_000_000) {
         let start = block * BLOCK_S;
         let points = moved(points, start);
-        prop_assert_eq!(decode(start, &encode(start, &points)), Ok(points));
+        prop_assert_eq!(decode(start, &Encoder::default().encode(start, &points)), Ok(points));
     }
 
     #[test]
     fn a_changed_byte_or_a_missing_end_is_noticed(points in points(), at in any::<proptest::sample::Index>(), bit in 0_u8..8) {
-        let mut bytes = encode(0, &points);
+        let mut bytes = Encoder::default().encode(0, &points);
         let at = at.index(bytes.len());
         prop_assert_eq!(decode(0, &bytes[..at]), Err(Damaged));
         bytes[at] ^= 1_u8 << bit;
@@ -65,7 +65,7 @@ fn simple(t: i64, value: f64) -> RawPoint {
 fn a_regular_series_costs_little_more_than_its_digits() {
     let size = |value: fn(i64) -> f64| {
         let points: Vec<RawPoint> = (0..BLOCK_S).map(|t| simple(t, value(t))).collect();
-        encode(0, &points).len()
+        Encoder::default().encode(0, &points).len()
     };
     assert!(size(|_| 17.5) < 40, "{}", size(|_| 17.5));
     // Three digits of noise are 10 bits.
@@ -77,8 +77,8 @@ fn a_regular_series_costs_little_more_than_its_digits() {
 fn the_most_points_of_a_part_round_trip() {
     let points: Vec<RawPoint> =
         (0..POINTS_MAX as i64).map(|i| simple(i * BLOCK_S / POINTS_MAX as i64, i as f64)).collect();
-    assert_eq!(decode(0, &encode(0, &points)).unwrap(), points);
+    assert_eq!(decode(0, &Encoder::default().encode(0, &points)).unwrap(), points);
     let mut more = points.clone();
     more.push(simple(BLOCK_S - 1, 0.0));
-    assert_eq!(decode(0, &encode(0, &more)), Err(Damaged));
+    assert_eq!(decode(0, &Encoder::default().encode(0, &more)), Err(Damaged));
 }

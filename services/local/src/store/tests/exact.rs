@@ -1,95 +1,30 @@
 //! What is read is exact, whatever was packed when: random points, late ones among them, packing at
 //! random moments, against a list of all points that ever arrived.
 
-use std::collections::BTreeMap;
-use std::path::Path;
-
 use proptest::prelude::*;
-use rusqlite::{Connection, params};
 use zibrato_core::histogram::Histogram;
 
+use super::tried::{SOURCES, Tried};
+use crate::store::chart;
 use crate::store::measure::{self, Measured, MeasurementsQuery, Take};
 use crate::store::model::{ChartQuery, Complex, Line, RawPoint, Step, Summary};
-use crate::store::pack::{PACK_AFTER_S, Packer};
 use crate::store::rollup::{Steps, step_of};
-use crate::store::{chart, schema, tail};
-
-const SOURCES: [&str; 3] = ["a", "b", "c"];
-const BEGIN: i64 = 1_700_000_000;
-
-/// A store of one metric, and the list of its points in order of arrival.
-struct Tried {
-    connection: Connection,
-    packer: Packer,
-    now: i64,
-    arrived: Vec<(usize, RawPoint)>,
-}
 
 impl Tried {
-    fn new() -> Self {
-        let mut connection = Connection::open_in_memory().unwrap();
-        schema::prepare(&mut connection, Path::new(":memory:")).unwrap();
-        connection
-            .execute_batch("INSERT INTO metrics (id, name, name_key, kind, attributes, created) VALUES (1, 'm', 'm', 'gauge', '{}', 0)")
-            .unwrap();
-        for (place, source) in SOURCES.iter().enumerate() {
-            let id = place as i64 + 1;
-            let sql = "INSERT INTO sources (id, name, name_key) VALUES (?1, ?2, ?2)";
-            connection.execute(sql, params![id, source]).unwrap();
-            let sql = "INSERT INTO series (id, metric, source, newest) VALUES (?1, 1, ?1, 0)";
-            connection.execute(sql, [id]).unwrap();
-        }
-        Self { connection, packer: Packer::default(), now: BEGIN, arrived: Vec::new() }
-    }
-
     fn apply(&mut self, act: Act) {
         match act {
             Act::Arrive(points) => {
-                let mut insert = tail::Insert::prepare(&self.connection).unwrap();
-                for (source, age_s, mut point) in points {
-                    point.t = self.now - age_s;
-                    insert.add(source as i64 + 1, &point).unwrap();
-                    self.packer.note([point.t].into_iter());
-                    self.arrived.push((source, point));
+                for (source, age_s, point) in points {
+                    self.arrive(source, RawPoint { t: self.now - age_s, ..point });
                 }
             }
             Act::Pass(seconds) => self.now += seconds,
             Act::Pack(steps) => {
                 for _ in 0..steps {
-                    if self.packer.is_due(self.now) {
-                        self.packer.step(&mut self.connection).unwrap();
-                    }
+                    self.maintenance.step(&mut self.connection, self.now);
                 }
             }
         }
-    }
-
-    fn pack_all(&mut self) {
-        self.now += PACK_AFTER_S + 600;
-        while self.packer.is_due(self.now) {
-            self.packer.step(&mut self.connection).unwrap();
-        }
-    }
-
-    /// The points of a source in a range, in order of time and arrival.
-    fn points(&self, source: usize, start: i64, end: i64) -> Vec<RawPoint> {
-        let mut points: Vec<RawPoint> = self
-            .arrived
-            .iter()
-            .filter(|(of, point)| *of == source && (start..end).contains(&point.t))
-            .map(|(_, point)| point.clone())
-            .collect();
-        points.sort_by_key(|point| point.t);
-        points
-    }
-
-    /// The same in steps.
-    fn steps(&self, source: usize, start: i64, end: i64, step: i64) -> BTreeMap<i64, Summary> {
-        let mut steps = Steps::default();
-        for point in self.points(source, start, end) {
-            steps.add(step_of(point.t, step), point.into_summary());
-        }
-        steps.0
     }
 
     fn check_chart(&self, start: i64, end: i64, step: i64, by_source: bool) {
@@ -215,8 +150,7 @@ proptest! {
         }
         tried.check_some(seed);
         tried.pack_all();
-        let left: i64 = tried.connection.query_row("SELECT count(*) FROM tail", (), |row| row.get(0)).unwrap();
-        prop_assert_eq!(left, 0);
+        prop_assert_eq!(tried.count("SELECT count(*) FROM tail"), 0);
         tried.check_some(seed);
     }
 }
