@@ -154,7 +154,8 @@ fn together(
     let colour = frame.theme.lines[0];
     match kind {
         Kind::Timer => {
-            let quantiles: [(&str, fn(&Figures) -> Option<f64>); 4] = [
+            type Quantile = fn(&Figures) -> Option<f64>;
+            let quantiles: [(&str, Quantile); 4] = [
                 ("p50", |step| step.p50),
                 ("p95", |step| step.p95),
                 ("p99", |step| step.p99),
