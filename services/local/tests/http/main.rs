@@ -4,6 +4,7 @@
 mod client;
 mod librato;
 mod lifecycle;
+mod page;
 mod post;
 mod program;
 mod read;
