@@ -316,6 +316,18 @@ fn services_that_hang_do_not_hang_doctor() {
 }
 
 #[test]
+fn a_local_that_wants_a_token_is_there_all_the_same() {
+    let (bus, directory) = (Bus::start(), tempfile::tempdir().unwrap());
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let mut config = zibrato_local::Config::new(listen, directory.path().join("local.db"));
+    config.token = Some(zibrato_local::Token::new("opensesame").unwrap());
+    let local = bus.start_local_with(config);
+    let worker = bus.start_worker(local, &["info"], &directory.path().join("spool"));
+    let said = Doctor { port: bus.port, broker: None, worker: Some(worker), local: Some(local) }.run(&[]);
+    said.assert_finding("local", "status", "warn", "wants a token", "zibrato query --token-file");
+}
+
+#[test]
 fn a_second_program_on_a_port_is_a_warning() {
     let bus = Bus::start();
     let _other = TcpListener::bind(("127.0.0.2", bus.port)).unwrap();
