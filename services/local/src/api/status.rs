@@ -78,7 +78,6 @@ async fn report(State(app): State<Shared>) -> Answer {
         db_bytes: facts.db_bytes,
         disk_free_bytes: facts.disk_free_bytes,
         newest_s: facts.newest,
-        ..LocalReport::default()
     };
     Ok(json(&json!(Report::Local(report))))
 }
