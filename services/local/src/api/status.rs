@@ -85,7 +85,6 @@ pub(crate) async fn report_of(app: &App) -> Result<LocalReport, StoreError> {
         db_bytes: facts.db_bytes,
         disk_free_bytes: facts.disk_free_bytes,
         newest_s: facts.newest,
-        ..LocalReport::default()
     })
 }
 
