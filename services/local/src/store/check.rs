@@ -142,21 +142,24 @@ impl Check<'_> {
     }
 
     fn references(&mut self) -> rusqlite::Result<()> {
-        for (table, sql) in [
-            ("a table", "SELECT count(*) FROM pragma_foreign_key_check"),
-            (
-                "blocks",
-                "SELECT count(*) FROM (SELECT DISTINCT series FROM blocks) WHERE series NOT IN (SELECT id FROM series) AND series NOT IN garbage",
-            ),
-            (
-                "rollups",
-                "SELECT count(*) FROM (SELECT DISTINCT series FROM rollups) WHERE series NOT IN (SELECT id FROM series) AND series NOT IN garbage",
-            ),
-            ("garbage", "SELECT count(*) FROM garbage WHERE series IN (SELECT id FROM series)"),
-        ] {
-            let wrong: i64 = self.connection.query_row(sql, (), |row| row.get(0))?;
-            if wrong > 0 {
-                self.find(format!("{table} names {wrong} rows that it must not name"));
+        let mut statement =
+            self.connection.prepare("SELECT \"table\", count(*) FROM pragma_foreign_key_check GROUP BY 1")?;
+        let mut rows = statement.query(())?;
+        while let Some(row) = rows.next()? {
+            let (table, missing): (String, i64) = (row.get(0)?, row.get(1)?);
+            self.find(format!("{table} names {missing} rows that are not there"));
+        }
+        for table in ["blocks", "rollups"] {
+            let unknown: i64 = self.connection.query_row(
+                &format!(
+                    "SELECT count(*) FROM (SELECT DISTINCT series FROM {table})
+                     WHERE series NOT IN (SELECT id FROM series) AND series NOT IN garbage"
+                ),
+                (),
+                |row| row.get(0),
+            )?;
+            if unknown > 0 {
+                self.find(format!("{table} names {unknown} series that are neither there nor deleted"));
             }
         }
         Ok(())

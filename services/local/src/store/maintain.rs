@@ -78,6 +78,12 @@ impl Maintenance {
         Arc::clone(&self.dropped)
     }
 
+    /// Ends a pause.
+    #[cfg(test)]
+    pub(super) fn resume(&mut self) {
+        self.paused_until = None;
+    }
+
     /// Logs what was deleted, if anything was.
     pub(super) fn report(&self) {
         let points_expired = self.dropped.expired.load(Ordering::Relaxed);

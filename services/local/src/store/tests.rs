@@ -1,9 +1,12 @@
 //! The store through its own interface.
 
 mod exact;
+mod faults;
 mod migration;
 mod retention;
 mod tried;
+
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use super::*;
 use crate::body::Body;
@@ -17,10 +20,15 @@ fn open(path: &Path) -> Result<Store, StoreError> {
 }
 
 fn batch(counters: &Arc<Counters>, id: &str, now: i64) -> Batch {
-    let body = Body::parse(None, br#"{"gauges":{"a":{"value":1}}}"#).unwrap();
+    Batch { id: Some(id.to_owned()), ..batch_of(counters, r#"{"gauges":{"a":{"value":1}}}"#, now) }
+}
+
+/// The batch of a body whose points may have any time.
+fn batch_of(counters: &Arc<Counters>, body: &str, now: i64) -> Batch {
+    let body = Body::parse(None, body.as_bytes()).unwrap();
     let ticket = counters.offer(body.measurements());
-    let points = validate::points(body, Times { now, max_age_s: 1, max_ahead_s: 0 }).unwrap();
-    Batch { id: Some(id.to_owned()), points, user_agent: None, now, ticket }
+    let points = validate::points(body, Times { now, max_age_s: u64::MAX, max_ahead_s: u64::MAX }).unwrap();
+    Batch { id: None, points, user_agent: None, now, ticket }
 }
 
 #[tokio::test]
@@ -68,4 +76,61 @@ fn the_journal_is_a_wal_and_commits_are_synced_in_full() {
     let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
     let synchronous: i64 = connection.pragma_query_value(None, "synchronous", |row| row.get(0)).unwrap();
     assert_eq!((mode.as_str(), synchronous), ("wal", 2));
+}
+
+#[tokio::test]
+async fn whoever_watches_hears_which_metrics_got_points() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory.path().join("local.db")).unwrap();
+    let counters = Arc::new(Counters::default());
+    let mut changes = store.changes();
+    let body =
+        r#"{"gauges":[{"name":"a","value":1},{"name":"b","value":1},{"name":"A","value":2,"source":"s"}]}"#;
+    store.write(batch_of(&counters, body, 5)).await.unwrap();
+    // A batch that is not stored changes nothing.
+    let clash = r#"{"gauges":[{"name":"c","value":1}],"counters":[{"name":"a","value":1}]}"#;
+    assert!(matches!(store.write(batch_of(&counters, clash, 5)).await, Ok(Outcome::Clash { .. })));
+    store.write(batch_of(&counters, r#"{"gauges":[{"name":"c","value":1}]}"#, 5)).await.unwrap();
+    assert_eq!(changes.recv().await.unwrap()[..], [1, 2]);
+    assert_eq!(changes.recv().await.unwrap()[..], [3]);
+    assert!(changes.is_empty());
+}
+
+#[tokio::test]
+async fn a_second_store_on_the_file_is_refused_until_the_first_is_closed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("local.db");
+    let store = open(&path).unwrap();
+    let refused = open(&path).unwrap_err();
+    assert!(matches!(refused, StoreError::InUse { .. }) && refused.to_string().contains("--db"), "{refused}");
+    store.close(false).await;
+    open(&path).unwrap().close(false).await;
+}
+
+#[tokio::test]
+async fn points_are_packed_by_the_writer_when_their_time_has_come() {
+    static NOW: AtomicI64 = AtomicI64::new(1_700_000_000);
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("local.db"), KEEP_DEFAULT, || NOW.load(Ordering::Relaxed))
+        .unwrap();
+    let counters = Arc::new(Counters::default());
+    let now = NOW.load(Ordering::Relaxed);
+    store.write(batch(&counters, "id", now)).await.unwrap();
+    let points = async |table: &'static str| {
+        let sql = format!("SELECT count(*) FROM {table}");
+        store
+            .read(move |connection| connection.query_row(&sql, (), |row| row.get::<_, i64>(0)))
+            .await
+            .unwrap()
+    };
+    assert_eq!((points("tail").await, points("blocks").await), (1, 0));
+    NOW.store(now + 1_000, Ordering::Relaxed);
+    let packed = async {
+        while points("tail").await > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), packed).await.unwrap();
+    assert_eq!((points("blocks").await, points("rollups").await), (1, 3));
+    store.close(false).await;
 }
