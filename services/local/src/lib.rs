@@ -24,6 +24,6 @@ mod watch;
 pub use args::Args;
 pub use config::{Config, ConfigError, Keep, Token};
 pub use server::{Error, Limits, Running, run, start};
-pub use store::{CheckError, CheckReport, StoreError, check_db};
+pub use store::{CheckError, CheckReport, StoreError, StoredPoint, check_db, read_points};
 pub use totals::Totals;
 pub use watch::{AddressList, WATCH_MAX, Watch, Watched};
