@@ -6,11 +6,12 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 use zibrato_core::histogram::Histogram;
+use zibrato_local::StoredPoint;
 
 /// What a store holds of one metric and source.
 #[derive(Clone, Debug, Default)]
 pub struct Totals {
-    /// Time in Unix seconds and value of each point, in the order of storing.
+    /// Time in Unix seconds and value of each point, in order of time.
     pub points: Vec<(i64, f64)>,
     /// Sum of the counts.
     pub count: f64,
@@ -28,7 +29,7 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// The value of the point that was stored last.
+    /// The value of the newest point.
     ///
     /// # Panics
     /// Without points.
@@ -72,33 +73,22 @@ impl Index<(&str, &str)> for Stored {
 /// # Panics
 /// If it cannot be read, or the buckets of a point do not sum to its count.
 pub fn read(db: &Path) -> Stored {
-    let connection = open(db);
-    let mut statement = connection
-        .prepare(
-            "SELECT m.name, s.name, p.measure_time, p.value, p.count, p.sum, p.min, p.max, p.buckets
-             FROM points p JOIN metrics m ON m.id = p.metric JOIN sources s ON s.id = p.source ORDER BY p.id",
-        )
-        .unwrap();
     let mut stored = Stored::default();
-    let mut rows = statement.query(()).unwrap();
-    while let Some(row) = rows.next().unwrap() {
+    let add = |point: StoredPoint| {
         let first = || Totals { min: f64::INFINITY, max: f64::NEG_INFINITY, ..Totals::default() };
-        let key = (row.get(0).unwrap(), row.get(1).unwrap());
-        let totals = stored.0.entry(key).or_insert_with(first);
-        let number = |column| row.get::<_, f64>(column).unwrap();
-        let (count, sum) = (number(4), number(5));
-        totals.points.push((row.get(2).unwrap(), number(3)));
-        totals.count += count;
-        totals.sum += sum;
-        totals.sum_ns += (sum * 1e9).round() as u64;
-        totals.min = totals.min.min(row.get::<_, Option<f64>>(6).unwrap().unwrap_or(f64::INFINITY));
-        totals.max = totals.max.max(row.get::<_, Option<f64>>(7).unwrap().unwrap_or(f64::NEG_INFINITY));
-        if let Some(buckets) = row.get::<_, Option<String>>(8).unwrap() {
-            let histogram = histogram(&buckets);
-            assert_eq!(histogram.total() as f64, count, "buckets {buckets} of a count of {count}");
+        let totals = stored.0.entry((point.metric, point.source)).or_insert_with(first);
+        totals.points.push((point.time, point.value));
+        totals.count += point.count;
+        totals.sum += point.sum;
+        totals.sum_ns += (point.sum * 1e9).round() as u64;
+        totals.min = totals.min.min(point.min.unwrap_or(f64::INFINITY));
+        totals.max = totals.max.max(point.max.unwrap_or(f64::NEG_INFINITY));
+        if let Some(histogram) = point.histogram {
+            assert_eq!(histogram.total() as f64, point.count, "buckets do not sum to the count");
             totals.histogram.merge(&histogram);
         }
-    }
+    };
+    zibrato_local::read_points(db, add).unwrap();
     stored
 }
 
@@ -115,11 +105,4 @@ fn open(db: &Path) -> Connection {
     let connection = Connection::open_with_flags(db, OpenFlags::SQLITE_OPEN_READ_WRITE).unwrap();
     connection.pragma_update(None, "query_only", true).unwrap();
     connection
-}
-
-fn histogram(buckets: &str) -> Histogram {
-    let json: serde_json::Value = serde_json::from_str(buckets).unwrap();
-    let number = |name: &str| json[name].as_i64().unwrap_or_else(|| panic!("{name} in {buckets}"));
-    let counts = json["counts"].as_array().unwrap().iter().map(|count| count.as_u64().unwrap());
-    Histogram::from_parts(number("scale") as i8, number("zero") as u64, number("offset") as i32, counts)
 }

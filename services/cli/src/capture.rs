@@ -227,7 +227,7 @@ mod tests {
 
     use super::*;
 
-    const LONGEST: [u8; FRAME_BYTES_MAX] = [7; FRAME_BYTES_MAX];
+    static LONGEST: [u8; FRAME_BYTES_MAX] = [7; FRAME_BYTES_MAX];
 
     fn example() -> Vec<u8> {
         let mut writer = Writer::start(Vec::new(), 1_700_000_000_000).unwrap();

@@ -48,12 +48,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// A tool prints what it has to say; the log is for what needs care.
+/// A tool prints what it has to say, also that there is no broker; the log is for what else needs care.
 fn tool<F>(name: &str, run: impl FnOnce(Shutdown) -> F) -> ExitCode
 where
     F: Future<Output = Result<(), Failure>>,
 {
-    init_logging("warn");
+    init_logging("warn,zibrato_std=error");
     run_service(name, run)
 }
 

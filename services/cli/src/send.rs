@@ -19,7 +19,7 @@ use zibrato_service::{Failure, Shutdown};
 use crate::broker_args::BrokerArgs;
 use crate::courier::CourierError;
 use crate::feed::{POLL, WaitArgs};
-use crate::human::plural;
+use crate::human::{clean, plural};
 use crate::levels::parse_level;
 use crate::paint::knows_sequences;
 use crate::progress::Progress;
@@ -187,7 +187,7 @@ impl Plan {
                 Err(BadLine(reason)) => {
                     account.bad += 1;
                     if account.bad <= BAD_SHOWN_MAX {
-                        progress.say(format_args!("line {}: {reason}", line.number));
+                        progress.say(format_args!("line {}: {}", line.number, clean(&reason)));
                     } else if account.bad == BAD_SHOWN_MAX + 1 {
                         progress.say("further bad lines are only counted");
                     }

@@ -126,8 +126,8 @@ fn with_everything_well_it_says_so_and_then_what_goes_wrong() {
     let doctor =
         Doctor { port: bus.port, broker: Some(bus.status), worker: Some(worker), local: Some(local) };
 
-    let said = doctor
-        .run_until(|said| said.out.contains("0 failed, 0 warnings") && said.out.contains("took a batch"));
+    let signs = ["0 failed, 0 warnings", "took a batch", "1 of 1 known run", "levels audit, info"];
+    let said = doctor.run_until(|said| signs.iter().all(|sign| said.out.contains(sign)));
     assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
     said.assert_finding("broker", "forwarding", "ok", "a message comes back in", "");
     said.assert_finding("broker", "law", "ok", "the numbers of 1 account add up", "");
@@ -313,6 +313,18 @@ fn services_that_hang_do_not_hang_doctor() {
     said.assert_finding("broker", "status", "warn", "no answer from", "--broker-status");
     said.assert_finding("worker", "status", "FAIL", "no answer from", "start a worker");
     said.assert_finding("local", "status", "warn", "no answer from", "start zibrato-local");
+}
+
+#[test]
+fn a_local_that_wants_a_token_is_there_all_the_same() {
+    let (bus, directory) = (Bus::start(), tempfile::tempdir().unwrap());
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let mut config = zibrato_local::Config::new(listen, directory.path().join("local.db"));
+    config.token = Some(zibrato_local::Token::new("opensesame").unwrap());
+    let local = bus.start_local_with(config);
+    let worker = bus.start_worker(local, &["info"], &directory.path().join("spool"));
+    let said = Doctor { port: bus.port, broker: None, worker: Some(worker), local: Some(local) }.run(&[]);
+    said.assert_finding("local", "status", "warn", "wants a token", "zibrato query --token-file");
 }
 
 #[test]

@@ -162,7 +162,7 @@ fn what_is_stored_comes_as_table_csv_and_json() {
     let (code, out, err) = query(local, &["web.reqests"]);
     assert_eq!((code, out.as_str()), (Some(1), ""));
     let expected = format!(
-        "zibrato query: error: no metric \"web.reqests\" at http://{local}/; did you mean web.Requests, web.latency?\n"
+        "zibrato query: error: no metric \"web.reqests\" at http://{local}/; did you mean web.Requests?\n"
     );
     assert_eq!(err, expected);
     let (code, _, err) = query(local, &["zzz"]);

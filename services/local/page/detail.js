@@ -243,10 +243,12 @@ function numbers(row) {
   const csv = element("a", { className: "button", download: "" }, "CSV");
   const json = element("a", { className: "button", download: "" }, "JSON");
   const caption = element("caption");
-  let last = null;
+  let shown = null;
+  let isAll = false;
   all.addEventListener("click", () => {
-    all.setAttribute("aria-pressed", String(all.getAttribute("aria-pressed") !== "true"));
-    if (last) render(last);
+    isAll = !isAll;
+    all.setAttribute("aria-pressed", String(isAll));
+    if (shown) fill(shown).catch(() => {});
   });
   const block = element(
     "section",
@@ -260,17 +262,17 @@ function numbers(row) {
   );
 
   async function fill(chart, signal) {
+    shown = chart;
     const { source, by } = state();
     const asked = { metric: row.name, source, by, start: chart.start, end: chart.end, step: chart.step };
     csv.href = link("/page/data", { ...asked, format: "csv" });
     json.href = link("/page/data", { ...asked, format: "json" });
     csv.download = `${row.name}.csv`;
     json.download = `${row.name}.json`;
-    render(await askJson("/page/data", { ...asked, format: "json" }, { signal }));
+    render(await askJson("/page/data", { ...asked, rows: isAll ? null : ROWS_FEW }, { signal }));
   }
 
   function render(data) {
-    last = data;
     const bySource = data.lines.some(({ source }) => source !== null);
     const titles = ["Time", ...(bySource ? ["Source"] : []), ...columns.map(([, title]) => title)];
     head.replaceChildren(
@@ -280,11 +282,9 @@ function numbers(row) {
     );
     const rows = data.lines.flatMap(({ source, steps }) => steps.map((step) => ({ source, ...step })));
     rows.sort((a, b) => b.time - a.time || (a.source ?? "").localeCompare(b.source ?? ""));
-    const isAll = all.getAttribute("aria-pressed") === "true";
-    all.hidden = rows.length <= ROWS_FEW;
-    const few = isAll ? rows : rows.slice(0, ROWS_FEW);
+    all.hidden = data.rows <= ROWS_FEW;
     body.replaceChildren(
-      ...few.map((step) =>
+      ...rows.map((step) =>
         element(
           "tr",
           {},
@@ -294,8 +294,8 @@ function numbers(row) {
         ),
       ),
     );
-    const range = `${count(rows.length)} rows in steps of ${span(data.step)}, newest first`;
-    caption.textContent = few.length < rows.length ? `${range}; the first ${ROWS_FEW} are shown` : range;
+    const range = `${count(data.rows)} rows in steps of ${span(data.step)}, newest first`;
+    caption.textContent = rows.length < data.rows ? `${range}; ${count(rows.length)} are shown` : range;
   }
 
   function cell(value, form) {

@@ -61,7 +61,7 @@ function tiles(local, summary, services) {
     tile("Loss", isSeen ? (lost === 0 ? "nothing lost" : `${count(lost)} lost`) : "unknown", reasons(lost_reasons) || "gaps, drops and refusals on the way", isSeen ? (lost === 0 ? "good" : "bad") : ""),
     tile("Spool", isSeen ? `${count(spool.batches)} batches` : "unknown", `${quantity(spool.bytes, "B")}${spool.oldest_ms === null ? "" : `, the oldest ${span(spool.oldest_ms / 1000)}`}`, isSeen ? (spool.oldest_ms > 120000 ? "bad" : spool.batches > 5 ? "warn" : "good") : ""),
     tile("Law", law_holds ? "adds up" : "does not add up", "offered = accepted + merged + refused; accepted = delivered + held + dropped", law_holds ? "good" : "bad"),
-    tile("Stored here", `${count(local.account.accepted)} points`, `${count(local.metrics)} metrics, ${quantity(local.db_bytes, "B")}${local.newest_s ? `, newest ${date(local.newest_s)}` : ""}`, "good"),
+    tile("Stored here", `${count(local.account.accepted)} points`, `${count(local.metrics)} metrics in ${quantity(local.db_bytes, "B")}${local.disk_free_bytes === null ? "" : `, ${quantity(local.disk_free_bytes, "B")} free`}${local.newest_s ? `; newest ${date(local.newest_s)}` : ""}`, "good"),
   );
 }
 

@@ -10,7 +10,7 @@ mod names;
 mod params;
 pub(crate) mod query;
 mod sources;
-mod status;
+pub(crate) mod status;
 mod submit;
 mod summarize;
 mod tag_filter;

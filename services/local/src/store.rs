@@ -22,6 +22,7 @@ mod check;
 mod distribution;
 mod errors;
 mod expire;
+mod export;
 mod garbage;
 mod lock;
 mod maintain;
@@ -47,6 +48,7 @@ use tokio::sync::broadcast;
 
 pub use check::{CheckError, CheckReport, check_db};
 pub use errors::StoreError;
+pub use export::{StoredPoint, read_points};
 use lock::Lock;
 use maintain::{Dropped, Maintenance};
 pub(crate) use measure::{Measured, MeasurementsQuery, Take};

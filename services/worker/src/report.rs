@@ -29,7 +29,7 @@ pub(crate) struct About {
     started: Instant,
 }
 
-/// Who was there at a moment; the ledger's thread makes one a second.
+/// Who was there at a moment; the ledger's thread makes one a second, and one before each flush.
 #[derive(Debug)]
 pub(crate) struct View {
     brokers: Vec<Connection>,

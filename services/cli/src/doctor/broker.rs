@@ -123,7 +123,7 @@ fn report<'a>(asked: &'a Asked, findings: &mut Findings) -> Option<(&'a BrokerRe
     let answer = match &asked.answer {
         Ok(answer) => answer,
         Err(error) => {
-            findings.warn("status", error, advice);
+            findings.warn("status", &error.text, advice);
             return None;
         }
     };

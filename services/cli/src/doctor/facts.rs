@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::net::lookup_host;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
-use zibrato_service::{Account, Report, chain, fetch_report};
+use zibrato_service::{Account, FetchError, Report, chain, fetch_report};
 use zibrato_worker::clock::WallClock;
 
 use super::DoctorArgs;
@@ -24,6 +24,9 @@ const LOOKUP_WITHIN: Duration = Duration::from_millis(1_500);
 /// snapshot may fall between two steps that belong together.
 const LAW_TRIES: usize = 3;
 const LAW_PAUSE: Duration = Duration::from_millis(200);
+
+/// The HTTP status of whoever wants a token.
+const UNAUTHORIZED: u16 = 401;
 
 /// What was found; every question has an answer, if only that there is none.
 #[derive(Debug)]
@@ -51,7 +54,16 @@ pub(super) struct Ports {
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) addr: SocketAddr,
-    pub(super) answer: Result<Answer, String>,
+    pub(super) answer: Result<Answer, NoAnswer>,
+}
+
+/// Why there is no report.
+#[derive(Debug)]
+pub(super) struct NoAnswer {
+    /// In one line.
+    pub(super) text: String,
+    /// Whether the service is there, but answers only those who have its token.
+    pub(super) wants_token: bool,
 }
 
 /// A report.
@@ -133,10 +145,13 @@ async fn ask(addr: SocketAddr) -> Asked {
     Asked { addr, answer }
 }
 
-async fn ask_once(addr: SocketAddr) -> Result<Answer, String> {
+async fn ask_once(addr: SocketAddr) -> Result<Answer, NoAnswer> {
     let clock = WallClock::system();
     let (before_ms, asked) = (clock.now_ms(), Instant::now());
-    let report = fetch_report(addr, ANSWER_WITHIN).await.map_err(|error| chain(&error))?;
+    let report = fetch_report(addr, ANSWER_WITHIN).await.map_err(|error| NoAnswer {
+        text: chain(&error),
+        wants_token: matches!(error, FetchError::Status { status, .. } if status.as_u16() == UNAUTHORIZED),
+    })?;
     // The answer was written half of the way there and back ago.
     let ours_ms = before_ms + u64::try_from(asked.elapsed().as_millis()).unwrap_or(0) / 2;
     let theirs_ms = match &report {

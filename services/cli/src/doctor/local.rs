@@ -20,7 +20,14 @@ pub(super) fn examine(facts: &Facts, findings: &mut Findings) {
     let is_used = workers_post_to(facts, asked);
     let answer = match &asked.answer {
         Ok(answer) => answer,
-        Err(error) => return unreachable(error, is_used, findings),
+        Err(error) if error.wants_token => {
+            return findings.warn(
+                "status",
+                format!("{} wants a token, so doctor cannot look inside", asked.addr),
+                "look at its page, or use zibrato query --token-file",
+            );
+        }
+        Err(error) => return unreachable(&error.text, is_used, findings),
     };
     let Report::Local(report) = &answer.report else {
         return findings.fail(

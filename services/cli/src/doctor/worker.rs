@@ -41,7 +41,7 @@ fn report<'a>(asked: &'a Asked, findings: &mut Findings) -> Option<(&'a WorkerRe
         Err(error) => {
             findings.fail(
                 "status",
-                error,
+                &error.text,
                 "start a worker, such as zibrato-librato, or give its status address in --worker; without one nothing is stored",
             );
             return None;

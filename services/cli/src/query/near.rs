@@ -7,6 +7,8 @@ use super::client::{Client, ClientError};
 
 /// Most names that are suggested.
 const NAMES_MAX: usize = 5;
+/// By how many changes a name may be farther than the nearest.
+const FARTHER_MAX: usize = 3;
 /// Most parts of the name that are looked for, the longest first.
 const PARTS_MAX: usize = 4;
 /// Shortest part worth a look, in bytes.
@@ -54,7 +56,8 @@ fn nearest(name: &str, known: BTreeSet<String>) -> Vec<String> {
         .map(|other| (distance(&name.to_lowercase(), &other.to_lowercase()), other))
         .collect();
     ranked.sort();
-    ranked.into_iter().take(NAMES_MAX).map(|(_, name)| name).collect()
+    let Some(farthest) = ranked.first().map(|(least, _)| least + FARTHER_MAX) else { return Vec::new() };
+    ranked.into_iter().take_while(|(far, _)| *far <= farthest).take(NAMES_MAX).map(|(_, name)| name).collect()
 }
 
 /// How many bytes have to be added, removed or changed (Levenshtein).
@@ -101,6 +104,7 @@ mod tests {
     #[test]
     fn the_nearest_come_first_whatever_their_case() {
         let known = ["Web.Requests", "web.requests.slow", "db.requests", "disk"].map(str::to_owned).into();
-        assert_eq!(nearest("web.request", known)[..2], ["Web.Requests", "db.requests"]);
+        assert_eq!(nearest("web.request", known), ["Web.Requests", "db.requests"]);
+        assert!(nearest("x", BTreeSet::new()).is_empty());
     }
 }

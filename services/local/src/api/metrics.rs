@@ -57,10 +57,10 @@ pub(super) async fn show(State(app): State<Shared>, path: Path, uri: Uri) -> Ans
             body.insert("query".to_owned(), json!({ "next_time": next_time }));
         }
         if summaries.any() && metric.kind == Kind::Counter {
-            series.values_mut().for_each(Series::to_deltas);
+            series.values_mut().for_each(Series::make_deltas);
         }
         body.insert("resolution".to_owned(), resolution.into());
-        body.insert("measurements".to_owned(), summaries.to_json(series));
+        body.insert("measurements".to_owned(), summaries.into_json(series));
     }
     Ok(json(&Value::Object(body)))
 }

@@ -12,6 +12,7 @@ use zibrato_service::{Account, Health, LocalReport, MetricsText, Process, REPORT
 
 use super::{Answer, failed, json};
 use crate::server::{App, HEALTH_PATH, Shared};
+use crate::store::StoreError;
 use crate::totals::Totals;
 
 /// The content type of the Prometheus text format.
@@ -70,17 +71,21 @@ async fn metrics(State(app): State<Shared>) -> Response {
 
 /// `GET /status`: the same for people and their tools, with the state of the store.
 async fn report(State(app): State<Shared>) -> Answer {
-    let facts = app.store.facts().await.map_err(failed)?;
-    let report = LocalReport {
-        process: Process::this(env!("CARGO_PKG_VERSION"), app.started, &health_of(&app)),
+    let report = report_of(&app).await.map_err(failed)?;
+    Ok(json(&json!(Report::Local(report))))
+}
+
+/// What the receiver says of itself.
+pub(crate) async fn report_of(app: &App) -> Result<LocalReport, StoreError> {
+    let facts = app.store.facts().await?;
+    Ok(LocalReport {
+        process: Process::this(env!("CARGO_PKG_VERSION"), app.started, &health_of(app)),
         account: account(&app.counters.snapshot()),
         metrics: facts.metrics,
         db_bytes: facts.db_bytes,
         disk_free_bytes: facts.disk_free_bytes,
         newest_s: facts.newest,
-        ..LocalReport::default()
-    };
-    Ok(json(&json!(Report::Local(report))))
+    })
 }
 
 /// The store is the last stage: what it has is delivered.

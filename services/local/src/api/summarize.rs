@@ -31,7 +31,7 @@ pub(super) fn by_source(series: &mut BySource, rows: Vec<Measured>) {
 impl Series {
     /// Turns the absolute values of a counter into what was added between them. One that went back
     /// was begun again at 0.
-    pub(super) fn to_deltas(&mut self) {
+    pub(super) fn make_deltas(&mut self) {
         let mut before = None;
         self.0 = std::mem::take(&mut self.0)
             .into_iter()
@@ -105,7 +105,7 @@ impl Summaries {
     }
 
     /// The measurements under the names of their sources.
-    pub(super) fn to_json(&self, mut series: BySource) -> Value {
+    pub(super) fn into_json(self, mut series: BySource) -> Value {
         if self.over_time {
             series.values_mut().for_each(|series| *series = std::mem::take(series).in_one());
         }
@@ -217,7 +217,7 @@ mod tests {
         let query = Query::of(&format!("/x?{query}").parse().unwrap());
         let sources = [("a", series(&[(60, 1.0), (120, 5.0)])), ("b", series(&[(60, 3.0)]))];
         let sources = sources.map(|(source, series)| (source.into(), series)).into();
-        Summaries::of(&query).unwrap().to_json(sources)
+        Summaries::of(&query).unwrap().into_json(sources)
     }
 
     fn times_and(field: &str, measurements: &Value) -> Vec<(i64, f64)> {
@@ -228,7 +228,7 @@ mod tests {
     #[test]
     fn a_counter_becomes_what_was_added_and_begins_again_at_0() {
         let mut counter = series(&[(1, 100.0), (2, 150.0), (3, 150.0), (4, 20.0), (5, 30.0)]);
-        counter.to_deltas();
+        counter.make_deltas();
         assert_eq!(counter, series(&[(2, 50.0), (3, 0.0), (4, 20.0), (5, 10.0)]));
     }
 

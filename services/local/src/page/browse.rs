@@ -105,29 +105,6 @@ pub(super) async fn happened(store: &Store, start: i64, end: i64) -> Result<Vec<
     store.read(move |connection| select_happened(connection, start, end)).await
 }
 
-/// How much is stored.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Facts {
-    pub(super) metrics: i64,
-    /// Bytes of the database, without what is free in it.
-    pub(super) db_bytes: i64,
-    pub(super) newest: Option<i64>,
-}
-
-/// How much is stored.
-pub(super) async fn facts(store: &Store) -> Result<Facts, StoreError> {
-    let read = |connection: &Connection| {
-        let number = |sql: &str| connection.query_row(sql, (), |row| row.get::<_, i64>(0));
-        let pages = number("PRAGMA page_count")? - number("PRAGMA freelist_count")?;
-        Ok(Facts {
-            metrics: number("SELECT count(*) FROM metrics")?,
-            db_bytes: pages * number("PRAGMA page_size")?,
-            newest: connection.query_row("SELECT max(newest) FROM series", (), |row| row.get(0))?,
-        })
-    };
-    store.read(read).await
-}
-
 fn select(connection: &Connection, query: &BrowseQuery) -> rusqlite::Result<Browsed> {
     let name = query.name.to_ascii_lowercase();
     let contains = query.name_contains.to_ascii_lowercase();

@@ -32,22 +32,33 @@ enum Format {
 pub(super) async fn show(State(app): State<Shared>, uri: Uri) -> Answer {
     let params = Params::of(&uri);
     let format = params.word("format", &[("json", Format::Json), ("csv", Format::Csv)])?;
+    let rows = params.number("rows", 1, ROWS_MAX as i64)?.map(|rows| rows as usize);
     let read = read::read(&app, &params, POINTS_DEFAULT).await?;
-    let tracks = read.tracks();
-    let rows: usize = tracks.iter().map(|track| track.steps.len()).sum();
-    if rows > ROWS_MAX {
+    let mut tracks = read.tracks();
+    let total: usize = tracks.iter().map(|track| track.steps.len()).sum();
+    if let Some(rows) = rows {
+        keep_newest(&mut tracks, rows);
+    } else if total > ROWS_MAX {
         return Err(PageError::parameter(format!(
-            "{rows} rows exceed the limit of {ROWS_MAX}; give a larger step, a shorter range or fewer sources"
+            "{total} rows exceed the limit of {ROWS_MAX}; give a larger step, a shorter range or fewer sources"
         )));
     }
     let (content_type, body) = match format {
-        Format::Json => (JSON, as_json(&read, &tracks)),
+        Format::Json => (JSON, as_json(&read, &tracks, total)),
         Format::Csv => (CSV, as_csv(&tracks)),
     };
     Ok(([(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, NOT_STORED)], body).into_response())
 }
 
-fn as_json(read: &Read, tracks: &[Track]) -> String {
+/// Leaves the newest steps of each track, `rows` of them in all.
+fn keep_newest(tracks: &mut [Track], rows: usize) {
+    let each = rows.div_ceil(tracks.len().max(1));
+    for track in tracks {
+        track.steps.drain(..track.steps.len().saturating_sub(each));
+    }
+}
+
+fn as_json(read: &Read, tracks: &[Track], total: usize) -> String {
     json!({
         "metric": read.metric.name,
         "kind": read.kind.as_str(),
@@ -55,6 +66,7 @@ fn as_json(read: &Read, tracks: &[Track]) -> String {
         "start": read.steps.range.start,
         "end": read.steps.range.end,
         "step": read.steps.step,
+        "rows": total,
         "lines": tracks,
     })
     .to_string()
@@ -109,6 +121,15 @@ mod tests {
             as_csv(&[track]),
             format!("{HEAD}1700000000,2023-11-14T22:13:20Z,\"a,\"\"b\",2,3.5,,,,1.75,2,,,\r\n")
         );
+    }
+
+    #[test]
+    fn the_newest_rows_are_kept() {
+        let steps = (0..5).map(|time| Figures { time, ..Figures::default() }).collect();
+        let mut tracks = [Track { source: None, steps }, Track { source: None, steps: Vec::new() }];
+        keep_newest(&mut tracks, 5);
+        assert_eq!(tracks[0].steps.iter().map(|step| step.time).collect::<Vec<_>>(), [2, 3, 4]);
+        keep_newest(&mut [], 5);
     }
 
     #[test]

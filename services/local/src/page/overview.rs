@@ -6,13 +6,13 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
 use serde::Serialize;
-use zibrato_service::{Account, KeptPublisher, PublisherReport, Report, SpoolReport};
+use zibrato_service::{Account, KeptPublisher, LocalReport, PublisherReport, Report, SpoolReport};
 
-use super::browse;
 use super::pictures::NOT_STORED;
 use super::request::Answer;
+use crate::api::status;
 use crate::errors::JSON;
-use crate::server::{App, Shared};
+use crate::server::Shared;
 use crate::watch::Watched;
 
 /// The most publishers in one answer: those that were heard last.
@@ -26,7 +26,7 @@ struct Overview {
     publishers: Vec<PublisherReport>,
     publishers_total: usize,
     services: Vec<Service>,
-    local: Local,
+    local: LocalReport,
 }
 
 /// What needs one look.
@@ -53,19 +53,9 @@ struct Service {
     error: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Local {
-    version: &'static str,
-    uptime_s: u64,
-    account: Account,
-    metrics: i64,
-    db_bytes: i64,
-    newest_s: Option<i64>,
-}
-
 pub(super) async fn show(State(app): State<Shared>) -> Answer {
     let watched = app.watch.latest();
-    let local = local(&app).await?;
+    let local = status::report_of(&app).await?;
     let mut publishers = publishers(&watched);
     let publishers_total = publishers.len();
     let summary = summary(&watched, &publishers, &local.account);
@@ -75,30 +65,6 @@ pub(super) async fn show(State(app): State<Shared>) -> Answer {
     // Numbers and texts always serialise.
     let body = serde_json::to_string(&overview).unwrap_or_default();
     Ok(([(header::CONTENT_TYPE, JSON), (header::CACHE_CONTROL, NOT_STORED)], body).into_response())
-}
-
-async fn local(app: &App) -> Result<Local, super::request::PageError> {
-    let facts = browse::facts(&app.store).await?;
-    let totals = app.counters.snapshot();
-    let refused = totals.points_refused.iter().map(|(reason, points)| ((*reason).to_owned(), *points as f64));
-    let account = Account {
-        stage: "store".to_owned(),
-        unit: "points".to_owned(),
-        offered: totals.points_offered as f64,
-        accepted: totals.points_accepted as f64,
-        refused: refused.collect(),
-        // What is stored is where it was to go.
-        delivered: totals.points_accepted as f64,
-        ..Account::default()
-    };
-    Ok(Local {
-        version: env!("CARGO_PKG_VERSION"),
-        uptime_s: app.started.elapsed().as_secs(),
-        account,
-        metrics: facts.metrics,
-        db_bytes: facts.db_bytes,
-        newest_s: facts.newest,
-    })
 }
 
 fn service(watched: Watched) -> Service {

@@ -6,7 +6,7 @@ use axum::response::IntoResponse;
 use plotters::style::RGBColor;
 
 use super::chart::{self, Band, Bars, Curve, Frame, Heat, Lines, Reading, hex};
-use super::figures::{Figures, Kind, Statistic, Track};
+use super::figures::{Kind, Statistic, Track};
 use super::histogram::{self, Distribution};
 use super::read::{self, Read};
 use super::request::{Answer, PageError, Params};
@@ -148,23 +148,26 @@ fn together(
     middle: f64,
 ) -> (Vec<Curve>, Option<Band>) {
     let steps = tracks.first().map_or(&[][..], |track| &track.steps);
-    let points = |value: &dyn Fn(&Figures) -> Option<f64>| -> Vec<(f64, f64)> {
-        steps.iter().filter_map(|step| Some((step.time as f64 + middle, value(step)?))).collect()
+    let points = |statistic| -> Vec<(f64, f64)> {
+        steps
+            .iter()
+            .filter_map(|step| Some((step.time as f64 + middle, step.statistic(statistic)?)))
+            .collect()
     };
     let colour = frame.theme.lines[0];
     match kind {
         Kind::Timer => {
-            let quantiles: [(&str, &dyn Fn(&Figures) -> Option<f64>); 4] = [
-                ("p50", &|step| step.p50),
-                ("p95", &|step| step.p95),
-                ("p99", &|step| step.p99),
-                ("max", &|step| step.max),
+            let quantiles = [
+                ("p50", Statistic::P50),
+                ("p95", Statistic::P95),
+                ("p99", Statistic::P99),
+                ("max", Statistic::Max),
             ];
             let mut curves = Vec::new();
-            for ((name, value), colour) in quantiles.into_iter().zip(frame.theme.quantiles) {
-                let points = points(value);
+            for ((name, statistic), colour) in quantiles.into_iter().zip(frame.theme.quantiles) {
+                let points = points(statistic);
                 frame.readings.extend(reading(name, colour, &points, quantity));
-                curves.push(Curve { colour, is_thin: name == "max", points });
+                curves.push(Curve { colour, is_thin: statistic == Statistic::Max, points });
             }
             (curves, None)
         }
@@ -172,7 +175,7 @@ fn together(
             let band =
                 steps.iter().filter_map(|step| Some((step.time as f64 + middle, step.min?, step.max?)));
             let band: Vec<_> = band.collect();
-            let points = points(&|step| Some(step.mean));
+            let points = points(Statistic::Mean);
             if let (Some(last), Some(mut reading)) =
                 (steps.last(), reading("value", colour, &points, quantity))
             {
@@ -189,7 +192,7 @@ fn together(
             (vec![Curve { colour, is_thin: false, points }], Some(Band { colour, points: band }))
         }
         Kind::Counter | Kind::Absolute => {
-            let points = points(&|step| step.rate);
+            let points = points(Statistic::Rate);
             frame.readings.extend(reading("rate", colour, &points, quantity));
             (vec![Curve { colour, is_thin: false, points }], None)
         }

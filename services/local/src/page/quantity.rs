@@ -93,7 +93,7 @@ fn digits(value: f64) -> String {
     if size == 0.0 {
         return "0".to_owned();
     }
-    if size < 1e-4 || size >= 1e6 {
+    if !(1e-4..1e6).contains(&size) {
         let text = format!("{size:.2e}");
         let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
         return format!("{sign}{}e{exponent}", trimmed(mantissa));

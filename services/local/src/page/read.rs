@@ -14,8 +14,11 @@ const STEPS_S: [i64; 20] = [
     1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 10_800, 21_600, 43_200, 86_400,
     172_800, 604_800,
 ];
-/// The most steps in a range.
+/// The most steps in a range, and over all sources together.
 const STEPS_MAX: i64 = 4_000;
+const ALL_STEPS_MAX: i64 = 50_000;
+/// However many sources there are, a range is not made of fewer steps because of them.
+const STEPS_MIN: i64 = 10;
 
 /// A metric with what was measured in a range.
 #[derive(Debug)]
@@ -70,14 +73,17 @@ pub(super) async fn read(app: &App, params: &Params, points: i64) -> Result<Read
         )));
     }
     let by_source = params.word("by", &[("all", false), ("source", true)])?;
+    // The growth of an absolute counter is known for each source alone.
+    let is_read_by_source = by_source || kind == Kind::Absolute;
+    let sources = if is_read_by_source { metric.sources.max(1) } else { 1 };
+    let points = points.min(ALL_STEPS_MAX / sources).max(STEPS_MIN);
     let mut query = ChartQuery {
         metric: metric.id,
         sources: params.sources()?,
         start: range.start,
         end: range.end,
         step: given.unwrap_or_else(|| step_for(range, points)),
-        // The growth of an absolute counter is known for each source alone.
-        by_source: by_source || kind == Kind::Absolute,
+        by_source: is_read_by_source,
     };
     let mut lines = as_fine_as_kept(app, &mut query).await?;
     let mut interval = figures::interval(&lines, query.step);

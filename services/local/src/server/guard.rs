@@ -34,8 +34,11 @@ pub(super) async fn guard(State(app): State<Shared>, request: Request, next: Nex
     let mut response = match check(&app, &request) {
         Ok(()) => next.run(request).await,
         Err(error) => {
-            // A client that still sends would see its connection reset instead of the answer.
-            intake::discard(request.into_body(), app.limits.body_timeout).await;
+            // A client that still sends would see its connection reset instead of the answer. One that
+            // waits to be asked for its body is not asked.
+            if !request.headers().contains_key(header::EXPECT) {
+                intake::discard(request.into_body(), app.limits.body_timeout).await;
+            }
             error.into_response()
         }
     };

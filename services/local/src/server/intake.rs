@@ -1,7 +1,7 @@
 //! The body of a request, within the limits of size, time and memory.
 
 use std::future::poll_fn;
-use std::io::Read;
+use std::io::{self, Read};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -152,15 +152,13 @@ fn is_gzip(headers: &HeaderMap) -> Result<bool, ApiError> {
     }
 }
 
-/// Inflates at most [`BODY_BYTES_MAX`], whatever a small body would swell to.
 fn inflate(mut received: Received<'_>) -> Result<Received<'_>, ApiError> {
     let packed = std::mem::take(&mut received.bytes);
     received.reserve(BODY_BYTES_MAX)?;
-    let mut decoder = MultiGzDecoder::new(packed.as_slice()).take(BODY_BYTES_MAX as u64 + 1);
-    if decoder.read_to_end(&mut received.bytes).is_err() {
+    received.bytes = inflated(&packed, BODY_BYTES_MAX + 1).map_err(|_| {
         let text = "the body is not what its Content-Encoding gzip says";
-        return Err(ApiError::request(StatusCode::BAD_REQUEST, Refusal::BadEncoding, text));
-    }
+        ApiError::request(StatusCode::BAD_REQUEST, Refusal::BadEncoding, text)
+    })?;
     if received.bytes.len() > BODY_BYTES_MAX {
         return Err(too_large());
     }
@@ -168,7 +166,32 @@ fn inflate(mut received: Received<'_>) -> Result<Received<'_>, ApiError> {
     Ok(received)
 }
 
+/// The first `most` bytes of what a small body may swell to.
+fn inflated(packed: &[u8], most: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    MultiGzDecoder::new(packed).take(most as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 fn too_large() -> ApiError {
     let text = format!("body exceeds the limit of {BODY_BYTES_MAX} bytes; send fewer measurements at once");
     ApiError::request(StatusCode::PAYLOAD_TOO_LARGE, Refusal::BodyTooLarge, text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bomb_is_inflated_no_further_than_asked() {
+        let mut bomb = Vec::new();
+        let zeros = io::repeat(0).take(64 * 1024 * 1024);
+        flate2::read::GzEncoder::new(zeros, flate2::Compression::best()).read_to_end(&mut bomb).unwrap();
+        assert!(bomb.len() < 100_000);
+        let bytes = inflated(&bomb, 1_000).unwrap();
+        assert!(bytes.len() == 1_000 && bytes.capacity() < 100_000, "{} {}", bytes.len(), bytes.capacity());
+        // Several parts are one body.
+        let twice = [bomb.as_slice(), bomb.as_slice()].concat();
+        assert_eq!(inflated(&twice, usize::MAX).unwrap().len(), 128 * 1024 * 1024);
+    }
 }

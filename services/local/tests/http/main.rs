@@ -5,6 +5,7 @@ mod client;
 mod database;
 mod librato;
 mod lifecycle;
+mod page;
 mod post;
 mod program;
 mod read;

@@ -49,6 +49,8 @@ impl Keeper {
             }
             let now_ms = self.clock.now_ms();
             if self.flusher.clock.wait(now_ms).is_zero() {
+                // First, so that a batch that was delivered is one of publishers that are shown.
+                self.show_view();
                 self.flusher.flush(now_ms);
             }
         };
@@ -56,13 +58,17 @@ impl Keeper {
         in_order
     }
 
+    /// Shows who is there.
+    fn show_view(&self) {
+        self.flusher.totals.set_view(View::of(&self.subscription, &self.flusher.ledger));
+    }
+
     /// Shows what is counted, and who is there.
     fn show(&self) {
         self.flusher.show();
-        let totals = &self.flusher.totals;
-        totals.set_view(View::of(&self.subscription, &self.flusher.ledger));
+        self.show_view();
         let is_connected = self.subscription.brokers().any(|(_, is_up)| is_up);
-        let mut totals = totals.lock();
+        let mut totals = self.flusher.totals.lock();
         totals.subscription = self.subscription.totals();
         totals.no_broker_since = match totals.no_broker_since {
             _ if is_connected => None,

@@ -21,7 +21,7 @@ const FONT_PX: i32 = 11;
 /// The average width of a letter of a text, in pixels; only the browser knows the real one.
 const LETTER_PX: i32 = 6;
 /// Room left of the plot for the values' labels: wider where there is room for it.
-const LEFT_PX: [i32; 2] = [52, 64];
+const LEFT_PX: [i32; 2] = [58, 64];
 /// The width from which on a chart is a large one, in pixels.
 const LARGE_PX: u32 = 520;
 const RIGHT_PX: i32 = 16;
