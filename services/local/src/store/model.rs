@@ -173,3 +173,49 @@ impl RawPoint {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn point(t: i64, value: f64) -> Summary {
+        RawPoint { t, value, complex: None }.into_summary()
+    }
+
+    #[test]
+    fn of_two_points_at_one_time_the_one_that_is_merged_last_is_the_newest() {
+        let merged = |a: Summary, b: Summary| {
+            let mut merged = a;
+            merged.merge(b);
+            (merged.last, merged.last_time)
+        };
+        assert_eq!(merged(point(5, 1.0), point(5, 2.0)), (2.0, 5));
+        assert_eq!(merged(point(6, 1.0), point(5, 2.0)), (1.0, 6));
+        assert_eq!(merged(point(5, 1.0), point(6, 2.0)), (2.0, 6));
+    }
+
+    #[test]
+    fn what_one_part_does_not_tell_is_not_known_of_the_whole() {
+        let mut merged = point(1, 3.0);
+        merged.merge(Summary { min: None, ..point(2, -4.0) });
+        assert_eq!((merged.count, merged.sum, merged.min), (2.0, -1.0, None));
+        assert_eq!((merged.max, merged.sum_squares, merged.mean()), (Some(3.0), Some(25.0), -0.5));
+        merged.merge(point(3, 9.0));
+        assert_eq!((merged.min, merged.max), (None, Some(9.0)));
+    }
+
+    #[test]
+    fn a_point_that_says_no_more_than_its_value_is_simple() {
+        let complex = |count, sum_squares| Complex {
+            count,
+            sum: 2.0,
+            min: Some(2.0),
+            max: Some(2.0),
+            sum_squares,
+            histogram: None,
+        };
+        assert!(RawPoint::new(1, 2.0, complex(1.0, Some(4.0))).complex.is_none());
+        assert!(RawPoint::new(1, 2.0, complex(1.0, None)).complex.is_some());
+        assert!(RawPoint::new(1, 1.0, complex(2.0, Some(4.0))).complex.is_some());
+    }
+}

@@ -134,3 +134,29 @@ async fn points_are_packed_by_the_writer_when_their_time_has_come() {
     assert_eq!((points("blocks").await, points("rollups").await), (1, 3));
     store.close(false).await;
 }
+
+#[tokio::test]
+async fn names_that_a_failed_batch_made_are_not_remembered() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(&directory.path().join("local.db")).unwrap();
+    let counters = Arc::new(Counters::default());
+    let one = |name: &str| format!(r#"{{"gauges":[{{"name":"{name}","value":1,"source":"{name}"}}]}}"#);
+    store.write(batch_of(&counters, &one("first"), 5)).await.unwrap();
+    let clash =
+        r#"{"gauges":[{"name":"third","value":1,"source":"third"}],"counters":[{"name":"first","value":1}]}"#;
+    assert!(matches!(store.write(batch_of(&counters, clash, 5)).await, Ok(Outcome::Clash { .. })));
+    // This one takes the ids that the failed batch had.
+    for name in ["second", "third"] {
+        store.write(batch_of(&counters, &one(name), 5)).await.unwrap();
+    }
+    let stored = store.read(|connection| {
+        let sql = "SELECT metrics.name, sources.name FROM series JOIN metrics ON metrics.id = metric
+                   JOIN sources ON sources.id = source ORDER BY series.id";
+        connection
+            .prepare(sql)?
+            .query_map((), |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<Result<Vec<_>, _>>()
+    });
+    let twice = |name: &str| (name.to_owned(), name.to_owned());
+    assert_eq!(stored.await.unwrap(), ["first", "second", "third"].map(twice));
+}

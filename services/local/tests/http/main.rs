@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests may panic like tests")]
 
 mod client;
+mod database;
 mod librato;
 mod lifecycle;
 mod page;

@@ -6,13 +6,13 @@ use std::process::{Child, ChildStderr, Command, Output, Stdio};
 
 use crate::client::{call, database};
 
-fn program(args: &[&str]) -> Command {
+pub(crate) fn program(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_zibrato-local"));
     command.args(args).env_clear().env("NO_COLOR", "1").stdin(Stdio::null());
     command
 }
 
-fn output(args: &[&str]) -> Output {
+pub(crate) fn output(args: &[&str]) -> Output {
     program(args).output().unwrap()
 }
 
@@ -68,16 +68,16 @@ fn bad_usage_is_exit_code_2() {
 }
 
 /// A running program; it is killed when this is dropped.
-struct Started {
-    child: Child,
-    addr: SocketAddr,
+pub(crate) struct Started {
+    pub(crate) child: Child,
+    pub(crate) addr: SocketAddr,
     log: BufReader<ChildStderr>,
     text: String,
 }
 
 impl Started {
     /// Starts the program and reads its log until it says where it listens.
-    fn new(mut command: Command) -> Self {
+    pub(crate) fn new(mut command: Command) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
         let mut started = Self { child, addr: ([127, 0, 0, 1], 0).into(), log, text: String::new() };
