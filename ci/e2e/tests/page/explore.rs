@@ -158,6 +158,7 @@ fn a_metric_shows_quantiles_latency_moments_sources_and_numbers() {
     // A reload shows the same.
     tab.evaluate("location.reload()");
     tab.until("moment after the reload", "document.querySelectorAll('#metric .cursor').length === 2");
+    tab.until("downloads", "document.querySelectorAll('#metric a[download][href]').length === 2");
     let downloads = tab.evaluate("[...document.querySelectorAll('#metric a[download]')].map((a) => new URL(a.href).pathname + new URL(a.href).search)");
     let csv = downloads[0].as_str().unwrap();
     let (status, body) = zibrato_e2e::get(&site.local.addr, csv);
