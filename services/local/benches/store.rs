@@ -178,28 +178,39 @@ impl Run {
         assert_eq!(status, 200);
     }
 
-    /// The worst of a few charts of each kind over the day before `end`.
+    /// The time of each kind of chart over the day before `end`: the median of a few, in ms.
     fn charts(&mut self, end: i64, metrics: i64) -> Vec<(&'static str, f64)> {
         let begin = end - DAY_S;
-        let mut worst = |name: &str, resolution: i64| {
-            let path =
-                format!("/v1/metrics/{name}?start_time={begin}&end_time={end}&resolution={resolution}");
-            let times = (0..5).map(|_| {
-                let begun = Instant::now();
-                let (status, body) = self.client.call("GET", &path, "");
-                assert!(status == 200 && body.len() > 1_000, "{status} {body}");
-                begun.elapsed().as_secs_f64() * 1e3
-            });
-            times.fold(0.0, f64::max)
-        };
         let some = format!("bench.metric.{}", metrics / 2);
-        vec![
-            ("gauge_5min", worst("day.gauge", 300)),
-            ("gauge_15min", worst("day.gauge", 900)),
-            ("timer_5min", worst("day.timer", 300)),
-            ("timer_15min", worst("day.timer", 900)),
-            ("one_hour_old_5min", worst(&some, 300)),
-        ]
+        let page = |what: &str, metric: &str, rest: &str| {
+            format!("/page/{what}?metric={metric}&start={begin}&end={end}&{rest}")
+        };
+        let charts = [
+            ("gauge_1min", page("data", "day.gauge", "step=60")),
+            ("gauge_5min_by_source", page("data", "day.gauge", "step=300&by=source")),
+            ("timer_1min", page("data", "day.timer", "step=60")),
+            ("timer_5min_by_source", page("data", "day.timer", "step=300&by=source")),
+            ("timer_picture", page("chart.svg", "day.timer", "width=1600")),
+            ("timer_heat_map", page("chart.svg", "day.timer", "width=1600&view=heat")),
+            ("hour_old_gauge_picture", page("chart.svg", &some, "width=1600")),
+            (
+                "api_gauge_5min",
+                format!("/v1/metrics/day.gauge?start_time={begin}&end_time={end}&resolution=300"),
+            ),
+        ];
+        let time = |client: &mut Client, path: &str| {
+            let begun = Instant::now();
+            let (status, body) = client.call("GET", path, "");
+            assert!(status == 200 && body.len() > 1_000, "{path} {status} {body}");
+            begun.elapsed().as_secs_f64() * 1e3
+        };
+        charts
+            .into_iter()
+            .map(|(name, path)| {
+                let mut times: Vec<f64> = (0..9).map(|_| time(&mut self.client, &path)).collect();
+                (name, at(&sorted(&mut times), 0.5))
+            })
+            .collect()
     }
 }
 

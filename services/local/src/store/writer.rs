@@ -34,8 +34,16 @@ pub(super) struct Writer {
 }
 
 enum Job {
-    Write { batch: Batch, reply: oneshot::Sender<rusqlite::Result<Outcome>>, _place: OwnedSemaphorePermit },
-    Run { run: Box<dyn FnOnce(&mut Connection) + Send>, _place: OwnedSemaphorePermit },
+    Write {
+        batch: Batch,
+        reply: oneshot::Sender<rusqlite::Result<Outcome>>,
+        _place: OwnedSemaphorePermit,
+    },
+    /// Returns whether it may have changed tables.
+    Run {
+        run: Box<dyn FnOnce(&mut Connection) -> bool + Send>,
+        _place: OwnedSemaphorePermit,
+    },
     Close,
 }
 
@@ -82,14 +90,31 @@ impl Writer {
     }
 
     /// Runs a change of the tables in one transaction.
-    pub(super) async fn run<T: Send + 'static>(
+    pub(super) async fn change<T: Send + 'static>(
         &self,
         change: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
+        self.run(move |connection| transact(connection, change), true).await
+    }
+
+    /// Reads in line with the writes.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.run(move |connection| query(connection), false).await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        run: impl FnOnce(&mut Connection) -> rusqlite::Result<T> + Send + 'static,
+        is_change: bool,
+    ) -> Result<T, StoreError> {
         let (reply, answer) = oneshot::channel();
         let run = Box::new(move |connection: &mut Connection| {
-            // A reply that nobody waits for any more is dropped; the change stands.
-            let _ = reply.send(transact(connection, change));
+            // A reply that nobody waits for any more is dropped; a change stands.
+            let _ = reply.send(run(connection));
+            is_change
         });
         let _place = self.place().await?;
         self.jobs.send(Job::Run { run, _place }).map_err(|_| StoreError::Closed)?;
@@ -175,9 +200,10 @@ impl State {
                 let _ = reply.send(result);
             }
             Job::Run { run, _place } => {
-                run(&mut self.connection);
-                self.names.forget();
-                self.maintenance.look_for_garbage();
+                if run(&mut self.connection) {
+                    self.names.forget();
+                    self.maintenance.look_for_garbage();
+                }
             }
         }
         ControlFlow::Continue(())
