@@ -76,7 +76,7 @@ fn main() -> ExitCode {
     let chart_ms = charts_live.iter().chain(&charts_packed).map(|(_, ms)| *ms).fold(0.0, f64::max);
     println!("points {points}");
     println!("points_per_second {rate:.0}");
-    for (name, quantile) in [("median", 0.5), ("p95", 0.95), ("p99", 0.99), ("max", 1.0)] {
+    for (name, quantile) in [("median", 0.5), ("p95", 0.95), ("p99", 0.99), ("p999", 0.999), ("max", 1.0)] {
         let ms = at(&post_ms, quantile);
         println!("post_300_{name} {ms:.2} ms {:.2} x plain", ms / at(&plain.insert_ms, quantile));
     }

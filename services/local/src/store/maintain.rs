@@ -14,9 +14,11 @@ use super::garbage;
 use super::pack::Packer;
 use crate::config::Keep;
 
-/// The journal is moved into the file when it has so many pages: 16 MiB. A slow query can hold it
-/// up, so it may grow by what is written in [`super::QUERY_TIMEOUT`].
-const JOURNAL_PAGES_MAX: i32 = 4_096;
+/// The journal is moved into the file when it has so many pages: 16 MiB.
+const JOURNAL_PAGES_DUE: i32 = 4_096;
+/// It starts anew only when no query reads from it. If there always was one until it has so many
+/// pages (64 MiB), the writer waits for those that run, while new ones read the file.
+const JOURNAL_PAGES_MAX: i32 = 4 * JOURNAL_PAGES_DUE;
 /// How much of the journal's file is kept for the next one, in bytes.
 const JOURNAL_KEPT_BYTES: i64 = 64 * 1024 * 1024;
 /// Free pages are given back to the file system when they are more than half of the file and more
@@ -67,7 +69,7 @@ impl Maintenance {
             has_garbage: true,
             free_pages_wanted: None,
             journal_pages,
-            journal_due: JOURNAL_PAGES_MAX,
+            journal_due: JOURNAL_PAGES_DUE,
             paused_until: None,
             dropped: Arc::default(),
         })
@@ -114,7 +116,7 @@ impl Maintenance {
     }
 
     fn try_step(&mut self, connection: &mut Connection, now: i64) -> rusqlite::Result<bool> {
-        if self.journal_pages.load(Ordering::Relaxed) >= self.journal_due {
+        if self.is_journal_long() {
             self.move_journal(connection)?;
         } else if self.packer.is_due(now) {
             // A power cut may take a step back: its points are then in the tail again, as before.
@@ -162,17 +164,27 @@ impl Maintenance {
         Ok(())
     }
 
-    /// Moves the journal into the file as far as readers allow, so that it starts anew.
-    fn move_journal(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        let (length, moved) = connection.wal_checkpoint_v2(None::<&str>, CheckpointMode::PASSIVE)?;
-        if moved < length {
-            // A reader holds it up; try again a little later.
-            self.journal_due = length.saturating_add(JOURNAL_PAGES_MAX / 4);
-        } else {
-            self.journal_due = JOURNAL_PAGES_MAX;
-            self.journal_pages.store(0, Ordering::Relaxed);
+    /// Whether the journal is to be moved into the file.
+    fn is_journal_long(&mut self) -> bool {
+        let length = self.journal_pages.load(Ordering::Relaxed);
+        if length < JOURNAL_PAGES_DUE {
+            // It has started anew.
+            self.journal_due = JOURNAL_PAGES_DUE;
         }
-        Ok(())
+        length >= self.journal_due
+    }
+
+    /// Moves the journal into the file as far as queries allow. The next write starts it anew unless
+    /// one of them still reads from it; then the next attempt is a little later.
+    fn move_journal(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        let length = self.journal_pages.load(Ordering::Relaxed);
+        self.journal_due = length.saturating_add(JOURNAL_PAGES_DUE / 4);
+        let is_urgent = length >= JOURNAL_PAGES_MAX;
+        let mode = if is_urgent { CheckpointMode::RESTART } else { CheckpointMode::PASSIVE };
+        match connection.wal_checkpoint_v2(None::<&str>, mode) {
+            Err(error) if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) => Err(error),
+            _ => Ok(()),
+        }
     }
 
     fn pause(&mut self, error: &rusqlite::Error) {

@@ -2,7 +2,7 @@
 
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -301,4 +301,43 @@ async fn closing_ends_a_query_under_way() {
     close.await.unwrap();
     assert!(matches!(slow.await.unwrap(), Err(StoreError::Closed)));
     assert!(matches!(readers.read(|_| Ok(())).await, Err(StoreError::Closed)));
+}
+
+#[test]
+fn the_journal_stays_small_while_there_is_always_a_query() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("local.db");
+    let mut tried = Tried::with(&path, KEEP_ALL);
+    tried.connection.busy_timeout(Duration::from_secs(5)).unwrap();
+    let journal = path.with_extension("db-wal");
+    let (written, next) = mpsc::sync_channel::<()>(0);
+    std::thread::scope(|scope| {
+        let path = &path;
+        scope.spawn(move || {
+            // After each write a query begins, and then the one before it ends: there always is one
+            // that reads from the journal. If there are no writes, it ends after a while.
+            let readers = [Connection::open(path).unwrap(), Connection::open(path).unwrap()];
+            let mut running = None;
+            for place in (0..2).cycle() {
+                match next.recv_timeout(Duration::from_millis(200)) {
+                    Ok(()) => readers[place].execute_batch("BEGIN; SELECT count(*) FROM metrics;").unwrap(),
+                    Err(mpsc::RecvTimeoutError::Timeout) => {}
+                    Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                }
+                let begun = (!readers[place].is_autocommit()).then_some(place);
+                if let Some(ended) = std::mem::replace(&mut running, begun) {
+                    readers[ended].execute_batch("COMMIT").unwrap();
+                }
+            }
+        });
+        let blob = "INSERT INTO blocks (series, start, part, points, data) VALUES (1, ?1 * 600, 0, 1, randomblob(1000000))";
+        for start in 0..120 {
+            tried.connection.execute(blob, [start]).unwrap();
+            written.send(()).unwrap();
+            tried.maintain();
+            let bytes = std::fs::metadata(&journal).unwrap().len();
+            assert!(bytes < 80 * 1024 * 1024, "{bytes} after {start}");
+        }
+        drop(written);
+    });
 }
