@@ -160,3 +160,38 @@ async fn names_that_a_failed_batch_made_are_not_remembered() {
     let twice = |name: &str| (name.to_owned(), name.to_owned());
     assert_eq!(stored.await.unwrap(), ["first", "second", "third"].map(twice));
 }
+
+#[tokio::test]
+async fn points_of_a_metric_that_is_aggregated_come_merged_by_its_period() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&directory.path().join("local.db"), tried::KEEP_ALL, unix_now).unwrap();
+    let counters = Arc::new(Counters::default());
+    let begin = 1_700_000_040;
+    let gauge = |name: &str, period: &str, i: i64| {
+        format!(
+            r#"{{"name":"{name}","value":{i},"measure_time":{},"attributes":{{"aggregate":true}}{period}}}"#,
+            begin + i
+        )
+    };
+    // The period 5 is shorter than any that is accepted.
+    let all = [("minute", ""), ("ten", r#","period":10"#), ("five", r#","period":5"#)]
+        .iter()
+        .flat_map(|(name, period)| (0..120).map(move |i| gauge(name, period, i)));
+    let body = format!(r#"{{"gauges":[{}]}}"#, all.collect::<Vec<_>>().join(","));
+    store.write(batch_of(&counters, &body, begin)).await.unwrap();
+    for (metric, resolution, rows) in [(1, 1, 2), (2, 1, 12), (3, 1, 12), (2, 60, 2), (1, 2, 60)] {
+        let take = Take::All;
+        let query = MeasurementsQuery {
+            metric,
+            start: Some(begin),
+            end: i64::MAX,
+            resolution,
+            sources: Vec::new(),
+            take,
+        };
+        let read = store.measurements(query).await.unwrap().rows;
+        assert_eq!(read.len(), rows, "{metric} {resolution}");
+        assert_eq!(read.iter().map(|row| row.summary.count).sum::<f64>(), 120.0);
+    }
+    store.close(false).await;
+}
