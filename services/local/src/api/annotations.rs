@@ -3,9 +3,8 @@
 mod events;
 mod fields;
 
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, Uri};
+use axum::http::Uri;
 use serde_json::{Map, Value, json};
 
 use super::interval::{self, Interval};
@@ -56,14 +55,7 @@ pub(super) async fn show(State(app): State<Shared>, path: Path, uri: Uri) -> Ans
 }
 
 /// `PUT /v1/annotations/:name`.
-pub(super) async fn update(
-    State(app): State<Shared>,
-    path: Path,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
-) -> Answer {
-    let params = Params::read(&app, &uri, &headers, body).await?;
+pub(super) async fn update(State(app): State<Shared>, path: Path, params: Params) -> Answer {
     let name = path.part(0).to_owned();
     let is_there = match params.given("display_name") {
         Some(display_name) => {

@@ -1,8 +1,6 @@
 //! `PUT` and `DELETE /v1/metrics`: many metrics at once, by names or patterns.
 
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, Uri};
 
 use super::jobs::{self, Work};
 use super::params::Params;
@@ -12,15 +10,13 @@ use crate::validate::Changes;
 
 /// `PUT /v1/metrics`: the same change to each metric. Names that are none are passed over; Librato's
 /// answer to them is not on record.
-pub(super) async fn update(State(app): State<Shared>, uri: Uri, headers: HeaderMap, body: Body) -> Answer {
-    let params = Params::read(&app, &uri, &headers, body).await?;
+pub(super) async fn update(State(app): State<Shared>, params: Params) -> Answer {
     let changes = Changes::of(params.map())?;
     change(app, &params, Work::Update(changes)).await
 }
 
 /// `DELETE /v1/metrics`.
-pub(super) async fn delete(State(app): State<Shared>, uri: Uri, headers: HeaderMap, body: Body) -> Answer {
-    let params = Params::read(&app, &uri, &headers, body).await?;
+pub(super) async fn delete(State(app): State<Shared>, params: Params) -> Answer {
     change(app, &params, Work::Delete).await
 }
 

@@ -1,6 +1,5 @@
 //! `GET /v1/metrics`, and one metric.
 
-use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Uri};
 use axum::response::IntoResponse;
@@ -66,14 +65,7 @@ pub(super) async fn show(State(app): State<Shared>, path: Path, uri: Uri) -> Ans
 }
 
 /// `PUT /v1/metrics/:name`: 204, or 201 if there was none.
-pub(super) async fn put(
-    State(app): State<Shared>,
-    path: Path,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
-) -> Answer {
-    let params = Params::read(&app, &uri, &headers, body).await?;
+pub(super) async fn put(State(app): State<Shared>, path: Path, headers: HeaderMap, params: Params) -> Answer {
     let name = path.part(0).to_owned();
     if !validate::is_name(&name) {
         return Err(ApiError::param(Refusal::BadName, "name", format!("{name} is not a valid metric name")));

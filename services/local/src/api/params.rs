@@ -1,12 +1,13 @@
 //! The parameters of a request that changes something: its query, and its body as JSON or form.
 
-use axum::body::Body;
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::extract::{FromRequest, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
 use serde_json::{Map, Value};
 
 use crate::body::{self, ParseError, Scalar};
 use crate::errors::{ApiError, Refusal};
-use crate::server::{App, intake};
+use crate::server::{Shared, intake};
 
 /// The largest body with parameters, in bytes; only measurements need more.
 const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -15,14 +16,12 @@ const BODY_BYTES_MAX: usize = 1024 * 1024;
 #[derive(Clone, Debug)]
 pub(super) struct Params(Map<String, Value>);
 
-impl Params {
-    pub(super) async fn read(
-        app: &App,
-        uri: &Uri,
-        headers: &HeaderMap,
-        body: Body,
-    ) -> Result<Self, ApiError> {
-        let received = intake::read(app, headers, body).await?;
+impl FromRequest<Shared> for Params {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &Shared) -> Result<Self, ApiError> {
+        let (Parts { uri, headers, .. }, body) = request.into_parts();
+        let received = intake::read(app, &headers, body).await?;
         if received.bytes.len() > BODY_BYTES_MAX {
             let text = format!("body exceeds the limit of {BODY_BYTES_MAX} bytes; send fewer names at once");
             return Err(ApiError::request(StatusCode::PAYLOAD_TOO_LARGE, Refusal::BodyTooLarge, text));
@@ -32,12 +31,14 @@ impl Params {
         // Clients send DELETE and PUT without a body, but with the content type of one.
         if !received.bytes.is_empty() {
             let sent: Map<String, Value> =
-                body::hash(content_type(headers), &received.bytes).map_err(unreadable)?;
+                body::hash(content_type(&headers), &received.bytes).map_err(unreadable)?;
             params.extend(sent);
         }
         Ok(Self(params))
     }
+}
 
+impl Params {
     pub(super) fn map(&self) -> &Map<String, Value> {
         &self.0
     }

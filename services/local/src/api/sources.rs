@@ -1,8 +1,7 @@
 //! `/v1/sources`: what measures, and how it is called.
 
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, Uri};
+use axum::http::Uri;
 use serde_json::{Value, json};
 
 use super::names::Path;
@@ -34,14 +33,7 @@ pub(super) async fn show(State(app): State<Shared>, path: Path) -> Answer {
 }
 
 /// `PUT /v1/sources/:name`: 204, or 201 if there was none.
-pub(super) async fn put(
-    State(app): State<Shared>,
-    path: Path,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
-) -> Answer {
-    let params = Params::read(&app, &uri, &headers, body).await?;
+pub(super) async fn put(State(app): State<Shared>, path: Path, params: Params) -> Answer {
     let name = path.part(0).to_owned();
     if !validate::is_source(&name) {
         let text = format!("{name} is not a valid source name");

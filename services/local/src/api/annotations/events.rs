@@ -1,8 +1,7 @@
 //! Single events and their links.
 
-use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::StatusCode;
 use serde_json::{Value, json};
 
 use super::fields;
@@ -14,14 +13,7 @@ use crate::server::Shared;
 use crate::store::catalogue::{Event, EventOutcome, LINKS_MAX, Link, LinkOutcome};
 
 /// `POST /v1/annotations/:name`: 201, and the stream is created with its first event.
-pub(in crate::api) async fn add(
-    State(app): State<Shared>,
-    path: Path,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
-) -> Answer {
-    let params = Params::read(&app, &uri, &headers, body).await?;
+pub(in crate::api) async fn add(State(app): State<Shared>, path: Path, params: Params) -> Answer {
     let stream = fields::stream(path.part(0))?;
     let event = fields::new_event(&params, unix_now())?;
     let event = app.store.add_event(stream, event).await.map_err(failed)?;
@@ -38,14 +30,7 @@ pub(in crate::api) async fn show_event(State(app): State<Shared>, path: Path) ->
 }
 
 /// `PUT /v1/annotations/:name/:id`.
-pub(in crate::api) async fn update_event(
-    State(app): State<Shared>,
-    path: Path,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
-) -> Answer {
-    let params = Params::read(&app, &uri, &headers, body).await?;
+pub(in crate::api) async fn update_event(State(app): State<Shared>, path: Path, params: Params) -> Answer {
     let (stream, id) = (path.part(0).to_owned(), path.id(1)?);
     let changes = fields::changes(&params)?;
     match app.store.update_event(stream, id, changes).await.map_err(failed)? {
@@ -62,14 +47,7 @@ pub(in crate::api) async fn delete_event(State(app): State<Shared>, path: Path) 
 }
 
 /// `POST /v1/annotations/:name/:id/links`: 201, or 422 if the event has a link of this relation.
-pub(in crate::api) async fn add_link(
-    State(app): State<Shared>,
-    path: Path,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
-) -> Answer {
-    let params = Params::read(&app, &uri, &headers, body).await?;
+pub(in crate::api) async fn add_link(State(app): State<Shared>, path: Path, params: Params) -> Answer {
     let (stream, id) = (path.part(0).to_owned(), path.id(1)?);
     let link = fields::link(params.map())?;
     let refuse = |text: &str| ApiError::request(StatusCode::UNPROCESSABLE_ENTITY, Refusal::Exists, text);
