@@ -124,7 +124,7 @@ function build(row) {
   const marksBlock = element(
     "section",
     { className: "panel block", "aria-labelledby": "marks-title", hidden: true },
-    element("header", {}, element("h2", { id: "marks-title", textContent: "Annotations" })),
+    element("header", {}, element("h2", { id: "marks-title", textContent: "Annotations" }), element("p", { className: "hint" })),
     marks,
   );
   const table = numbers(row);
@@ -238,8 +238,9 @@ function toggle(text, key, on) {
 }
 
 async function annotate(block, list, { start, end }, signal) {
-  const { annotations } = await askJson("/page/annotations", { start, end }, { signal });
+  const { annotations, is_cut } = await askJson("/page/annotations", { start, end }, { signal });
   block.hidden = annotations.length === 0;
+  block.querySelector(".hint").textContent = is_cut ? `The first ${count(annotations.length)} are shown; a shorter range shows others.` : "";
   list.replaceChildren(
     ...annotations.map(({ stream, title, source, description, start, end, links }, at) =>
       element(
@@ -249,7 +250,7 @@ async function annotate(block, list, { start, end }, signal) {
         element("strong", {}, title),
         ` · ${stream}${source ? ` · ${source}` : ""} · ${date(start)}${end ? ` to ${date(end)}` : ""}`,
         description ? element("p", { className: "hint" }, description) : null,
-        ...links.filter(({ href }) => /^https?:\/\//i.test(href)).map(({ href, label }) =>
+        ...(links ?? []).filter(({ href }) => /^https?:\/\//i.test(href)).map(({ href, label }) =>
           element("p", {}, element("a", { href, rel: "noreferrer noopener" }, label || href)),
         ),
       ),

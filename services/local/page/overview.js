@@ -73,7 +73,7 @@ function tiles({ local, summary, services, stages, losses }) {
     tile("Publishers", isSeen ? `${count(publishers_alive)} alive` : "unknown", isSeen ? `${count(publishers_total)} known` : "no worker or broker answers", isSeen ? (publishers_alive > 0 ? "good" : "warn") : ""),
     tile("Loss", isSeen ? lossOf(losses) : "unknown", losses.map(lossText).join("; ") || "gaps, drops and refusals on the way", isSeen ? (losses.length === 0 ? "good" : "bad") : ""),
     tile("Spool", isSeen ? `${count(spool.batches)} batches` : "unknown", isSeen ? `${quantity(spool.bytes, "B")}${spool.oldest_ms === null ? "" : `, the oldest ${span(spool.oldest_ms / 1000)}`}` : "no worker or broker answers", isSeen ? (spool.oldest_ms > 120000 ? "bad" : spool.batches > 5 ? "warn" : "good") : ""),
-    tile("Law", wrong.length === 0 ? "adds up" : "does not add up", wrong.map((each) => `${stageName(each)}, ${each.unit}`).join("; ") || `at all of ${count(stages.length)} accounts: what was accepted was delivered, is held or was dropped`, wrong.length === 0 ? "good" : "bad"),
+    tile("Law", wrong.length === 0 ? "adds up" : "does not add up", wrong.map((each) => `${stageName(each)}, ${each.unit}`).join("; ") || `in ${stages.length === 1 ? "the one account" : `all ${count(stages.length)} accounts`}: accepted = delivered + held + dropped`, wrong.length === 0 ? "good" : "bad"),
     tile("Stored here", `${count(local.account.accepted)} points`, `${count(local.metrics)} metrics in ${quantity(local.db_bytes, "B")}${local.disk_free_bytes === null ? "" : `, ${quantity(local.disk_free_bytes, "B")} free`}${local.newest_s ? `; newest ${date(local.newest_s)}` : ""}`, "good"),
   );
 }

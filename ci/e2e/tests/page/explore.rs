@@ -109,6 +109,12 @@ fn a_drag_zooms_and_undo_buttons_and_history_lead_back() {
     tab.until("range of an hour", "location.search === '?q=room&last=3600'");
     let chart = "document.querySelector('.card .chart').chart";
     tab.until("chart of an hour", &format!("{chart}.end - {chart}.start >= 3600"));
+    // What leads to another view keeps the range.
+    let links = tab.evaluate("['.card a', 'nav [data-view=overview]'].map((link) => new URL(document.querySelector(link).href).search)");
+    assert_eq!(
+        links,
+        json!(["?metric=room.temperature&q=room&last=3600", "?view=overview&q=room&last=3600"])
+    );
     site.assert_calm(&mut tab);
 }
 
@@ -164,6 +170,12 @@ fn a_metric_shows_quantiles_latency_moments_sources_and_numbers() {
     let (status, body) = zibrato_e2e::get(&site.local.addr, csv);
     assert!(status == 200 && body.starts_with("time,utc,source,count"), "{csv}: {body}");
     assert!(body.lines().count() > 250, "{body}");
+    // More rows, and still not all that there may be.
+    tab.until("few rows", "document.querySelectorAll('#metric tbody tr').length === 100");
+    tab.evaluate(
+        "[...document.querySelectorAll('#metric button')].find((b) => b.textContent === 'More rows').click()",
+    );
+    tab.until("more rows", "document.querySelectorAll('#metric tbody tr').length > 250");
     // Back to all metrics.
     tab.click(".title .button");
     tab.until("all cards", &format!("({NAMES}).length === 4"));
@@ -221,5 +233,69 @@ fn what_others_wrote_is_shown_as_text() {
         tab.evaluate("window.pwned === undefined && document.querySelectorAll('main img').length === 0"),
         true
     );
+    site.assert_calm(&mut tab);
+}
+
+#[test]
+fn what_cannot_be_shown_is_said_and_only_of_what_is_on_show() {
+    let site = Site::with_metrics();
+    let mut browser = Chromium::start();
+    let mut tab = browser.tab(WIDE.0, WIDE.1, "light");
+    tab.go(&site.url("/?metric=room.temperature"));
+    tab.until("rows", "document.querySelector('#metric tbody tr')");
+    // From now on the server answers no charts, and the list of metrics late and not at all.
+    tab.evaluate(
+        "(() => { const real = window.fetch; window.fails = [];
+           window.fetch = (path, ...rest) => {
+             if (window.isWell) return real(path, ...rest);
+             if (path.startsWith('/page/chart.svg')) return Promise.resolve(new Response('no pictures today', { status: 503 }));
+             if (path.startsWith('/page/metrics')) return new Promise((_, fail) => window.fails.push(fail));
+             return real(path, ...rest);
+           }; })()",
+    );
+    tab.click("[name=last][value='3600'] + span");
+    tab.until(
+        "word of it",
+        "document.querySelector('#metric').textContent.includes('This cannot be shown: no pictures today.')",
+    );
+    tab.until(
+        "faded chart",
+        "document.querySelector('#metric .big.before')?.title.includes('no pictures today')",
+    );
+    tab.evaluate("window.isWell = true");
+    tab.click("[name=last][value='900'] + span");
+    tab.until("chart again", "document.querySelector('#metric .big:not(.before)')");
+    tab.until("no complaint", "!document.querySelector('#metric').textContent.includes('cannot be shown')");
+    // What fails of a view that was left is not said of the one that is shown.
+    tab.evaluate("window.isWell = false");
+    tab.click(".title .button");
+    tab.until("question for the list", "window.fails.length > 0");
+    tab.click("nav [data-view=overview]");
+    tab.until("overview", "document.querySelector('#overview .tile')");
+    let hidden = tab.evaluate("(async () => { window.fails.forEach((fail) => fail(new TypeError('gone'))); await new Promise((next) => setTimeout(next)); return document.getElementById('problem').hidden; })()");
+    assert_eq!(hidden, true);
+    site.assert_calm(&mut tab);
+}
+
+#[test]
+fn charts_that_are_gone_are_not_held() {
+    let site = Site::with_metrics();
+    let mut browser = Chromium::start();
+    let mut tab = browser.tab(WIDE.0, WIDE.1, "light");
+    tab.go(&site.url("/"));
+    charts_drawn(&mut tab, 4);
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        for name in ["db.query.duration", "http.requests", "db.query.duration", "room.temperature"] {
+            tab.evaluate(&format!("document.querySelector(\".card a[href*='{name}']\").click()"));
+            tab.until("detail", &format!("document.querySelector('#metric-title')?.textContent === '{name}' && document.querySelector('#metric tbody tr')"));
+            tab.evaluate("document.querySelector('.title .button').click()");
+            tab.until("list", "!document.getElementById('metrics').hidden");
+        }
+        held.push(tab.held());
+    }
+    // The first round builds what stays.
+    let ((nodes, listeners), (nodes_later, listeners_later)) = (held[0], held[2]);
+    assert!(nodes_later < nodes + 300 && listeners_later <= listeners + 2, "{held:?}");
     site.assert_calm(&mut tab);
 }

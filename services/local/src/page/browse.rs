@@ -11,7 +11,7 @@ use crate::validate::Kind as Posted;
 /// The most levels and sources in one answer, each.
 const NAMES_MAX: i64 = 100;
 /// The most annotations in one answer.
-const ANNOTATIONS_MAX: i64 = 100;
+const ANNOTATIONS_MAX: usize = 100;
 
 /// Which metrics to list. Empty texts are no filters; `source` is a pattern in which `*` stands for
 /// anything.
@@ -118,9 +118,16 @@ pub(super) async fn list(store: &Store, query: BrowseQuery) -> Result<Browsed, S
     store.read(move |connection| select(connection, &query)).await
 }
 
-/// What happened in a range of seconds, the first of it in order of time.
-pub(super) async fn happened(store: &Store, start: i64, end: i64) -> Result<Vec<Happened>, StoreError> {
-    store.read(move |connection| select_happened(connection, start, end)).await
+/// What happened in a range of seconds, the first of it in order of time, and whether there is more.
+pub(super) async fn happened(
+    store: &Store,
+    start: i64,
+    end: i64,
+) -> Result<(Vec<Happened>, bool), StoreError> {
+    let mut found = store.read(move |connection| select_happened(connection, start, end)).await?;
+    let is_cut = found.len() > ANNOTATIONS_MAX;
+    found.truncate(ANNOTATIONS_MAX);
+    Ok((found, is_cut))
 }
 
 fn select(connection: &Connection, query: &BrowseQuery) -> rusqlite::Result<Browsed> {
@@ -154,7 +161,7 @@ fn select_happened(connection: &Connection, start: i64, end: i64) -> rusqlite::R
          WHERE a.start_time < ?2 AND coalesce(a.end_time, a.start_time) >= ?1
          ORDER BY a.start_time, a.id LIMIT ?3",
     )?;
-    let rows = statement.query_map(params![start, end, ANNOTATIONS_MAX], |row| {
+    let rows = statement.query_map(params![start, end, ANNOTATIONS_MAX as i64 + 1], |row| {
         let links: String = row.get(4)?;
         Ok(Happened {
             stream: row.get(0)?,

@@ -292,6 +292,16 @@ async fn annotations_of_all_streams_are_told_in_order_of_time() {
         .map(|each| (&each["stream"], &each["title"]))
         .collect();
     assert_eq!(titles, [(&json!("alerts"), &json!("one")), (&json!("deploys"), &json!("two"))]);
+    assert_eq!(told["is_cut"], false);
+    // There is a limit, and that it was reached is told.
+    for at in 0..99 {
+        let body = json!({ "title": format!("{at}"), "start_time": time + 10 }).to_string();
+        receiver
+            .call("POST", "/v1/annotations/deploys", &[("Content-Type", "application/json")], &body)
+            .await;
+    }
+    let told = receiver.get(&format!("/page/annotations?start={time}&end={}", time + 50)).await.json();
+    assert_eq!((told["annotations"].as_array().unwrap().len(), &told["is_cut"]), (100, &json!(true)));
 }
 
 /// A page that listens.
