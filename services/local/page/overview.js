@@ -101,7 +101,6 @@ function publishers(list, total) {
   const title = total > list.length ? `Publishers (${count(list.length)} of ${count(total)})` : "Publishers";
   const rows = list.map((each) => {
     const condition = each.ended ? ["", "ended"] : each.is_silent ? ["warn", "silent"] : ["good", "alive"];
-    const dropped = Object.values(each.dropped).reduce((sum, value) => sum + value, 0);
     return [
       state(...condition),
       breaks(each.program || (each.levels.join() === OWN_LEVEL ? "a broker, of itself" : "unknown program")),
@@ -113,7 +112,7 @@ function publishers(list, total) {
       each.age_ms ? span(each.age_ms / 1000) : "–",
       each.clock_skew_ms === null ? "–" : `${count(each.clock_skew_ms)} ms`,
       number(each.gaps),
-      withReasons(dropped, each.dropped),
+      onlyReasons(each.dropped),
       number(each.spilled),
       element("span", { className: "mono", title: each.id }, each.id.slice(0, 8)),
     ];
@@ -137,7 +136,6 @@ function broker({ report, age_ms }) {
 }
 
 function worker({ report, age_ms }) {
-  const lost = sum(report.lost);
   return [
     condition(report, age_ms),
     breaks(`${report.backend}, ${report.target}`),
@@ -147,7 +145,7 @@ function worker({ report, age_ms }) {
     report.flushed_ms === null ? "none yet" : `${span(report.flushed_ms / 1000)} ago`,
     report.delivered_ms === null ? "none yet" : `${span(report.delivered_ms / 1000)} ago`,
     `${count(report.spool.batches)} batches, ${quantity(report.spool.bytes, "B")}`,
-    withReasons(lost, report.lost),
+    onlyReasons(report.lost),
   ];
 }
 
@@ -240,6 +238,12 @@ function breaks(text) {
 function withReasons(total, byReason) {
   const text = reasons(byReason);
   return text ? element("td", { className: "breaks" }, `${count(total)}: ${text}`) : number(total);
+}
+
+/** Amounts by reason that are of different units, so that their sum says nothing. */
+function onlyReasons(byReason) {
+  const text = reasons(byReason);
+  return text ? breaks(text) : number(0);
 }
 
 function reasons(byReason) {

@@ -1,7 +1,8 @@
 //! Search, filters, zoom, and what a single metric shows.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use zibrato_e2e::{Chromium, Key, Tab};
+use zibrato_service::{Report, WorkerReport};
 
 use crate::support::{NAMES, Site, WIDE, charts_drawn, now_s, send};
 
@@ -297,5 +298,60 @@ fn charts_that_are_gone_are_not_held() {
     // The first round builds what stays.
     let ((nodes, listeners), (nodes_later, listeners_later)) = (held[0], held[2]);
     assert!(nodes_later < nodes + 300 && listeners_later <= listeners + 2, "{held:?}");
+    site.assert_calm(&mut tab);
+}
+
+#[test]
+fn losses_are_told_in_their_units_and_a_broken_law_with_what_is_missing() {
+    let site = Site::start();
+    let mut told = site.get("/page/overview");
+    let lost = [("gaps_lost".to_owned(), 4), ("vanished".to_owned(), 1)].into();
+    let worker = Report::Worker(WorkerReport { lost, ..WorkerReport::default() });
+    told["services"] = json!([{ "address": "127.0.0.1:1", "age_ms": 1, "report": worker, "error": null }]);
+    told["losses"] = json!([
+        { "stage": "worker", "reason": "gaps_lost", "amount": 4, "unit": "frames" },
+        { "stage": "worker", "reason": "vanished", "amount": 1, "unit": "publishers" },
+    ]);
+    let mut broken = told["stages"][0].clone();
+    broken["adds_up"] = false.into();
+    (broken["service"], broken["stage"], broken["unit"]) =
+        ("worker".into(), "ledger".into(), "gauge sets".into());
+    for (key, amount) in [("offered", 9), ("accepted", 9), ("delivered", 6), ("held", 1)] {
+        broken[key] = amount.into();
+    }
+    told["stages"].as_array_mut().unwrap().push(broken);
+
+    let mut browser = Chromium::start();
+    let mut tab = browser.tab(WIDE.0, WIDE.1, "light");
+    tab.go(&site.url("/"));
+    tab.until("live state", "document.getElementById('link').dataset.state === 'live'");
+    tab.evaluate(&format!(
+        "(() => {{ const real = window.fetch, told = {};
+           window.fetch = (path, ...rest) => path === '/page/overview' ? Promise.resolve(new Response(told)) : real(path, ...rest); }})()",
+        Value::from(told.to_string())
+    ));
+    tab.click("nav [data-view=overview]");
+    tab.until("overview", "document.querySelector('#overview .tile')");
+    let tiles = tab.evaluate("Object.fromEntries([...document.querySelectorAll('#overview .tile')].map((tile) => [tile.querySelector('h2').textContent, [...tile.querySelectorAll('p')].map((p) => p.textContent).concat(tile.dataset.state)]))");
+    assert_eq!(
+        tiles["Loss"],
+        json!(["2 kinds", "worker: 4 frames, gaps lost; worker: 1 publishers, vanished", "bad"])
+    );
+    assert_eq!(tiles["Law"], json!(["does not add up", "worker, ledger, gauge sets", "bad"]));
+    let mut rows = |title: &str| {
+        tab.evaluate(&format!(
+            "[...document.querySelectorAll('#overview [aria-label=\"Table: {title}\"] tbody tr')].map((row) => [...row.cells].map((cell) => cell.textContent))"
+        ))
+    };
+    assert_eq!(
+        rows("Lost"),
+        json!([["worker", "gaps lost", "4", "frames"], ["worker", "vanished", "1", "publishers"]])
+    );
+    // Frames and publishers are not added up.
+    assert_eq!(rows("Workers")[0][8], "gaps lost 4, vanished 1");
+    assert_eq!(
+        rows("Accounts")[1],
+        json!(["worker, ledger", "gauge sets", "off by 2", "9", "9", "0", "0", "6", "1", "0"])
+    );
     site.assert_calm(&mut tab);
 }
