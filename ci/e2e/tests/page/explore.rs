@@ -106,10 +106,18 @@ fn a_drag_zooms_and_undo_buttons_and_history_lead_back() {
     let (wider_start, wider_end, _) = range(&mut tab);
     assert!(wider_end - wider_start >= 2 * (closer_end - closer_start) - 2, "{wider_start} {wider_end}");
     drawn(&mut tab, wider_start, wider_end);
-    tab.click("[name=last][value='3600'] + span");
-    tab.until("range of an hour", "location.search === '?q=room&last=3600'");
+    // All ranges from minutes to a month, and an hour at last.
     let chart = "document.querySelector('.card .chart').chart";
-    tab.until("chart of an hour", &format!("{chart}.end - {chart}.start >= 3600"));
+    for seconds in [900, 21_600, 86_400, 604_800, 2_592_000, 3_600] {
+        tab.click(&format!("[name=last][value='{seconds}'] + span"));
+        tab.until("range in the address", &format!("location.search === '?q=room&last={seconds}'"));
+        // Whole steps: some more than was asked for.
+        let length = format!("({chart}.end - {chart}.start)");
+        tab.until(
+            format!("chart of {seconds} s"),
+            &format!("{length} >= {seconds} && {length} <= {}", seconds + seconds / 10),
+        );
+    }
     // What leads to another view keeps the range.
     let links = tab.evaluate("['.card a', 'nav [data-view=overview]'].map((link) => new URL(document.querySelector(link).href).search)");
     assert_eq!(
