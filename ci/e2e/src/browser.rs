@@ -35,7 +35,8 @@ impl Chromium {
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
             // It must not look for updates and the like: a test counts every request.
             .args(["--disable-background-networking", "--disable-component-update", "--no-first-run"])
-            .args(["--log-level=3", "--remote-debugging-port=0"])
+            // Tests open several windows at one time from within the page.
+            .args(["--disable-popup-blocking", "--log-level=3", "--remote-debugging-port=0"])
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .arg("about:blank")
             .env("HOME", profile.path())

@@ -9,6 +9,8 @@ import { moment } from "/assets/moment.js";
 import { count, date, element, quantity, span } from "/assets/show.js";
 
 const ROWS_FEW = 100;
+// More are in the files; a table of them would keep the browser busy with nothing else.
+const ROWS_MANY = 2000;
 const STATISTICS = ["p50", "p95", "p99", "max", "mean"];
 const COLUMNS = {
   counter: [["sum", "Sum", "plain"], ["rate", "Rate", "rate"], ["count", "Points", "plain"]],
@@ -21,6 +23,8 @@ const COLUMNS = {
 
 const root = document.getElementById("metric");
 let shown = null;
+// Whether the page says that there is no such metric: it may come.
+let isMissing = false;
 let later = 0;
 
 /** Shows the metric that the state names. */
@@ -28,13 +32,13 @@ export async function show() {
   const { metric: name } = state();
   if (shown?.name !== name) {
     shown = null;
-    root.replaceChildren(element("h1", { id: "metric-title", textContent: name }));
+    const isAgain = isMissing && root.firstElementChild?.textContent === name;
+    if (!isAgain) root.replaceChildren(element("h1", { id: "metric-title", textContent: name }));
     const found = await askJson("/page/metrics", { metric: name, length: 1 });
-    if (state().metric !== name) return;
-    if (found.metrics.length === 0) {
-      root.append(
-        element("p", { className: "empty panel", textContent: "There is no metric of this name. " }, element("a", { href: "/", "data-go": "" }, "Show all metrics")),
-      );
+    if (state().metric !== name || shown?.name === name) return;
+    isMissing = found.metrics.length === 0;
+    if (isMissing) {
+      if (!isAgain) root.append(missing());
       return;
     }
     shown = build(found.metrics[0]);
@@ -43,10 +47,20 @@ export async function show() {
   await refresh(true);
 }
 
-/** Draws again if this metric changed. */
+function missing() {
+  return element(
+    "div",
+    { className: "empty panel" },
+    element("p", { textContent: "There is no metric of this name. It is shown here as soon as it is measured." }),
+    element("a", { href: address({ metric: "", view: "metrics" }), "data-go": "" }, "Show all metrics"),
+  );
+}
+
+/** Draws again if this metric changed, or looks whether it has come. */
 export function changed({ all, metrics }) {
-  if (!shown || root.hidden) return;
-  if (all || metrics.includes(shown.id)) {
+  if (root.hidden) return;
+  if (isMissing) show().catch(() => {});
+  if (shown && (all || metrics.includes(shown.id))) {
     shown.isDirty = true;
     refresh();
   }
@@ -110,7 +124,7 @@ function build(row) {
   const marksBlock = element(
     "section",
     { className: "panel block", "aria-labelledby": "marks-title", hidden: true },
-    element("header", {}, element("h2", { id: "marks-title", textContent: "Annotations" })),
+    element("header", {}, element("h2", { id: "marks-title", textContent: "Annotations" }), element("p", { className: "hint" })),
     marks,
   );
   const table = numbers(row);
@@ -181,21 +195,25 @@ function build(row) {
       try {
         await draw(host, { metric: row.name, source, ...params }, { signal });
       } catch (error) {
-        if (!signal.aborted) fail(host, error);
+        if (signal.aborted) return;
+        fail(host, error);
+        tell(note, `This cannot be shown: ${error.message}.`);
       }
     };
+    const before = main.chart;
     await Promise.all([
       one(main, { by, of: isTimer && by ? of || "p99" : "", scale, marks: "yes" }),
       isTimer ? one(heat, { view: "heat" }) : null,
     ]);
-    if (signal.aborted || !main.chart) return;
+    // Without a new chart, numbers and moment would be those of another range.
+    if (signal.aborted || main.chart === before) return;
     readings(values, main.chart.readings, { full: true });
-    note.textContent = main.chart.note;
+    tell(note, main.chart.note);
     picked.place();
     try {
       await Promise.all([annotate(marksBlock, marks, main.chart, signal), table.fill(main.chart, signal)]);
     } catch (error) {
-      if (!signal.aborted) note.textContent = `The numbers cannot be shown: ${error.message}.`;
+      if (!signal.aborted) tell(note, `The numbers cannot be shown: ${error.message}.`);
     }
   }
 
@@ -208,6 +226,11 @@ function title({ kind, unit }) {
   return "Mean, from lowest to highest";
 }
 
+/** Says something in a live region; what it says already is not said again. */
+function tell(region, text) {
+  if (region.textContent !== text) region.textContent = text;
+}
+
 function toggle(text, key, on) {
   const button = element("button", { type: "button", "aria-pressed": "false" }, text);
   button.addEventListener("click", () => go({ [key]: state()[key] ? "" : on }, { replace: true }));
@@ -215,8 +238,9 @@ function toggle(text, key, on) {
 }
 
 async function annotate(block, list, { start, end }, signal) {
-  const { annotations } = await askJson("/page/annotations", { start, end }, { signal });
+  const { annotations, is_cut } = await askJson("/page/annotations", { start, end }, { signal });
   block.hidden = annotations.length === 0;
+  block.querySelector(".hint").textContent = is_cut ? `The first ${count(annotations.length)} are shown; a shorter range shows others.` : "";
   list.replaceChildren(
     ...annotations.map(({ stream, title, source, description, start, end, links }, at) =>
       element(
@@ -226,7 +250,7 @@ async function annotate(block, list, { start, end }, signal) {
         element("strong", {}, title),
         ` · ${stream}${source ? ` · ${source}` : ""} · ${date(start)}${end ? ` to ${date(end)}` : ""}`,
         description ? element("p", { className: "hint" }, description) : null,
-        ...links.filter(({ href }) => /^https?:\/\//i.test(href)).map(({ href, label }) =>
+        ...(links ?? []).filter(({ href }) => /^https?:\/\//i.test(href)).map(({ href, label }) =>
           element("p", {}, element("a", { href, rel: "noreferrer noopener" }, label || href)),
         ),
       ),
@@ -239,10 +263,10 @@ function numbers(row) {
   const columns = COLUMNS[row.kind];
   const head = element("tr");
   const body = element("tbody");
-  const all = element("button", { type: "button", "aria-pressed": "false" }, "All rows");
+  const all = element("button", { type: "button", "aria-pressed": "false" }, "More rows");
   const csv = element("a", { className: "button", download: "" }, "CSV");
   const json = element("a", { className: "button", download: "" }, "JSON");
-  const caption = element("caption");
+  const caption = element("p", { className: "hint", id: "numbers-hint" });
   let shown = null;
   let isAll = false;
   all.addEventListener("click", () => {
@@ -254,10 +278,11 @@ function numbers(row) {
     "section",
     { className: "panel block", "aria-labelledby": "numbers-title" },
     element("header", {}, element("h2", { id: "numbers-title", textContent: "Numbers" }), all, csv, json),
+    caption,
     element(
       "div",
       { className: "scroll", tabIndex: 0, role: "region", "aria-label": "Table of the numbers" },
-      element("table", {}, caption, element("thead", {}, head), body),
+      element("table", { "aria-describedby": "numbers-hint" }, element("thead", {}, head), body),
     ),
   );
 
@@ -269,7 +294,7 @@ function numbers(row) {
     json.href = link("/page/data", { ...asked, format: "json" });
     csv.download = `${row.name}.csv`;
     json.download = `${row.name}.json`;
-    render(await askJson("/page/data", { ...asked, rows: isAll ? null : ROWS_FEW }, { signal }));
+    render(await askJson("/page/data", { ...asked, rows: isAll ? ROWS_MANY : ROWS_FEW }, { signal }));
   }
 
   function render(data) {
@@ -295,7 +320,7 @@ function numbers(row) {
       ),
     );
     const range = `${count(data.rows)} rows in steps of ${span(data.step)}, newest first`;
-    caption.textContent = rows.length < data.rows ? `${range}; ${count(rows.length)} are shown` : range;
+    caption.textContent = rows.length < data.rows ? `${range}; ${count(rows.length)} are shown, all are in the files` : range;
   }
 
   function cell(value, form) {

@@ -14,12 +14,18 @@ export function draggable(host, { zoomed, picked }) {
   const stop = () => {
     mark?.remove();
     from = mark = null;
+    removeEventListener("keydown", stopOnEscape);
+  };
+  const stopOnEscape = (event) => {
+    if (event.key === "Escape") stop();
   };
 
   host.addEventListener("pointerdown", (event) => {
     if (!host.chart || event.button !== 0 || !event.isPrimary) return;
     from = place(event);
     host.setPointerCapture(event.pointerId);
+    // Charts come and go; the window must not remember those that are gone.
+    addEventListener("keydown", stopOnEscape);
   });
 
   host.addEventListener("pointermove", (event) => {
@@ -54,9 +60,6 @@ export function draggable(host, { zoomed, picked }) {
   });
 
   host.addEventListener("pointercancel", stop);
-  addEventListener("keydown", (event) => {
-    if (event.key === "Escape") stop();
-  });
 
   function place(event) {
     return event.clientX - host.getBoundingClientRect().left;

@@ -45,8 +45,10 @@ export async function show(filled) {
   if (!list) build();
   if (key !== shownFor) {
     shownFor = key;
-    await load({ length: PAGE_LENGTH, filled });
+    await load({ filled });
   }
+  // What a card leads to keeps the range and the filters.
+  for (const card of cards.values()) card.link.href = hrefOf(card);
   invalidate();
 }
 
@@ -115,13 +117,18 @@ function filters() {
   return { q, level, kind, source };
 }
 
-async function load({ offset = 0, length, filled, quiet = false }) {
+/** Reads the list from `offset` on, up to `until` metrics of it, and shows it once all is there. */
+async function load({ offset = 0, until = offset + PAGE_LENGTH, filled, quiet = false }) {
   reading?.abort();
   const { signal } = (reading = new AbortController());
   if (!quiet && offset === 0) root.setAttribute("aria-busy", "true");
+  const rows = [];
   let found;
   try {
-    found = await askJson("/page/metrics", { ...filters(), offset, length }, { signal });
+    do {
+      found = await askJson("/page/metrics", { ...filters(), offset: offset + rows.length, length: PAGE_LENGTH }, { signal });
+      rows.push(...found.metrics);
+    } while (found.metrics.length > 0 && offset + rows.length < Math.min(until, found.found));
   } catch (error) {
     if (signal.aborted) return;
     shownFor = "";
@@ -129,9 +136,9 @@ async function load({ offset = 0, length, filled, quiet = false }) {
   } finally {
     if (!signal.aborted) root.removeAttribute("aria-busy");
   }
-  listed = { found: found.found, total: found.total, shown: offset + found.metrics.length, at: Date.now() };
+  listed = { found: found.found, total: found.total, shown: offset + rows.length, at: Date.now() };
   filled?.(found);
-  place(found.metrics, offset);
+  place(rows, offset);
   say(found);
 }
 
@@ -139,7 +146,7 @@ async function loadMore() {
   if (listed.shown >= listed.found || root.hasAttribute("aria-busy")) return;
   root.setAttribute("aria-busy", "true");
   try {
-    await load({ offset: listed.shown, length: PAGE_LENGTH });
+    await load({ offset: listed.shown });
   } catch {
     // The state of the connection is shown at the top; scrolling on tries again.
     return;
@@ -157,9 +164,7 @@ async function refreshList() {
   try {
     const { found, total } = await askJson("/page/metrics", { ...filters(), length: 1 });
     if (found === listed.found && total === listed.total) return;
-    for (let offset = 0; offset === 0 || offset < Math.min(listed.shown, found); offset += PAGE_LENGTH) {
-      await load({ offset, length: PAGE_LENGTH, quiet: true });
-    }
+    await load({ until: Math.max(listed.shown, PAGE_LENGTH), quiet: true });
   } catch {
     // The state of the connection is shown at the top.
   }
@@ -188,7 +193,7 @@ function place(rows, offset) {
 }
 
 function create(row) {
-  const link = element("a", { "data-go": "" }, row.display_name || row.name);
+  const link = element("a", { "data-go": "" });
   const facts = element("p", { className: "facts" });
   const host = element("div", { className: "chart" });
   const values = element("dl", { className: "readings" });
@@ -208,9 +213,14 @@ function create(row) {
   return card;
 }
 
+function hrefOf(card) {
+  return address({ view: "metric", metric: card.name });
+}
+
 function update(card, row) {
-  Object.assign(card, { newest: row.newest, sources: row.sources });
-  card.link.href = address({ view: "metric", metric: row.name });
+  card.newest = row.newest;
+  card.link.textContent = row.display_name || row.name;
+  card.link.href = hrefOf(card);
   card.age = element("span", { className: "old" });
   card.facts.replaceChildren(
     element("span", { className: "kind", "data-kind": row.kind }, row.kind),

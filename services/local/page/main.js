@@ -5,7 +5,7 @@ import * as grid from "/assets/grid.js";
 import * as overview from "/assets/overview.js";
 import * as toolbar from "/assets/toolbar.js";
 import { connect, isPaused, onChange, onState, pause } from "/assets/live.js";
-import { state, watch } from "/assets/state.js";
+import { address, state, watch } from "/assets/state.js";
 import { colours } from "/assets/picture.js";
 import { zoneName } from "/assets/show.js";
 
@@ -24,12 +24,16 @@ const problem = document.getElementById("problem");
 const pauseButton = document.getElementById("pause");
 const themeButton = document.getElementById("theme");
 let view = null;
+let turn = 0;
 
 async function show(given) {
+  // What is said of a state that is no longer shown would be said of another one.
+  const mine = (turn += 1);
   const isOther = given.view !== view;
   view = given.view;
   for (const id of Object.values(VIEWS)) document.getElementById(id).hidden = VIEWS[view] !== id;
   for (const anchor of document.querySelectorAll("nav a")) {
+    anchor.href = address({ metric: "", view: anchor.dataset.view, by: "", of: "", scale: "", at: null });
     const isHere = anchor.dataset.view === (view === "metric" ? "metrics" : view);
     if (isHere) anchor.setAttribute("aria-current", view === "metric" ? "true" : "page");
     else anchor.removeAttribute("aria-current");
@@ -42,8 +46,9 @@ async function show(given) {
     if (view === "metrics") await grid.show(toolbar.offer);
     if (view === "metric") await detail.show();
     if (view === "overview") await overview.show();
-    problem.hidden = true;
+    if (mine === turn) problem.hidden = true;
   } catch (error) {
+    if (mine !== turn) return;
     problem.textContent = `This cannot be shown: ${error.message}.`;
     problem.hidden = false;
   }
@@ -110,6 +115,7 @@ onChange((what) => {
 setInterval(() => {
   grid.tick();
   detail.tick();
+  overview.tick();
 }, TICK_MS);
 
 document.getElementById("zone").textContent = zoneName();

@@ -2,7 +2,7 @@
 
 import { go, state } from "/assets/state.js";
 import { askJson } from "/assets/server.js";
-import { draw, fail, placeOf, readings } from "/assets/picture.js";
+import { colours, draw, fail, placeOf, readings } from "/assets/picture.js";
 import { count, date, element, quantity } from "/assets/show.js";
 
 const WAIT_MS = 120;
@@ -25,7 +25,11 @@ export function moment(metric, hosts) {
   let waiting = 0;
   let drawing = null;
 
-  slider.addEventListener("input", () => pick(Number(slider.value)));
+  slider.addEventListener("input", () => {
+    // Said now, not when the charts have been drawn.
+    slider.setAttribute("aria-valuetext", date(Number(slider.value)));
+    pick(Number(slider.value));
+  });
 
   /** Chooses the step that a time lies in. */
   function pick(time) {
@@ -57,7 +61,7 @@ export function moment(metric, hosts) {
   }
 
   async function distribution(at, chart) {
-    const key = `${at} ${chart.step} ${state().source}`;
+    const key = [at, chart.step, state().source, colours(), chart.width].join(" ");
     if (drawing?.key === key && at !== null && at + chart.step < chart.end - 5) return;
     drawing?.abort.abort();
     const abort = new AbortController();
@@ -77,7 +81,9 @@ export function moment(metric, hosts) {
       text.textContent = `${date(at)}, ${count(found.count)} records in ${chart.step} s; durations within ${quantity(100 * found.error)} %`;
       readings(values, drawn.readings);
     } catch (error) {
-      if (!abort.signal.aborted) fail(host, error);
+      if (abort.signal.aborted) return;
+      fail(host, error);
+      drawing = null;
     }
   }
 

@@ -1,11 +1,15 @@
 // How the way from the programs to here is: publishers, brokers, workers, this store; loss and spool.
 
 import { askJson } from "/assets/server.js";
+import { isPaused } from "/assets/live.js";
 import { count, date, element, quantity, span } from "/assets/show.js";
 
 const root = document.getElementById("overview");
 // The level at which brokers publish their own metrics.
 const OWN_LEVEL = "zibrato";
+// Ages grow and publishers fall silent though nobody says anything.
+const READ_EVERY_MS = 5000;
+let read = 0;
 let isReading = false;
 let isAgain = false;
 
@@ -17,6 +21,7 @@ export async function show() {
     return;
   }
   isReading = true;
+  read = Date.now();
   try {
     render(await askJson("/page/overview"));
   } finally {
@@ -33,34 +38,42 @@ export function changed({ all, overview }) {
   if (!root.hidden && !document.hidden && (all || overview)) show().catch(() => {});
 }
 
+/** Called every now and then: shows it again though nothing was said. */
+export function tick() {
+  if (isPaused() || root.hidden || document.hidden || Date.now() - read < READ_EVERY_MS) return;
+  show().catch(() => {});
+}
+
 function render(found) {
-  const { local, summary, services } = found;
+  const { local, summary, services, stages, losses } = found;
   const brokers = services.filter(({ report }) => report?.service === "broker");
   const workers = services.filter(({ report }) => report?.service === "worker");
   const missing = services.filter(({ error }) => error);
   const scrolled = scrolledTo();
   root.replaceChildren(
     element("div", { className: "head" }, element("h1", { id: "overview-title", textContent: "Overview" }), element("p", { className: "count", textContent: "from the programs that measure to this store" })),
-    tiles(local, summary, services),
+    tiles(found),
     ...(missing.length ? [notReached(missing)] : []),
+    ...(losses.length ? [lost(losses)] : []),
     publishers(found.publishers, found.publishers_total),
-    table("Brokers", "no broker is watched", ["Condition", "Publishers at", "Workers at", "Messages in", "Forwarded", "Without subscriber", "Refused", "Kept", "Subscribed levels"], brokers.map(broker)),
-    table("Workers", "no worker is watched", ["Condition", "Backend", "Levels", "Brokers", "Series", "Last flush", "Last delivery", "Spool", "Lost"], workers.map(worker)),
-    accounts(local, services),
+    table("Brokers", "no broker answers", ["Condition", "Publishers at", "Workers at", "Messages in", "Forwarded", "Without subscriber", "Refused", "Kept", "Subscribed levels"], brokers.map(broker)),
+    table("Workers", "no worker answers", ["Condition", "Backend", "Levels", "Brokers", "Series", "Last flush", "Last delivery", "Spool", "Lost"], workers.map(worker)),
+    accounts(stages),
   );
   scrolled();
 }
 
-function tiles(local, summary, services) {
-  const { lost, lost_reasons, spool, publishers_alive, publishers_total, law_holds } = summary;
+function tiles({ local, summary, services, stages, losses }) {
+  const { spool, publishers_alive, publishers_total } = summary;
+  const wrong = stages.filter(({ adds_up }) => !adds_up);
   const isSeen = services.some(({ report }) => report);
   return element(
     "div",
     { className: "tiles" },
     tile("Publishers", isSeen ? `${count(publishers_alive)} alive` : "unknown", isSeen ? `${count(publishers_total)} known` : "no worker or broker answers", isSeen ? (publishers_alive > 0 ? "good" : "warn") : ""),
-    tile("Loss", isSeen ? (lost === 0 ? "nothing lost" : `${count(lost)} lost`) : "unknown", reasons(lost_reasons) || "gaps, drops and refusals on the way", isSeen ? (lost === 0 ? "good" : "bad") : ""),
-    tile("Spool", isSeen ? `${count(spool.batches)} batches` : "unknown", `${quantity(spool.bytes, "B")}${spool.oldest_ms === null ? "" : `, the oldest ${span(spool.oldest_ms / 1000)}`}`, isSeen ? (spool.oldest_ms > 120000 ? "bad" : spool.batches > 5 ? "warn" : "good") : ""),
-    tile("Law", law_holds ? "adds up" : "does not add up", "offered = accepted + merged + refused; accepted = delivered + held + dropped", law_holds ? "good" : "bad"),
+    tile("Loss", isSeen ? lossOf(losses) : "unknown", losses.map(lossText).join("; ") || "gaps, drops and refusals on the way", isSeen ? (losses.length === 0 ? "good" : "bad") : ""),
+    tile("Spool", isSeen ? `${count(spool.batches)} batches` : "unknown", isSeen ? `${quantity(spool.bytes, "B")}${spool.oldest_ms === null ? "" : `, the oldest ${span(spool.oldest_ms / 1000)}`}` : "no worker or broker answers", isSeen ? (spool.oldest_ms > 120000 ? "bad" : spool.batches > 5 ? "warn" : "good") : ""),
+    tile("Law", wrong.length === 0 ? "adds up" : "does not add up", wrong.map((each) => `${stageName(each)}, ${each.unit}`).join("; ") || `in ${stages.length === 1 ? "the one account" : `all ${count(stages.length)} accounts`}: accepted = delivered + held + dropped`, wrong.length === 0 ? "good" : "bad"),
     tile("Stored here", `${count(local.account.accepted)} points`, `${count(local.metrics)} metrics in ${quantity(local.db_bytes, "B")}${local.disk_free_bytes === null ? "" : `, ${quantity(local.disk_free_bytes, "B")} free`}${local.newest_s ? `; newest ${date(local.newest_s)}` : ""}`, "good"),
   );
 }
@@ -79,7 +92,7 @@ function notReached(missing) {
   return table(
     "Not reached",
     "",
-    ["Address", "Why", "Since"],
+    ["Address", "Why", "Asked"],
     missing.map(({ address, error, age_ms }) => [state("bad", address), breaks(error), `${span(age_ms / 1000)} ago`]),
   );
 }
@@ -87,8 +100,7 @@ function notReached(missing) {
 function publishers(list, total) {
   const title = total > list.length ? `Publishers (${count(list.length)} of ${count(total)})` : "Publishers";
   const rows = list.map((each) => {
-    const condition = each.ended ? ["", "ended"] : each.silent_ms > 30000 ? ["warn", "silent"] : ["good", "alive"];
-    const dropped = Object.values(each.dropped).reduce((sum, value) => sum + value, 0);
+    const condition = each.ended ? ["", "ended"] : each.is_silent ? ["warn", "silent"] : ["good", "alive"];
     return [
       state(...condition),
       breaks(each.program || (each.levels.join() === OWN_LEVEL ? "a broker, of itself" : "unknown program")),
@@ -100,7 +112,7 @@ function publishers(list, total) {
       each.age_ms ? span(each.age_ms / 1000) : "–",
       each.clock_skew_ms === null ? "–" : `${count(each.clock_skew_ms)} ms`,
       number(each.gaps),
-      withReasons(dropped, each.dropped),
+      onlyReasons(each.dropped),
       number(each.spilled),
       element("span", { className: "mono", title: each.id }, each.id.slice(0, 8)),
     ];
@@ -124,7 +136,6 @@ function broker({ report, age_ms }) {
 }
 
 function worker({ report, age_ms }) {
-  const lost = sum(report.lost);
   return [
     condition(report, age_ms),
     breaks(`${report.backend}, ${report.target}`),
@@ -134,7 +145,7 @@ function worker({ report, age_ms }) {
     report.flushed_ms === null ? "none yet" : `${span(report.flushed_ms / 1000)} ago`,
     report.delivered_ms === null ? "none yet" : `${span(report.delivered_ms / 1000)} ago`,
     `${count(report.spool.batches)} batches, ${quantity(report.spool.bytes, "B")}`,
-    withReasons(lost, report.lost),
+    onlyReasons(report.lost),
   ];
 }
 
@@ -145,23 +156,55 @@ function condition({ process, backend_error }, age_ms) {
   return age_ms > 5000 ? state("warn", `silent for ${span(age_ms / 1000)}`) : state("good", "well");
 }
 
-function accounts(local, services) {
-  const stages = services.flatMap(({ report }) => (report ? report.accounts.map((account) => [report.service, account]) : []));
-  const rows = [...stages, ["local", local.account]].map(([service, account]) => [
-    account.stage ? `${service}, ${account.stage}` : service,
-    account.unit,
-    number(account.offered),
-    number(account.accepted),
-    number(account.merged),
-    withReasons(sum(account.refused), account.refused),
-    number(account.delivered),
-    number(account.held),
-    withReasons(sum(account.dropped), account.dropped),
-  ]);
-  return table("Accounts", "", ["Stage", "Unit", "Offered", "Accepted", "Merged", "Refused", "Delivered", "Held", "Dropped"], rows);
+/** Losses of different units do not add up to anything, so each is told by itself. */
+function lost(losses) {
+  return table(
+    "Lost",
+    "",
+    ["Stage", "Reason", "Amount", "Unit"],
+    losses.map(({ stage, reason, amount, unit }) => [stage, breaks(words(reason)), number(amount), unit]),
+  );
 }
 
-function table(title, none, columns, rows) {
+function lossOf(losses) {
+  if (losses.length === 0) return "nothing lost";
+  return losses.length === 1 ? `${count(losses[0].amount)} ${losses[0].unit}` : `${count(losses.length)} kinds`;
+}
+
+function lossText({ stage, reason, amount, unit }) {
+  return `${stage}: ${count(amount)} ${unit}, ${words(reason)}`;
+}
+
+function accounts(stages) {
+  const rows = stages.map((each) => [
+    stageName(each),
+    each.unit,
+    law(each),
+    number(each.offered),
+    number(each.accepted),
+    number(each.merged),
+    withReasons(sum(each.refused), each.refused),
+    number(each.delivered),
+    number(each.held),
+    withReasons(sum(each.dropped), each.dropped),
+  ]);
+  const law_text = "At each stage, in its own unit: offered = accepted + merged + refused, and accepted = delivered + held + dropped.";
+  return table("Accounts", "", ["Stage", "Unit", "Law", "Offered", "Accepted", "Merged", "Refused", "Delivered", "Held", "Dropped"], rows, law_text);
+}
+
+// What is missing is said, so that it can be looked for.
+function law({ adds_up, offered, accepted, merged, refused, delivered, held, dropped }) {
+  if (adds_up) return state("good", "adds up");
+  const before = offered - accepted - merged - sum(refused);
+  const after = accepted - delivered - held - sum(dropped);
+  return state("bad", `off by ${count(before === 0 ? after : before)}`);
+}
+
+function stageName({ service, stage }) {
+  return stage ? `${service}, ${stage}` : service;
+}
+
+function table(title, none, columns, rows, hint = "") {
   const id = `table-${title.toLowerCase().replaceAll(/[^a-z]+/g, "-")}`;
   const isNumber = columns.map((_, at) => rows.some((row) => row[at]?.className === "number"));
   const cells = (row) => row.map((cell) => (cell?.tagName === "TD" ? cell : element("td", {}, cell)));
@@ -177,7 +220,7 @@ function table(title, none, columns, rows) {
         ),
       )
     : element("p", { className: "hint", textContent: none });
-  return element("section", { className: "panel block", "aria-labelledby": id }, element("header", {}, element("h2", { id, textContent: title })), body);
+  return element("section", { className: "panel block", "aria-labelledby": id }, element("header", {}, element("h2", { id, textContent: title })), hint ? element("p", { className: "hint", textContent: hint }) : null, body);
 }
 
 function state(condition, text) {
@@ -197,11 +240,21 @@ function withReasons(total, byReason) {
   return text ? element("td", { className: "breaks" }, `${count(total)}: ${text}`) : number(total);
 }
 
+/** Amounts by reason that are of different units, so that their sum says nothing. */
+function onlyReasons(byReason) {
+  const text = reasons(byReason);
+  return text ? breaks(text) : number(0);
+}
+
 function reasons(byReason) {
   return Object.entries(byReason ?? {})
     .filter(([, value]) => value > 0)
-    .map(([reason, value]) => `${reason.replaceAll("_", " ")} ${count(value)}`)
+    .map(([reason, value]) => `${words(reason)} ${count(value)}`)
     .join(", ");
+}
+
+function words(reason) {
+  return reason.replaceAll("_", " ");
 }
 
 function sum(byReason) {

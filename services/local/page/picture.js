@@ -31,14 +31,19 @@ export async function draw(host, params, { signal } = {}) {
   const shown = host.querySelector("svg");
   if (shown) shown.replaceWith(picture);
   else host.replaceChildren(picture);
-  host.classList.remove("failed");
+  host.classList.remove("failed", "before");
+  host.removeAttribute("title");
   host.chart = metadata;
   return metadata;
 }
 
-/** Says in place of a chart why there is none. A chart that is there stays. */
+/** Says in place of a chart why there is none. A chart of before stays, but faded. */
 export function fail(host, error) {
-  if (host.querySelector("svg")) return;
+  if (host.querySelector("svg")) {
+    host.classList.add("before");
+    host.title = `Not drawn again: ${error.message}`;
+    return;
+  }
   host.classList.add("failed");
   host.replaceChildren(element("span", {}, error.message));
 }

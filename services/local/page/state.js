@@ -7,7 +7,8 @@ const TEXTS = ["metric", "q", "level", "kind", "source", "by", "of", "scale"];
 const NUMBERS = ["last", "start", "end", "at"];
 
 const listeners = [];
-// The ranges before each zoom since the page was opened.
+// The ranges before the last zooms since the page was opened.
+const ZOOMS_MAX = 50;
 const zooms = [];
 
 /** What the address says. */
@@ -66,7 +67,7 @@ export function range(now) {
 /** The shortest time between two drawings of one chart, in milliseconds: an hour does not change visibly
  * every second. */
 export function pace_ms({ last } = state()) {
-  return 1000 * Math.min(60, Math.max(0.8, (last ?? 0) / 1000));
+  return 1000 * Math.min(60, Math.max(0.5, (last ?? 0) / 1000));
 }
 
 /** After how many milliseconds a chart of the newest seconds has moved on, though nothing came. */
@@ -89,6 +90,7 @@ export function rangeParams({ start, end, last } = state()) {
 export function zoom(start, end) {
   const { start: oldStart, end: oldEnd, last } = state();
   zooms.push({ start: oldStart, end: oldEnd, last });
+  if (zooms.length > ZOOMS_MAX) zooms.shift();
   go({ start: Math.floor(start), end: Math.ceil(end), last: null });
 }
 

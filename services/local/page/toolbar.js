@@ -45,7 +45,10 @@ export function show(given) {
   }
   clear.hidden = !(given.q || given.level || given.kind || given.source) || isOne;
   for (const radio of radios) radio.checked = Number(radio.value) === given.last;
-  tools.querySelector("[data-move=back]").hidden = !canUnzoom();
+  const back = tools.querySelector("[data-move=back]");
+  // A button that goes away must not take the focus with it.
+  if (back === document.activeElement && !canUnzoom()) tools.querySelector("[data-move=out]").focus();
+  back.hidden = !canUnzoom();
   tools.querySelector("[data-move=later]").disabled = !given.start;
   const text = document.getElementById("range-text");
   if (given.start) text.textContent = `${date(given.start)} to ${date(given.end)} (${span(given.end - given.start)})`;

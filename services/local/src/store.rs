@@ -55,6 +55,7 @@ pub(crate) use measure::{Measured, MeasurementsQuery, Take};
 use model::{ChartQuery, Line};
 use readers::{QUERY_TIMEOUT, READERS_MAX, Readers};
 pub(crate) use series::matches;
+pub(crate) use tail::SLOT_S;
 pub(crate) use write::{Batch, Outcome};
 use writer::Writer;
 

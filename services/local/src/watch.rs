@@ -57,13 +57,16 @@ impl Watch {
         watch
     }
 
-    /// Asks one more address, in a task of its own. Beyond [`WATCH_MAX`] it is left out, which the log
-    /// says.
+    /// Asks one more address, in a task of its own. One that is asked already is not asked twice, for what
+    /// it tells would count twice. Beyond [`WATCH_MAX`] it is left out, which the log says.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn add(&self, addr: SocketAddr) {
         let mut services = self.services();
+        if services.iter().any(|service| service.addr == addr) {
+            return;
+        }
         if services.len() >= WATCH_MAX {
             tracing::warn!(%addr, limit = WATCH_MAX, "not asked how it is: there are as many services as may be");
             return;
@@ -228,9 +231,13 @@ mod tests {
 
     #[tokio::test]
     async fn no_more_services_than_the_limit_are_asked_and_the_end_stops_asking() {
-        let addrs = vec![SocketAddr::from(([127, 0, 0, 1], 1)); WATCH_MAX + 1];
+        let addrs: Vec<_> =
+            (1..).map(|port| SocketAddr::from(([127, 0, 0, 1], port))).take(WATCH_MAX + 1).collect();
         let stop = Shutdown::new();
-        let watch = Watch::start(&addrs, stop.clone());
+        let watch = Watch::start(&addrs[..1], stop.clone());
+        watch.add(addrs[0]);
+        assert_eq!(watch.latest().len(), 1, "one address is asked once");
+        addrs.iter().for_each(|addr| watch.add(*addr));
         assert_eq!(watch.latest().len(), WATCH_MAX);
         stop.request();
         let ended = async {

@@ -67,6 +67,8 @@ impl<'a> Tab<'a> {
         for domain in ["Page", "Runtime", "Log", "Network"] {
             tab.call(&format!("{domain}.enable"), json!({}));
         }
+        // A screenshot of the whole page has no scrollbar, so it must not take its width either.
+        tab.call("Emulation.setScrollbarsHidden", json!({ "hidden": true }));
         tab.resize(width, height);
         tab.prefer(colours);
         tab
@@ -210,6 +212,14 @@ impl<'a> Tab<'a> {
     pub fn problems(&mut self) -> &[String] {
         self.look();
         &self.problems
+    }
+
+    /// How many nodes and listeners the page holds after the garbage is collected, those of elements that
+    /// are no longer shown included.
+    pub fn held(&mut self) -> (u64, u64) {
+        self.call("HeapProfiler.collectGarbage", json!({}));
+        let counts = self.call("Memory.getDOMCounters", json!({}));
+        (counts["nodes"].as_u64().unwrap(), counts["jsEventListeners"].as_u64().unwrap())
     }
 
     fn try_evaluate(&mut self, expression: &str) -> Result<Value, Value> {

@@ -1,7 +1,8 @@
 //! Search, filters, zoom, and what a single metric shows.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use zibrato_e2e::{Chromium, Key, Tab};
+use zibrato_service::{Report, WorkerReport};
 
 use crate::support::{NAMES, Site, WIDE, charts_drawn, now_s, send};
 
@@ -105,10 +106,24 @@ fn a_drag_zooms_and_undo_buttons_and_history_lead_back() {
     let (wider_start, wider_end, _) = range(&mut tab);
     assert!(wider_end - wider_start >= 2 * (closer_end - closer_start) - 2, "{wider_start} {wider_end}");
     drawn(&mut tab, wider_start, wider_end);
-    tab.click("[name=last][value='3600'] + span");
-    tab.until("range of an hour", "location.search === '?q=room&last=3600'");
+    // All ranges from minutes to a month, and an hour at last.
     let chart = "document.querySelector('.card .chart').chart";
-    tab.until("chart of an hour", &format!("{chart}.end - {chart}.start >= 3600"));
+    for seconds in [900, 21_600, 86_400, 604_800, 2_592_000, 3_600] {
+        tab.click(&format!("[name=last][value='{seconds}'] + span"));
+        tab.until("range in the address", &format!("location.search === '?q=room&last={seconds}'"));
+        // Whole steps: some more than was asked for.
+        let length = format!("({chart}.end - {chart}.start)");
+        tab.until(
+            format!("chart of {seconds} s"),
+            &format!("{length} >= {seconds} && {length} <= {}", seconds + seconds / 10),
+        );
+    }
+    // What leads to another view keeps the range.
+    let links = tab.evaluate("['.card a', 'nav [data-view=overview]'].map((link) => new URL(document.querySelector(link).href).search)");
+    assert_eq!(
+        links,
+        json!(["?metric=room.temperature&q=room&last=3600", "?view=overview&q=room&last=3600"])
+    );
     site.assert_calm(&mut tab);
 }
 
@@ -164,6 +179,12 @@ fn a_metric_shows_quantiles_latency_moments_sources_and_numbers() {
     let (status, body) = zibrato_e2e::get(&site.local.addr, csv);
     assert!(status == 200 && body.starts_with("time,utc,source,count"), "{csv}: {body}");
     assert!(body.lines().count() > 250, "{body}");
+    // More rows, and still not all that there may be.
+    tab.until("few rows", "document.querySelectorAll('#metric tbody tr').length === 100");
+    tab.evaluate(
+        "[...document.querySelectorAll('#metric button')].find((b) => b.textContent === 'More rows').click()",
+    );
+    tab.until("more rows", "document.querySelectorAll('#metric tbody tr').length > 250");
     // Back to all metrics.
     tab.click(".title .button");
     tab.until("all cards", &format!("({NAMES}).length === 4"));
@@ -220,6 +241,125 @@ fn what_others_wrote_is_shown_as_text() {
     assert_eq!(
         tab.evaluate("window.pwned === undefined && document.querySelectorAll('main img').length === 0"),
         true
+    );
+    site.assert_calm(&mut tab);
+}
+
+#[test]
+fn what_cannot_be_shown_is_said_and_only_of_what_is_on_show() {
+    let site = Site::with_metrics();
+    let mut browser = Chromium::start();
+    let mut tab = browser.tab(WIDE.0, WIDE.1, "light");
+    tab.go(&site.url("/?metric=room.temperature"));
+    tab.until("rows", "document.querySelector('#metric tbody tr')");
+    // From now on the server answers no charts, and the list of metrics late and not at all.
+    tab.evaluate(
+        "(() => { const real = window.fetch; window.fails = [];
+           window.fetch = (path, ...rest) => {
+             if (window.isWell) return real(path, ...rest);
+             if (path.startsWith('/page/chart.svg')) return Promise.resolve(new Response('no pictures today', { status: 503 }));
+             if (path.startsWith('/page/metrics')) return new Promise((_, fail) => window.fails.push(fail));
+             return real(path, ...rest);
+           }; })()",
+    );
+    tab.click("[name=last][value='3600'] + span");
+    tab.until(
+        "word of it",
+        "document.querySelector('#metric').textContent.includes('This cannot be shown: no pictures today.')",
+    );
+    tab.until(
+        "faded chart",
+        "document.querySelector('#metric .big.before')?.title.includes('no pictures today')",
+    );
+    tab.evaluate("window.isWell = true");
+    tab.click("[name=last][value='900'] + span");
+    tab.until("chart again", "document.querySelector('#metric .big:not(.before)')");
+    tab.until("no complaint", "!document.querySelector('#metric').textContent.includes('cannot be shown')");
+    // What fails of a view that was left is not said of the one that is shown.
+    tab.evaluate("window.isWell = false");
+    tab.click(".title .button");
+    tab.until("question for the list", "window.fails.length > 0");
+    tab.click("nav [data-view=overview]");
+    tab.until("overview", "document.querySelector('#overview .tile')");
+    let hidden = tab.evaluate("(async () => { window.fails.forEach((fail) => fail(new TypeError('gone'))); await new Promise((next) => setTimeout(next)); return document.getElementById('problem').hidden; })()");
+    assert_eq!(hidden, true);
+    site.assert_calm(&mut tab);
+}
+
+#[test]
+fn charts_that_are_gone_are_not_held() {
+    let site = Site::with_metrics();
+    let mut browser = Chromium::start();
+    let mut tab = browser.tab(WIDE.0, WIDE.1, "light");
+    tab.go(&site.url("/"));
+    charts_drawn(&mut tab, 4);
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        for name in ["db.query.duration", "http.requests", "db.query.duration", "room.temperature"] {
+            tab.evaluate(&format!("document.querySelector(\".card a[href*='{name}']\").click()"));
+            tab.until("detail", &format!("document.querySelector('#metric-title')?.textContent === '{name}' && document.querySelector('#metric tbody tr')"));
+            tab.evaluate("document.querySelector('.title .button').click()");
+            tab.until("list", "!document.getElementById('metrics').hidden");
+        }
+        held.push(tab.held());
+    }
+    // The first round builds what stays.
+    let ((nodes, listeners), (nodes_later, listeners_later)) = (held[0], held[2]);
+    assert!(nodes_later < nodes + 300 && listeners_later <= listeners + 2, "{held:?}");
+    site.assert_calm(&mut tab);
+}
+
+#[test]
+fn losses_are_told_in_their_units_and_a_broken_law_with_what_is_missing() {
+    let site = Site::start();
+    let mut told = site.get("/page/overview");
+    let lost = [("gaps_lost".to_owned(), 4), ("vanished".to_owned(), 1)].into();
+    let worker = Report::Worker(WorkerReport { lost, ..WorkerReport::default() });
+    told["services"] = json!([{ "address": "127.0.0.1:1", "age_ms": 1, "report": worker, "error": null }]);
+    told["losses"] = json!([
+        { "stage": "worker", "reason": "gaps_lost", "amount": 4, "unit": "frames" },
+        { "stage": "worker", "reason": "vanished", "amount": 1, "unit": "publishers" },
+    ]);
+    let mut broken = told["stages"][0].clone();
+    broken["adds_up"] = false.into();
+    (broken["service"], broken["stage"], broken["unit"]) =
+        ("worker".into(), "ledger".into(), "gauge sets".into());
+    for (key, amount) in [("offered", 9), ("accepted", 9), ("delivered", 6), ("held", 1)] {
+        broken[key] = amount.into();
+    }
+    told["stages"].as_array_mut().unwrap().push(broken);
+
+    let mut browser = Chromium::start();
+    let mut tab = browser.tab(WIDE.0, WIDE.1, "light");
+    tab.go(&site.url("/"));
+    tab.until("live state", "document.getElementById('link').dataset.state === 'live'");
+    tab.evaluate(&format!(
+        "(() => {{ const real = window.fetch, told = {};
+           window.fetch = (path, ...rest) => path === '/page/overview' ? Promise.resolve(new Response(told)) : real(path, ...rest); }})()",
+        Value::from(told.to_string())
+    ));
+    tab.click("nav [data-view=overview]");
+    tab.until("overview", "document.querySelector('#overview .tile')");
+    let tiles = tab.evaluate("Object.fromEntries([...document.querySelectorAll('#overview .tile')].map((tile) => [tile.querySelector('h2').textContent, [...tile.querySelectorAll('p')].map((p) => p.textContent).concat(tile.dataset.state)]))");
+    assert_eq!(
+        tiles["Loss"],
+        json!(["2 kinds", "worker: 4 frames, gaps lost; worker: 1 publishers, vanished", "bad"])
+    );
+    assert_eq!(tiles["Law"], json!(["does not add up", "worker, ledger, gauge sets", "bad"]));
+    let mut rows = |title: &str| {
+        tab.evaluate(&format!(
+            "[...document.querySelectorAll('#overview [aria-label=\"Table: {title}\"] tbody tr')].map((row) => [...row.cells].map((cell) => cell.textContent))"
+        ))
+    };
+    assert_eq!(
+        rows("Lost"),
+        json!([["worker", "gaps lost", "4", "frames"], ["worker", "vanished", "1", "publishers"]])
+    );
+    // Frames and publishers are not added up.
+    assert_eq!(rows("Workers")[0][8], "gaps lost 4, vanished 1");
+    assert_eq!(
+        rows("Accounts")[1],
+        json!(["worker, ledger", "gauge sets", "off by 2", "9", "9", "0", "0", "6", "1", "0"])
     );
     site.assert_calm(&mut tab);
 }

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use zibrato_e2e::{Broker, Chromium, Local, PortPair, Process, Tab, directory, get, until};
 use zibrato_std::{Client, Level};
 
-use crate::support::{NAMES, Site, WIDE, charts_drawn, gauge, metrics_at, now_s, post};
+use crate::support::{NAMES, Site, WIDE, charts_drawn, gauge, metrics_at, now_s, post, shot};
 
 /// How soon a record is to be seen.
 const SEEN_MAX: Duration = Duration::from_secs(2);
@@ -35,7 +35,7 @@ fn a_record_is_seen_within_two_seconds_and_the_numbers_are_those_of_the_database
         .build()
         .unwrap();
     assert!(client.wait_subscribed(Level::INFO, Duration::from_secs(20)));
-    let depth = client.gauge("queue.depth", Level::INFO).get();
+    let depth = client.gauge("queue.depth", Level::INFO).unit("jobs").get();
     let hits = client.counter("hits", Level::INFO).get();
     let took = client.timer("took", Level::INFO).unit("s").get();
     depth.set(1.0);
@@ -54,7 +54,7 @@ fn a_record_is_seen_within_two_seconds_and_the_numbers_are_those_of_the_database
         (1..=100).for_each(|at| took.record(Duration::from_micros(at * (round + 1))));
         let shown = format!(
             "[...document.querySelectorAll('.card')].some((card) => card.querySelector('h2').textContent === 'queue.depth'
-             && card.querySelector('.readings dd').textContent === '{value}')"
+             && card.querySelector('.readings dd').textContent === '{value} jobs')"
         );
         tab.until(format!("gauge of {value} on the page"), &shown);
         seen.push(started.elapsed());
@@ -115,6 +115,45 @@ fn a_record_is_seen_within_two_seconds_and_the_numbers_are_those_of_the_database
         );
     }
 
+    // Kind, levels and unit come with the record: as the store has them, and as the page lists them.
+    let (_, body) = get(&local.addr, "/page/metrics?q=t");
+    let listed: Value = serde_json::from_str(&body).unwrap();
+    let metrics = listed["metrics"].as_array().unwrap();
+    let of = |name: &str| metrics.iter().find(|metric| metric["name"] == name).unwrap();
+    for (name, kind, unit) in
+        [("queue.depth", "gauge", "jobs"), ("hits", "counter", ""), ("took", "timer", "s")]
+    {
+        let told = ["kind", "unit", "levels", "sources"].map(|key| of(name)[key].clone());
+        assert_eq!(json!(told), json!([kind, unit, ["info"], 1]), "{name}");
+        assert_eq!(origin(&local, name), (kind.to_owned(), unit.to_owned(), "info".to_owned()), "{name}");
+    }
+
+    // Those that are watched arrive at the overview, with the program that published and what became of all.
+    let told = until("all records in the ledger's account", || {
+        let (_, body) = get(&local.addr, "/page/overview");
+        let told: Value = serde_json::from_str(&body).unwrap();
+        let is_delivered = |unit: &str, amount: f64| {
+            let mut stages = told["stages"].as_array().unwrap().iter();
+            stages.any(|stage| {
+                stage["stage"] == "ledger" && stage["unit"] == unit && stage["delivered"] == amount
+            })
+        };
+        (is_delivered("counter units", 60.0) && is_delivered("timer records", 500.0)).then_some(told)
+    });
+    let list = |key: &str| told[key].as_array().unwrap().clone();
+    let services: Vec<_> = list("services")
+        .into_iter()
+        .map(|each| (each["address"].clone(), each["report"]["service"].clone()))
+        .collect();
+    assert_eq!(services, [(json!(broker.http), json!("broker")), (json!(worker_http), json!("worker"))]);
+    let publishers = list("publishers");
+    let publisher = publishers.iter().find(|one| one["pid"] == std::process::id()).unwrap();
+    assert_eq!((&publisher["series"], &publisher["levels"]), (&json!(3), &json!(["info"])), "{publisher}");
+    assert!(
+        list("stages").iter().all(|stage| stage["adds_up"] == true) && list("losses").is_empty(),
+        "{told}"
+    );
+
     // The overview knows all four of them.
     tab.go(&format!("http://{}/?view=overview", local.addr));
     tab.until("publisher on the overview", "document.querySelector('#overview')?.textContent.includes('1 alive') || document.querySelector('#overview')?.textContent.includes('2 alive') || document.querySelector('#overview')?.textContent.includes('ended')");
@@ -122,6 +161,7 @@ fn a_record_is_seen_within_two_seconds_and_the_numbers_are_those_of_the_database
     for part in ["nothing lost", "adds up", &broker.publishers, &local.url(), "0 batches"] {
         assert!(page.contains(part), "{part} is missing in {page}");
     }
+    tab.screenshot(&shot("overview-at-work"));
     broker.finish();
     tab.until(
         "missing broker on the overview",
@@ -174,17 +214,98 @@ fn a_paused_page_stands_still_until_it_is_resumed() {
     // A listener of its own hears what a page that is not paused draws upon.
     tab.evaluate(
         "new Promise((open) => { const source = new EventSource('/page/events'); source.addEventListener('open', open);
-         source.addEventListener('changed', () => { window.heard = true; }); }).then(() => true)",
+         source.addEventListener('changed', () => { window.heard = (window.heard ?? 0) + 1; }); }).then(() => true)",
     );
-    site.post(&metrics_at(now_s()));
+    // So many messages take longer than a page that is not paused waits before it draws again.
+    until("changes", || {
+        site.post(&metrics_at(now_s()));
+        tab.evaluate("window.heard >= 8").as_bool().filter(|is_heard| *is_heard)
+    });
     site.post(&[gauge("room.temperature", "roof", now_s() + 1, 777.0, "audit", "°C")]);
-    tab.until("change", "window.heard");
+    assert_eq!(tab.text("#link-text"), "Paused");
     assert_eq!(charts(&mut tab), drawn);
     tab.click("#pause");
     tab.until(
         "highest value of 777",
         "document.querySelector('.card .readings').textContent.includes('777')",
     );
+    site.assert_calm(&mut tab);
+}
+
+#[test]
+fn a_server_that_is_silent_is_called_stale_until_it_speaks_again() {
+    let site = Site::with_metrics();
+    let mut browser = Chromium::start();
+    let mut tab = browser.tab(WIDE.0, WIDE.1, "light");
+    tab.go(&site.url("/"));
+    tab.until("live state", "document.getElementById('link').dataset.state === 'live'");
+    charts_drawn(&mut tab, 4);
+    site.local.process.signal("STOP");
+    tab.until("stale state", "document.getElementById('link').dataset.state === 'stale'");
+    // It does not wait for the connection that fell silent: it asks for another one.
+    let streams =
+        |tab: &mut Tab<'_>| tab.requests().iter().filter(|url| url.ends_with("/page/events")).count();
+    until("another stream", || (streams(&mut tab) >= 2).then_some(()));
+    site.local.process.signal("CONT");
+    tab.until("live state again", "document.getElementById('link').dataset.state === 'live'");
+    site.post(&[gauge("room.temperature", "roof", now_s(), 777.0, "audit", "°C")]);
+    tab.until("highest value of 777", "[...document.querySelectorAll('.card .readings')].some((values) => values.textContent.includes('777'))");
+}
+
+#[test]
+fn more_windows_than_a_browser_has_connections_are_all_live() {
+    const WINDOWS: usize = 8;
+    let site = Site::with_metrics();
+    let mut browser = Chromium::start();
+    let mut tab = browser.tab(WIDE.0, WIDE.1, "light");
+    tab.go(&site.url("/?q=room"));
+    tab.evaluate(&format!(
+        "window.others = Array.from({{ length: {WINDOWS} }}, () => open(location.href, '_blank', 'width=600,height=500')), true"
+    ));
+    let all = |what: &str| {
+        format!("window.others.every((other) => !other.closed && !other.document.hidden && ({what}))")
+    };
+    let live = all(
+        "other.document.getElementById('link')?.dataset.state === 'live' && other.document.querySelector('.card svg')",
+    );
+    tab.until("live windows", &live);
+    let shows = |value: &str| {
+        all(&format!("other.document.querySelector('.card .readings').textContent.includes('{value}')"))
+    };
+    site.post(&[gauge("room.temperature", "roof", now_s(), 777.0, "audit", "°C")]);
+    tab.until("777 in all windows", &shows("777"));
+    // The window that listens for all, which is the first, no longer does; another one takes its place.
+    let leader = "navigator.locks.query().then(({ held }) => held.map(({ clientId }) => clientId).join())";
+    let first = tab.evaluate(leader);
+    assert!(first.as_str().is_some_and(|id| !id.is_empty() && !id.contains(',')), "{first}");
+    tab.click("#pause");
+    tab.until("another window that listens", &format!("{leader}.then((id) => id !== '' && id !== {first})"));
+    site.post(&[gauge("room.temperature", "roof", now_s(), 888.0, "audit", "°C")]);
+    tab.until("888 in all windows", &shows("888"));
+    tab.evaluate("window.others.forEach((other) => other.close())");
+    site.assert_calm(&mut tab);
+}
+
+#[test]
+fn a_metric_that_is_not_there_yet_is_shown_when_it_comes() {
+    let site = Site::start();
+    let mut browser = Chromium::start();
+    let mut tab = browser.tab(WIDE.0, WIDE.1, "light");
+    tab.go(&site.url("/?metric=soon"));
+    tab.until("word that there is none", "document.querySelector('#metric .empty')");
+    tab.until("live state", "document.getElementById('link').dataset.state === 'live'");
+    site.post(&[gauge("soon", "s", now_s(), 7.0, "info", "")]);
+    tab.until(
+        "chart",
+        "document.querySelector('#metric .big svg') && !document.querySelector('#metric .empty')",
+    );
+    // The overview looks again by itself, though nobody says anything new.
+    tab.click("nav [data-view=overview]");
+    tab.until("overview", "document.querySelector('#overview .tile')");
+    let asked =
+        |tab: &mut Tab<'_>| tab.requests().iter().filter(|url| url.ends_with("/page/overview")).count();
+    let before = asked(&mut tab);
+    until("another look", || (asked(&mut tab) > before).then_some(()));
     site.assert_calm(&mut tab);
 }
 
@@ -201,4 +322,11 @@ fn sql(local: &Local, metric: &str, aggregate: &str) -> f64 {
         "SELECT coalesce({aggregate}, 0) FROM tail t JOIN series s ON s.id = t.series JOIN metrics m ON m.id = s.metric WHERE m.name = ?1"
     );
     connection.query_row(&sql, [metric], |row| row.get(0)).unwrap()
+}
+
+/// Kind, unit and levels of a metric as they are stored.
+fn origin(local: &Local, metric: &str) -> (String, String, String) {
+    let connection = rusqlite::Connection::open(&local.db).unwrap();
+    let sql = "SELECT m.origin, coalesce(m.unit, ''), group_concat(l.level) FROM metrics m JOIN metric_levels l ON l.metric = m.id WHERE m.name = ?1";
+    connection.query_row(sql, [metric], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?))).unwrap()
 }

@@ -55,10 +55,19 @@ fn a_thousand_metrics_paint_within_a_second_and_only_what_is_seen_is_asked_for()
     let asked = charts(&mut tab);
     assert!(asked < METRICS / 2, "{asked} charts for a scroll to the end");
     tab.until("last chart", "scrollTo(0, document.body.scrollHeight), document.querySelector('.card:last-child .chart svg') !== null");
+    // One metric more comes to the end of the list and leaves the others where they are.
+    tab.evaluate("window.first = document.querySelector('.card'), window.cards = [], new MutationObserver(() => window.cards.push(document.querySelectorAll('.card').length)).observe(document.querySelector('.cards'), { childList: true })");
+    site.post(&[gauge("many.9999", "s", now_s(), 1.0, "info", "")]);
+    tab.until("one card more", "document.querySelectorAll('.card').length === 1001");
+    let found = tab.evaluate("[document.querySelector('.card') === window.first, Math.min(...window.cards)]");
+    assert_eq!(found, serde_json::json!([true, METRICS + 1]));
+    tab.until("its chart", "scrollTo(0, document.body.scrollHeight), document.querySelector('.card:last-child .chart svg') !== null");
     // A change of all metrics draws again what is seen, and no more.
     let before = charts(&mut tab);
-    let all: Vec<_> =
-        (0..METRICS).map(|at| gauge(&format!("many.{at:04}"), "s", now_s(), 5.0, "info", "")).collect();
+    let all: Vec<_> = (0..METRICS)
+        .chain([9_999])
+        .map(|at| gauge(&format!("many.{at:04}"), "s", now_s(), 5.0, "info", ""))
+        .collect();
     site.post(&all);
     tab.until(
         "new value in the last card",

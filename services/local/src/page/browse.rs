@@ -3,14 +3,15 @@
 use rusqlite::{Connection, Row, params};
 use serde_json::Value;
 
+use super::figures::Kind;
 use crate::store::model::OriginKind;
-use crate::store::{Store, StoreError};
-use crate::validate::Kind;
+use crate::store::{SLOT_S, Store, StoreError};
+use crate::validate::Kind as Posted;
 
 /// The most levels and sources in one answer, each.
 const NAMES_MAX: i64 = 100;
 /// The most annotations in one answer.
-const ANNOTATIONS_MAX: i64 = 100;
+const ANNOTATIONS_MAX: usize = 100;
 
 /// Which metrics to list. Empty texts are no filters; `source` is a pattern in which `*` stands for
 /// anything.
@@ -45,7 +46,7 @@ pub(super) struct BrowsedMetric {
     pub(super) name: String,
     pub(super) display_name: Option<String>,
     pub(super) description: Option<String>,
-    pub(super) posted: Kind,
+    pub(super) posted: Posted,
     pub(super) origin: Option<OriginKind>,
     pub(super) unit: Option<String>,
     pub(super) levels: Vec<String>,
@@ -54,6 +55,19 @@ pub(super) struct BrowsedMetric {
     /// The time and the value (mean) of its newest point.
     pub(super) newest: Option<i64>,
     pub(super) latest: Option<f64>,
+}
+
+impl BrowsedMetric {
+    /// How it is read.
+    pub(super) fn kind(&self) -> Kind {
+        Kind::of(self.origin, self.posted)
+    }
+
+    /// What it is measured in. Timers measure seconds, whether they say so or not.
+    pub(super) fn unit(&self) -> &str {
+        let unit = self.unit.as_deref().filter(|unit| !unit.is_empty());
+        unit.unwrap_or(if self.kind() == Kind::Timer { "s" } else { "" })
+    }
 }
 
 /// Something that happened, of any stream.
@@ -78,16 +92,20 @@ WHERE (?1 = '' OR m.name_key = ?1)
                           WHERE series.metric = m.id AND sources.name_key GLOB ?5))";
 
 /// The newest point is in the tail or, if it is packed, the last one of its rollup.
-const COLUMNS: &str = "
+fn columns() -> String {
+    format!(
+        "
 SELECT m.id, m.name, m.display_name, m.description, m.kind, m.origin, m.unit,
        (SELECT json_group_array(level) FROM (SELECT level FROM metric_levels WHERE metric = m.id ORDER BY level)),
        (SELECT count(*) FROM series WHERE metric = m.id),
        newest.newest,
-       coalesce((SELECT value FROM tail WHERE slot = newest.newest / 10 AND series = newest.id AND t = newest.newest ORDER BY n DESC LIMIT 1),
+       coalesce((SELECT value FROM tail WHERE slot = newest.newest / {SLOT_S} AND series = newest.id AND t = newest.newest ORDER BY n DESC LIMIT 1),
                 (SELECT last FROM rollups WHERE resolution = 60 AND series = newest.id AND t = newest.newest / 60 * 60),
                 (SELECT last FROM rollups WHERE resolution = 900 AND series = newest.id AND t = newest.newest / 900 * 900),
                 (SELECT last FROM rollups WHERE resolution = 3600 AND series = newest.id AND t = newest.newest / 3600 * 3600))
-FROM (SELECT m.* ";
+FROM (SELECT m.* "
+    )
+}
 
 const NEWEST: &str = "
       ORDER BY m.name_key LIMIT ?6 OFFSET ?7) m
@@ -100,9 +118,16 @@ pub(super) async fn list(store: &Store, query: BrowseQuery) -> Result<Browsed, S
     store.read(move |connection| select(connection, &query)).await
 }
 
-/// What happened in a range of seconds, the first of it in order of time.
-pub(super) async fn happened(store: &Store, start: i64, end: i64) -> Result<Vec<Happened>, StoreError> {
-    store.read(move |connection| select_happened(connection, start, end)).await
+/// What happened in a range of seconds, the first of it in order of time, and whether there is more.
+pub(super) async fn happened(
+    store: &Store,
+    start: i64,
+    end: i64,
+) -> Result<(Vec<Happened>, bool), StoreError> {
+    let mut found = store.read(move |connection| select_happened(connection, start, end)).await?;
+    let is_cut = found.len() > ANNOTATIONS_MAX;
+    found.truncate(ANNOTATIONS_MAX);
+    Ok((found, is_cut))
 }
 
 fn select(connection: &Connection, query: &BrowseQuery) -> rusqlite::Result<Browsed> {
@@ -114,7 +139,7 @@ fn select(connection: &Connection, query: &BrowseQuery) -> rusqlite::Result<Brow
         .prepare_cached(&format!("SELECT count(*) {MATCHING}"))?
         .query_row(params![name, contains, query.level, query.kind, pattern], |row| row.get(0))?;
     // Only text of this file goes into the statement.
-    let mut statement = connection.prepare_cached(&format!("{COLUMNS} {MATCHING} {NEWEST}"))?;
+    let mut statement = connection.prepare_cached(&format!("{} {MATCHING} {NEWEST}", columns()))?;
     let metrics = statement
         .query_map(
             params![name, contains, query.level, query.kind, pattern, query.length, query.offset],
@@ -136,7 +161,7 @@ fn select_happened(connection: &Connection, start: i64, end: i64) -> rusqlite::R
          WHERE a.start_time < ?2 AND coalesce(a.end_time, a.start_time) >= ?1
          ORDER BY a.start_time, a.id LIMIT ?3",
     )?;
-    let rows = statement.query_map(params![start, end, ANNOTATIONS_MAX], |row| {
+    let rows = statement.query_map(params![start, end, ANNOTATIONS_MAX as i64 + 1], |row| {
         let links: String = row.get(4)?;
         Ok(Happened {
             stream: row.get(0)?,
@@ -159,7 +184,7 @@ fn metric(row: &Row<'_>) -> rusqlite::Result<BrowsedMetric> {
         name: row.get(1)?,
         display_name: row.get(2)?,
         description: row.get(3)?,
-        posted: if kind == "counter" { Kind::Counter } else { Kind::Gauge },
+        posted: if kind == "counter" { Posted::Counter } else { Posted::Gauge },
         origin: match origin.as_deref() {
             Some("counter") => Some(OriginKind::Counter),
             Some("gauge") => Some(OriginKind::Gauge),

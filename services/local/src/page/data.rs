@@ -50,7 +50,7 @@ pub(super) async fn show(State(app): State<Shared>, uri: Uri) -> Answer {
     Ok(([(header::CONTENT_TYPE, content_type), (header::CACHE_CONTROL, NOT_STORED)], body).into_response())
 }
 
-/// Leaves the newest steps of each track, `rows` of them in all.
+/// Leaves the newest steps of each track: about `rows` of them in all, and one of each at least.
 fn keep_newest(tracks: &mut [Track], rows: usize) {
     let each = rows.div_ceil(tracks.len().max(1));
     for track in tracks {

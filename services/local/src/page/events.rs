@@ -23,7 +23,7 @@ use crate::server::{App, Shared};
 /// The most pages that listen at one time.
 const CLIENTS_MAX: usize = 64;
 /// The shortest time between two messages about changes.
-const CHANGES_EVERY: Duration = Duration::from_secs(1);
+const CHANGES_EVERY: Duration = Duration::from_millis(200);
 /// The longest silence: the page takes a longer one for a lost connection.
 const BEAT_EVERY: Duration = Duration::from_secs(5);
 /// The most metrics that are named in one message; more are "all".

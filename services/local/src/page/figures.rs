@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use zibrato_core::histogram::Histogram;
 
 use super::request::Range;
 use crate::store::model::{Line, OriginKind, Step, Summary};
@@ -92,12 +93,7 @@ impl Figures {
     }
 
     fn of(time: i64, summary: &Summary) -> Self {
-        let quantile = |q| {
-            let value = summary.histogram.as_ref()?.quantile(q)?;
-            // A bucket's value may lie outside of what was measured, by its error.
-            let value = summary.min.map_or(value, |min| value.max(min));
-            Some(summary.max.map_or(value, |max| value.min(max)))
-        };
+        let quantile = |q| quantile(summary.histogram.as_ref()?, q, summary.min, summary.max);
         Self {
             time,
             count: summary.count,
@@ -112,6 +108,13 @@ impl Figures {
             p99: quantile(0.99),
         }
     }
+}
+
+/// A quantile. A bucket's value may lie outside of what was measured, by its error, and is held to it.
+pub(super) fn quantile(histogram: &Histogram, q: f64, min: Option<f64>, max: Option<f64>) -> Option<f64> {
+    let value = histogram.quantile(q)?;
+    let value = min.map_or(value, |min| value.max(min));
+    Some(max.map_or(value, |max| value.min(max)))
 }
 
 /// The steps of a chart: their length, and which of them are over.
@@ -131,9 +134,9 @@ pub(super) fn tracks(kind: Kind, lines: &[Line], steps: Steps, by_source: bool) 
         match kind {
             Kind::Gauge => {}
             Kind::Absolute => grow(&mut figures),
-            Kind::Timer => spread(&mut figures, steps, |figures| figures.count),
+            Kind::Timer => records(&mut figures, steps),
             Kind::Counter => {
-                spread(&mut figures, steps, |figures| figures.sum);
+                spread(&mut figures, steps);
                 figures = filled(figures, steps);
             }
         }
@@ -158,9 +161,17 @@ pub(super) fn interval(lines: &[Line], step: i64) -> i64 {
     *gaps.select_nth_unstable(middle).1
 }
 
+/// Rates of a timer's records. In a step that is not over nobody knows for how much of it they stand.
+fn records(figures: &mut [Figures], steps: Steps) {
+    for figures in figures {
+        let is_over = figures.time + steps.step <= steps.now;
+        figures.rate = is_over.then(|| figures.count / steps.step as f64);
+    }
+}
+
 /// Rates of what was counted in each step. The newest one may not be over: it is rated by the time that
 /// its points stand for, judged by how many there are in other steps.
-fn spread(figures: &mut [Figures], steps: Steps, amount: impl Fn(&Figures) -> f64) {
+fn spread(figures: &mut [Figures], steps: Steps) {
     let mut counts: Vec<_> = figures.iter().rev().skip(1).map(|figures| figures.count).collect();
     let middle = counts.len() / 2;
     let usual = (!counts.is_empty()).then(|| *counts.select_nth_unstable_by(middle, f64::total_cmp).1);
@@ -170,7 +181,7 @@ fn spread(figures: &mut [Figures], steps: Steps, amount: impl Fn(&Figures) -> f6
             Some(usual) if !is_over && usual > figures.count => figures.count / usual,
             _ => 1.0,
         };
-        figures.rate = Some(amount(figures) / (steps.step as f64 * part));
+        figures.rate = Some(figures.sum / (steps.step as f64 * part));
     }
 }
 
@@ -279,6 +290,10 @@ mod tests {
     fn a_timers_rate_counts_its_records() {
         let lines = [line(&[(0, 50.0, 0.5)])];
         assert_eq!(rates(Kind::Timer, &lines, steps(10, 100)), [(0, Some(5.0))]);
+        // Fewer records than before are not taken for a part of a step.
+        let lines = [line(&[(0, 50.0, 0.5), (10, 50.0, 0.5), (20, 5.0, 0.1)])];
+        assert_eq!(rates(Kind::Timer, &lines, steps(10, 25))[2], (20, None));
+        assert_eq!(rates(Kind::Timer, &lines, steps(10, 30))[2], (20, Some(0.5)));
     }
 
     #[test]

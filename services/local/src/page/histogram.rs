@@ -7,7 +7,7 @@ use serde::Serialize;
 use zibrato_core::histogram::{Histogram, lower_bound};
 
 use super::chart::Bucket;
-use super::figures::{Kind, Steps, all_steps, interval};
+use super::figures::{Steps, all_steps, interval, quantile};
 use super::pictures::NOT_STORED;
 use super::read::{self, Read};
 use super::request::{Answer, PageError, Params};
@@ -74,10 +74,7 @@ pub(super) struct Moment {
 impl Moment {
     /// The quantiles that charts show, with their names.
     pub(super) fn quantiles(&self) -> [(&'static str, Option<f64>); 4] {
-        let quantile = |q| {
-            let value = self.distribution.0.as_ref()?.quantile(q)?;
-            Some(value.max(self.min.unwrap_or(value)).min(self.max.unwrap_or(f64::INFINITY)))
-        };
+        let quantile = |q| quantile(self.distribution.0.as_ref()?, q, self.min, self.max);
         [("p50", quantile(0.5)), ("p95", quantile(0.95)), ("p99", quantile(0.99)), ("max", self.max)]
     }
 }
@@ -85,7 +82,7 @@ impl Moment {
 /// Reads the range asked for as one moment.
 pub(super) async fn read(app: &App, params: &Params) -> Result<Moment, PageError> {
     let metric = read::metric(app, params.metric()?).await?;
-    let kind = Kind::of(metric.origin, metric.posted);
+    let kind = metric.kind();
     let now = unix_now();
     let range = params.range(now)?;
     let length = range.seconds();

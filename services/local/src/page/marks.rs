@@ -13,7 +13,7 @@ use crate::server::{App, Shared};
 
 pub(super) async fn show(State(app): State<Shared>, uri: Uri) -> Answer {
     let range = Params::of(&uri).range(unix_now())?;
-    let found = browse::happened(&app.store, range.start, range.end).await?;
+    let (found, is_cut) = browse::happened(&app.store, range.start, range.end).await?;
     let annotations: Vec<Value> = found
         .into_iter()
         .map(|each| {
@@ -28,13 +28,13 @@ pub(super) async fn show(State(app): State<Shared>, uri: Uri) -> Answer {
             })
         })
         .collect();
-    let body = json!({ "annotations": annotations }).to_string();
+    let body = json!({ "annotations": annotations, "is_cut": is_cut }).to_string();
     Ok(([(header::CONTENT_TYPE, JSON), (header::CACHE_CONTROL, NOT_STORED)], body).into_response())
 }
 
 /// The times at which annotations stand on a chart, in the order in which they are listed.
 pub(super) async fn times(app: &App, start: i64, end: i64) -> Result<Vec<i64>, PageError> {
-    let found = browse::happened(&app.store, start, end).await?;
+    let (found, _) = browse::happened(&app.store, start, end).await?;
     // What began before the range stands at its edge.
     Ok(found.into_iter().map(|each| each.start.max(start)).collect())
 }

@@ -6,7 +6,6 @@ use axum::response::IntoResponse;
 use serde_json::{Value, json};
 
 use super::browse::{self, BrowseQuery, BrowsedMetric};
-use super::figures::Kind;
 use super::pictures::NOT_STORED;
 use super::request::{Answer, Params};
 use crate::errors::JSON;
@@ -45,9 +44,7 @@ pub(super) async fn show(State(app): State<Shared>, uri: Uri) -> Answer {
 }
 
 fn metric(metric: &BrowsedMetric) -> Value {
-    let kind = Kind::of(metric.origin, metric.posted);
-    // Timers measure seconds, whether they say so or not.
-    let unit = metric.unit.as_deref().filter(|unit| !unit.is_empty());
+    let kind = metric.kind();
     json!({
         "id": metric.id,
         "name": metric.name,
@@ -55,7 +52,7 @@ fn metric(metric: &BrowsedMetric) -> Value {
         "description": metric.description,
         "kind": kind.as_str(),
         "levels": metric.levels,
-        "unit": unit.unwrap_or(if kind == Kind::Timer { "s" } else { "" }),
+        "unit": metric.unit(),
         "sources": metric.sources,
         "newest": metric.newest,
         "latest": metric.latest,

@@ -23,7 +23,11 @@ const SILENT_MS_MAX: u64 = 30_000;
 #[derive(Serialize)]
 struct Overview {
     summary: Summary,
-    publishers: Vec<PublisherReport>,
+    /// What is lost for good.
+    losses: Vec<Loss>,
+    /// The accounts of all stages, in the order in which data flows through them.
+    stages: Vec<Stage>,
+    publishers: Vec<Publisher>,
     publishers_total: usize,
     services: Vec<Service>,
     local: LocalReport,
@@ -34,13 +38,33 @@ struct Overview {
 struct Summary {
     publishers_alive: usize,
     publishers_total: usize,
-    /// Units that are lost for good, and by which reason at which stage.
-    lost: f64,
-    lost_reasons: BTreeMap<String, f64>,
     /// All workers' batches on disk.
     spool: SpoolReport,
-    /// Whether every account adds up.
-    law_holds: bool,
+}
+
+/// An amount that is lost at one stage for one reason. Amounts of different units do not add up.
+#[derive(Debug, PartialEq, Serialize)]
+struct Loss {
+    stage: String,
+    reason: String,
+    amount: f64,
+    unit: String,
+}
+
+/// The account of a stage, and whether it adds up.
+#[derive(Debug, PartialEq, Serialize)]
+struct Stage {
+    service: &'static str,
+    adds_up: bool,
+    #[serde(flatten)]
+    account: Account,
+}
+
+#[derive(Serialize)]
+struct Publisher {
+    is_silent: bool,
+    #[serde(flatten)]
+    report: PublisherReport,
 }
 
 #[derive(Serialize)]
@@ -56,12 +80,17 @@ struct Service {
 pub(super) async fn show(State(app): State<Shared>) -> Answer {
     let watched = app.watch.latest();
     let local = status::report_of(&app).await?;
-    let mut publishers = publishers(&watched);
-    let publishers_total = publishers.len();
-    let summary = summary(&watched, &publishers, &local.account);
-    publishers.truncate(PUBLISHERS_MAX);
-    let services = watched.into_iter().map(service).collect();
-    let overview = Overview { summary, publishers, publishers_total, services, local };
+    let publishers = publishers(&watched);
+    let summary = summary(&watched, &publishers);
+    let overview = Overview {
+        losses: losses(&watched, &publishers),
+        stages: stages(&watched, &local.account),
+        publishers_total: summary.publishers_total,
+        publishers: publishers.into_iter().take(PUBLISHERS_MAX).map(publisher).collect(),
+        services: watched.into_iter().map(service).collect(),
+        summary,
+        local,
+    };
     // Numbers and texts always serialise.
     let body = serde_json::to_string(&overview).unwrap_or_default();
     Ok(([(header::CONTENT_TYPE, JSON), (header::CACHE_CONTROL, NOT_STORED)], body).into_response())
@@ -130,50 +159,121 @@ fn join(known: &mut BTreeMap<String, PublisherReport>, other: PublisherReport) {
     (present.levels, present.ended, present.silent_ms) = (levels.into_iter().collect(), ended, silent_ms);
 }
 
-fn summary(watched: &[Watched], publishers: &[PublisherReport], local: &Account) -> Summary {
-    let is_alive = |publisher: &&PublisherReport| !publisher.ended && publisher.silent_ms <= SILENT_MS_MAX;
+fn publisher(report: PublisherReport) -> Publisher {
+    Publisher { is_silent: is_silent(&report), report }
+}
+
+fn is_silent(publisher: &PublisherReport) -> bool {
+    publisher.silent_ms > SILENT_MS_MAX
+}
+
+fn reports(watched: &[Watched]) -> impl Iterator<Item = &Report> {
+    watched.iter().filter_map(|watched| watched.report.as_deref().ok())
+}
+
+fn summary(watched: &[Watched], publishers: &[PublisherReport]) -> Summary {
+    let is_alive = |publisher: &&PublisherReport| !publisher.ended && !is_silent(publisher);
     let mut summary = Summary {
         publishers_alive: publishers.iter().filter(is_alive).count(),
         publishers_total: publishers.len(),
-        law_holds: local.adds_up(),
         ..Summary::default()
     };
-    let mut lose = |stage: &str, reason: &str, amount: f64| {
-        if amount > 0.0 {
-            *summary.lost_reasons.entry(format!("{stage} {reason}")).or_default() += amount;
-            summary.lost += amount;
-        }
-    };
-    for publisher in publishers {
-        publisher.dropped.iter().for_each(|(reason, count)| lose("publisher", reason, *count as f64));
-    }
-    for report in watched.iter().filter_map(|watched| watched.report.as_ref().ok()) {
-        match &**report {
-            Report::Broker(broker) => {
-                for account in &broker.accounts {
-                    // Without a subscriber nobody misses anything; a broker says so as a drop.
-                    account.refused.iter().for_each(|(reason, amount)| lose("broker", reason, *amount));
-                    summary.law_holds &= account.adds_up();
-                }
-            }
+    for report in reports(watched) {
+        // A report lists only so many publishers, but it tells how many there are.
+        let known = match report {
+            Report::Broker(broker) => broker.publishers_total,
             Report::Worker(worker) => {
-                let counted = worker.lost.iter().chain(&worker.refused);
-                counted.for_each(|(reason, count)| lose("worker", reason, *count as f64));
-                for account in &worker.accounts {
-                    let gone = account.refused.iter().chain(&account.dropped);
-                    gone.for_each(|(reason, amount)| lose("worker", reason, *amount));
-                    summary.law_holds &= account.adds_up();
-                }
                 let (all, one) = (&mut summary.spool, &worker.spool);
                 all.batches += one.batches;
                 all.bytes += one.bytes;
                 all.bytes_max += one.bytes_max;
                 all.oldest_ms = all.oldest_ms.max(one.oldest_ms);
+                worker.publishers_total
+            }
+            _ => 0,
+        };
+        summary.publishers_total = summary.publishers_total.max(usize::try_from(known).unwrap_or(usize::MAX));
+    }
+    summary
+}
+
+/// The accounts of brokers, workers and this store.
+fn stages(watched: &[Watched], local: &Account) -> Vec<Stage> {
+    let mut stages = Vec::new();
+    let mut add = |service, accounts: &[Account]| {
+        let stage =
+            |account: &Account| Stage { service, adds_up: account.adds_up(), account: account.clone() };
+        stages.extend(accounts.iter().map(stage));
+    };
+    for report in reports(watched) {
+        if let Report::Broker(broker) = report {
+            add("broker", &broker.accounts);
+        }
+    }
+    for report in reports(watched) {
+        if let Report::Worker(worker) = report {
+            add("worker", &worker.accounts);
+        }
+    }
+    add("local", std::slice::from_ref(local));
+    stages
+}
+
+/// What each stage lost or refused, in the order in which data flows.
+fn losses(watched: &[Watched], publishers: &[PublisherReport]) -> Vec<Loss> {
+    let mut amounts: BTreeMap<_, f64> = BTreeMap::new();
+    let mut lose = |place: u8, stage: String, unit: &str, reason: &str, amount: f64| {
+        if amount > 0.0 {
+            *amounts.entry((place, stage, reason.to_owned(), unit.to_owned())).or_default() += amount;
+        }
+    };
+    for (reason, count) in publishers.iter().flat_map(|publisher| &publisher.dropped) {
+        lose(0, "publisher".to_owned(), dropped_unit(reason), reason, *count as f64);
+    }
+    for report in reports(watched) {
+        match report {
+            Report::Broker(broker) => {
+                for account in &broker.accounts {
+                    // Without a subscriber nobody misses anything; a broker says so as a drop.
+                    for (reason, amount) in &account.refused {
+                        lose(1, format!("broker, {}", account.stage), &account.unit, reason, *amount);
+                    }
+                }
+            }
+            Report::Worker(worker) => {
+                for (reason, count) in &worker.lost {
+                    lose(2, "worker".to_owned(), lost_unit(reason), reason, *count as f64);
+                }
+                for (reason, count) in &worker.refused {
+                    lose(2, "worker".to_owned(), "messages, frames or states", reason, *count as f64);
+                }
+                for account in &worker.accounts {
+                    for (reason, amount) in account.refused.iter().chain(&account.dropped) {
+                        lose(2, format!("worker, {}", account.stage), &account.unit, reason, *amount);
+                    }
+                }
             }
             _ => {}
         }
     }
-    summary
+    let loss = |((_, stage, reason, unit), amount)| Loss { stage, reason, amount, unit };
+    amounts.into_iter().map(loss).collect()
+}
+
+/// What is counted of a reason for which a publisher dropped something.
+fn dropped_unit(reason: &str) -> &'static str {
+    if reason == "legacy_queue" { "messages" } else { "records" }
+}
+
+/// What is counted of a reason for which something did not reach a worker's ledger.
+fn lost_unit(reason: &str) -> &'static str {
+    match reason {
+        "gaps_lost" => "frames",
+        "vanished" => "publishers",
+        "buckets_unknown" => "timer records",
+        "joined_late" => "series",
+        _ => "messages",
+    }
 }
 
 #[cfg(test)]
@@ -225,24 +325,69 @@ mod tests {
             found.iter().map(|one| (one.id.as_str(), one.program.as_str(), one.silent_ms)).collect();
         assert_eq!(shown, [("a", "loop", 5), ("b", "", 5)]);
         assert_eq!(found[0].levels, ["debug", "info"]);
-        let summary = summary(&[], &found, &Account::default());
-        assert_eq!((summary.publishers_alive, summary.publishers_total), (1, 2));
+        let silent = PublisherReport { id: "c".to_owned(), silent_ms: 30_001, ..Default::default() };
+        let told = summary(&[], &[found[0].clone(), found[1].clone(), silent]);
+        assert_eq!((told.publishers_alive, told.publishers_total), (1, 3));
     }
 
     #[test]
-    fn what_is_lost_is_summed_by_stage_and_reason_and_the_law_is_checked() {
-        let worker = |account| WorkerReport {
-            accounts: vec![account],
-            lost: [("gaps".to_owned(), 4)].into(),
-            spool: SpoolReport { batches: 2, bytes: 7, bytes_max: 9, oldest_ms: Some(3) },
+    fn publishers_that_no_report_has_room_for_are_known_too() {
+        let worker = WorkerReport { publishers_total: 5_000, ..WorkerReport::default() };
+        assert_eq!(summary(&[watched(Report::Worker(worker))], &[]).publishers_total, 5_000);
+    }
+
+    #[test]
+    fn losses_are_told_by_stage_reason_and_unit_and_never_added_over_units() {
+        let worker = WorkerReport {
+            accounts: vec![Account {
+                stage: "ledger".to_owned(),
+                unit: "timer records".to_owned(),
+                ..account(7.0, 1.0)
+            }],
+            lost: [("gaps_lost".to_owned(), 4)].into(),
+            refused: [("bad_frame".to_owned(), 2)].into(),
             ..WorkerReport::default()
         };
-        let found = summary(&[watched(Report::Worker(worker(account(7.0, 1.0))))], &[], &Account::default());
-        assert!(found.law_holds, "{found:?}");
-        assert_eq!(found.lost, 6.0);
-        assert_eq!(found.lost_reasons["worker too_old"], 1.0);
-        assert_eq!((found.spool.batches, found.spool.oldest_ms), (2, Some(3)));
-        let broken = summary(&[watched(Report::Worker(worker(account(7.0, 2.0))))], &[], &Account::default());
-        assert!(!broken.law_holds, "{broken:?}");
+        let forward =
+            Account { stage: "forward".to_owned(), unit: "messages".to_owned(), ..account(7.0, 1.0) };
+        let broker = BrokerReport { accounts: vec![forward], ..BrokerReport::default() };
+        // A second worker's losses of the same sort are added to the first one's.
+        let both = [worker.clone(), worker].map(|worker| watched(Report::Worker(worker)));
+        let all: Vec<_> = both.into_iter().chain([watched(Report::Broker(broker))]).collect();
+        let publisher =
+            PublisherReport { dropped: [("legacy_queue".to_owned(), 3)].into(), ..Default::default() };
+        let found = losses(&all, &[publisher]);
+        let told: Vec<_> = found
+            .iter()
+            .map(|loss| (loss.stage.as_str(), loss.reason.as_str(), loss.amount, loss.unit.as_str()))
+            .collect();
+        let expected = [
+            ("publisher", "legacy_queue", 3.0, "messages"),
+            ("broker, forward", "bad_frame", 1.0, "messages"),
+            ("worker", "bad_frame", 4.0, "messages, frames or states"),
+            ("worker", "gaps_lost", 8.0, "frames"),
+            ("worker, ledger", "bad_frame", 2.0, "timer records"),
+            ("worker, ledger", "too_old", 2.0, "timer records"),
+        ];
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn every_stage_has_its_own_law() {
+        let worker =
+            |account| watched(Report::Worker(WorkerReport { accounts: vec![account], ..Default::default() }));
+        let broker = BrokerReport { accounts: vec![account(8.0, 0.0)], ..Default::default() };
+        let all = [worker(account(7.0, 1.0)), worker(account(7.0, 2.0)), watched(Report::Broker(broker))];
+        let told: Vec<_> =
+            stages(&all, &Account::default()).iter().map(|stage| (stage.service, stage.adds_up)).collect();
+        assert_eq!(told, [("broker", true), ("worker", true), ("worker", false), ("local", true)]);
+    }
+
+    #[test]
+    fn the_spools_of_all_workers_are_one() {
+        let spool = SpoolReport { batches: 2, bytes: 7, bytes_max: 9, oldest_ms: Some(3) };
+        let worker = || watched(Report::Worker(WorkerReport { spool: spool.clone(), ..Default::default() }));
+        let found = summary(&[worker(), worker()], &[]).spool;
+        assert_eq!((found.batches, found.bytes, found.bytes_max, found.oldest_ms), (4, 14, 18, Some(3)));
     }
 }

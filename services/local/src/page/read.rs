@@ -35,12 +35,7 @@ pub(super) struct Read {
 impl Read {
     /// What the metric's values stand for.
     pub(super) fn quantity(&self) -> Quantity {
-        match self.kind {
-            Kind::Timer => {
-                Quantity::new(self.metric.unit.as_deref().filter(|unit| !unit.is_empty()).unwrap_or("s"))
-            }
-            _ => Quantity::new(self.metric.unit.as_deref().unwrap_or_default()),
-        }
+        Quantity::new(self.metric.unit())
     }
 
     /// The lines in numbers.
@@ -60,7 +55,7 @@ pub(super) async fn metric(app: &App, name: &str) -> Result<BrowsedMetric, PageE
 /// about `points` steps.
 pub(super) async fn read(app: &App, params: &Params, points: i64) -> Result<Read, PageError> {
     let metric = metric(app, params.metric()?).await?;
-    let kind = Kind::of(metric.origin, metric.posted);
+    let kind = metric.kind();
     let now = unix_now();
     let range = params.range(now)?;
     let given = params.number("step", 1, STEPS_S[STEPS_S.len() - 1])?;

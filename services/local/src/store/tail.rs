@@ -59,7 +59,7 @@ impl<'a> Insert<'a> {
 
 /// The seconds of a slot. Longer ones spread a POST over more pages, shorter ones a series over more
 /// slots.
-const SLOT_S: i64 = 10;
+pub(crate) const SLOT_S: i64 = 10;
 
 /// The slot that a time lies in.
 pub(super) fn slot_of(t: i64) -> i64 {

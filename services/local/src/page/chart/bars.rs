@@ -2,8 +2,8 @@
 
 use plotters::chart::ChartBuilder;
 use plotters::element::{PathElement, Rectangle};
+use plotters::style::Color;
 use plotters::style::text_anchor::HPos;
-use plotters::style::{Color, TRANSPARENT};
 
 use super::axis::ValueAxis;
 use super::heat::Bucket;
@@ -40,15 +40,7 @@ pub(in crate::page) fn bars(frame: &Frame<'_>, content: &Bars) -> Result<String,
             .y_label_area_size(left)
             .x_label_area_size(bottom)
             .build_cartesian_2d(across, up)?;
-        chart
-            .configure_mesh()
-            .disable_x_mesh()
-            .bold_line_style(frame.theme.grid.stroke_width(PX as u32))
-            .light_line_style(TRANSPARENT)
-            .axis_style(frame.theme.grid.stroke_width(PX as u32))
-            .set_all_tick_mark_size(3 * PX)
-            .label_style(frame.font(frame.theme.text))
-            .draw()?;
+        frame.mesh(&mut chart)?;
         for bucket in &content.buckets {
             let corners = [(bucket.low, 0.0), (bucket.high.max(bottom_value * 1.02), bucket.count)];
             chart.plotting_area().draw(&Rectangle::new(corners, frame.theme.lines[0].mix(0.75).filled()))?;

@@ -3,7 +3,7 @@
 use plotters::chart::ChartBuilder;
 use plotters::element::Rectangle;
 use plotters::style::text_anchor::HPos;
-use plotters::style::{Color, RGBColor, TRANSPARENT};
+use plotters::style::{Color, RGBColor};
 
 use super::axis::ValueAxis;
 use super::picture::{DrawError, Frame, PX, width_px};
@@ -64,15 +64,7 @@ pub(in crate::page) fn heat(frame: &Frame<'_>, content: &Heat) -> Result<String,
             .y_label_area_size(left)
             .x_label_area_size(bottom)
             .build_cartesian_2d(frame.time_axis(), axis)?;
-        chart
-            .configure_mesh()
-            .disable_x_mesh()
-            .bold_line_style(frame.theme.grid.stroke_width(PX as u32))
-            .light_line_style(TRANSPARENT)
-            .axis_style(frame.theme.grid.stroke_width(PX as u32))
-            .set_all_tick_mark_size(3 * PX)
-            .label_style(frame.font(frame.theme.text))
-            .draw()?;
+        frame.mesh(&mut chart)?;
         for (time, counts) in &cells {
             let shades = counts.iter().map(|count| shade(*count, most)).enumerate().collect::<Vec<_>>();
             // Neighbours of one colour are one rectangle.

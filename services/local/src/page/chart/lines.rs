@@ -3,7 +3,7 @@
 use plotters::chart::ChartBuilder;
 use plotters::element::{Circle, PathElement};
 use plotters::prelude::Polygon;
-use plotters::style::{Color, RGBColor, TRANSPARENT};
+use plotters::style::{Color, RGBColor};
 
 use super::axis::ValueAxis;
 use super::picture::{DrawError, Frame, PX};
@@ -53,15 +53,7 @@ pub(in crate::page) fn lines(frame: &Frame<'_>, content: &Lines) -> Result<Strin
             .y_label_area_size(left)
             .x_label_area_size(bottom)
             .build_cartesian_2d(frame.time_axis(), axis)?;
-        chart
-            .configure_mesh()
-            .disable_x_mesh()
-            .bold_line_style(frame.theme.grid.stroke_width(PX as u32))
-            .light_line_style(TRANSPARENT)
-            .axis_style(frame.theme.grid.stroke_width(PX as u32))
-            .set_all_tick_mark_size(3 * PX)
-            .label_style(frame.font(frame.theme.text))
-            .draw()?;
+        frame.mesh(&mut chart)?;
         let gap = STEPS_MISSING_MAX * frame.step.max(frame.interval) as f64;
         if let Some(band) = &content.band {
             for part in parts(&band.points, gap, |point| point.0) {

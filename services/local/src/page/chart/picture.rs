@@ -2,12 +2,15 @@
 
 use std::io;
 
+use plotters::chart::ChartContext;
 use plotters::coord::Shift;
+use plotters::coord::cartesian::Cartesian2d;
+use plotters::coord::ranged1d::{Ranged, ValueFormatter};
 use plotters::drawing::{DrawingArea, DrawingAreaErrorKind, IntoDrawingArea};
 use plotters::element::{PathElement, Rectangle, Text};
 use plotters::prelude::SVGBackend;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
-use plotters::style::{Color, IntoFont, RGBColor, TextStyle};
+use plotters::style::{Color, IntoFont, RGBColor, TRANSPARENT, TextStyle};
 use serde::Serialize;
 
 use super::axis::TimeAxis;
@@ -195,6 +198,27 @@ impl Frame<'_> {
     ) -> Drawn {
         let style = self.font(colour).pos(Pos::new(align, VPos::Center));
         area.draw(&Text::new(text.to_owned(), (at.0 * PX, at.1 * PX), style))
+    }
+
+    /// Lines across at the values' ticks, and what is written at both axes.
+    pub(super) fn mesh<'a, X, Y>(
+        &self,
+        chart: &mut ChartContext<'a, SVGBackend<'a>, Cartesian2d<X, Y>>,
+    ) -> Drawn
+    where
+        X: Ranged<ValueType = f64> + ValueFormatter<f64>,
+        Y: Ranged<ValueType = f64> + ValueFormatter<f64>,
+    {
+        let line = self.theme.grid.stroke_width(PX as u32);
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .bold_line_style(line)
+            .light_line_style(TRANSPARENT)
+            .axis_style(line)
+            .set_all_tick_mark_size(3 * PX)
+            .label_style(self.font(self.theme.text))
+            .draw()
     }
 
     /// The style of all texts.
