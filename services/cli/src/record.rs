@@ -94,9 +94,8 @@ impl RecordArgs {
 
 /// Waits until the broker answers; a message may come before that.
 fn wait_for_broker(feed: &mut Feed, shutdown: &Shutdown) -> Result<Option<Message>, FeedError> {
-    let progress = Progress::spinner("waiting for the broker");
+    let _progress = Progress::spinner("waiting for the broker");
     while !shutdown.is_requested() {
-        progress.show();
         match feed.next(POLL)? {
             Some(Event::Message(message)) => return Ok(Some(message)),
             Some(Event::Confirmed) => return Ok(None),

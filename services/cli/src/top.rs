@@ -8,9 +8,12 @@
 mod columns;
 mod draw;
 mod feed;
+mod gauges;
 mod model;
 mod once;
+mod publisher_columns;
 mod services;
+mod sorting;
 mod state;
 mod terminal;
 mod view;
@@ -24,6 +27,7 @@ use tokio::sync::mpsc;
 use zibrato_service::{Failure, Shutdown, init_logging, run_service};
 
 use crate::broker_args::{BrokerArgs, StatusAddr, parse_status};
+use crate::feed::FeedError;
 use crate::levels::parse_level;
 use crate::paint::{self, is_pretty};
 use draw::Theme;
@@ -40,8 +44,8 @@ const ONCE_S_MAX: u64 = 3_600;
 /// Shows what is measured right now: rates of counters, gauges, timers with their percentiles, each
 /// with its last minute, and who publishes it.
 ///
-/// It listens to the broker like a worker, and takes nothing away from workers. A series appears when
-/// it changes for the first time. Rates and percentiles are of the last 10 s, smallest and largest
+/// It listens to the broker like a worker, and takes nothing away from workers. A counter or a timer
+/// appears when it changes for the first time, a gauge as soon as its value is known. Rates and percentiles are of the last 10 s, smallest and largest
 /// value of gauges of the last 60 s. At most 5000 series are held; beyond that some are left out,
 /// which the screen says.
 ///
@@ -88,6 +92,9 @@ enum Error {
     /// The terminal cannot be drawn on.
     #[error("cannot draw on the terminal")]
     Terminal(#[source] io::Error),
+    /// The table of `--once` cannot be printed.
+    #[error("cannot write to standard output")]
+    Print(#[source] io::Error),
     /// It cannot be listened to the broker.
     #[error(transparent)]
     Feed(#[from] feed::Error),
@@ -95,10 +102,8 @@ enum Error {
     #[error("listening ended by itself: please report this with the versions of broker and top")]
     FeedEnded,
     /// `--once` had nobody to listen to.
-    #[error(
-        "no broker at {endpoint} within {seconds} s: start one with zibrato up, or give --host and --port"
-    )]
-    NoBroker { endpoint: String, seconds: u64 },
+    #[error(transparent)]
+    NoBroker(#[from] FeedError),
 }
 
 /// Runs the command.
@@ -169,9 +174,9 @@ async fn once(args: &TopArgs, shutdown: &Shutdown) -> Result<(), Error> {
         }
     }
     if !state.is_connected {
-        return Err(Error::NoBroker { endpoint, seconds: args.seconds });
+        return Err(FeedError::NoBroker { endpoint, timeout_s: args.seconds }.into());
     }
-    paint::print(&once::table(&state)).map_err(Error::Terminal)
+    paint::print(&once::table(&state)).map_err(Error::Print)
 }
 
 #[cfg(test)]

@@ -297,7 +297,7 @@ fn once_without_a_broker_fails_with_what_to_do() {
     assert_eq!((code, out.as_str()), (Some(1), ""));
     let workers = port + 1;
     let expected = format!(
-        "zibrato top: error: no broker at tcp://127.0.0.1:{workers} within 1 s: start one with zibrato up, or give --host and --port\n"
+        "zibrato top: error: no broker at tcp://127.0.0.1:{workers} within 1 s; start one with `zibrato up`, or check --host and --port (the publishers' port; workers connect to the next one)\n"
     );
     assert_eq!(err, expected);
 }
