@@ -13,6 +13,7 @@ use zmq::{Context, Error, Socket};
 
 use crate::broker_args::BrokerArgs;
 use crate::feed::{Event, Feed, FeedError, POLL};
+use crate::human::plural;
 
 /// Most messages that were published and did not come back yet.
 const IN_FLIGHT_MAX: usize = 10_000;
@@ -216,6 +217,6 @@ pub(crate) enum CourierError {
     )]
     Missing { missing: usize, published: u64, timeout_s: u64 },
     /// The wait was interrupted.
-    #[error("stopped before {missing} messages came back")]
+    #[error("stopped before {} came back", plural(*missing, "message"))]
     Stopped { missing: usize },
 }

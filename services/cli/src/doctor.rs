@@ -16,7 +16,6 @@ mod service;
 mod worker;
 mod zmtp;
 
-use std::io;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -25,7 +24,7 @@ use zibrato_service::{Failure, init_logging, run_service};
 use zibrato_worker::secret::Secret;
 
 use crate::broker_args::{BrokerArgs, StatusAddr, parse_status};
-use crate::paint::Paint;
+use crate::paint::{Paint, PrintError};
 use crate::progress::Progress;
 use crate::token_args::{TokenArgs, TokenError};
 use facts::Facts;
@@ -77,8 +76,8 @@ enum Error {
     #[error("{failed} of {checks} checks failed; the lines marked FAIL say what to do")]
     Failed { failed: usize, checks: usize },
     /// The result cannot be printed.
-    #[error("cannot write to standard output")]
-    Print(#[source] io::Error),
+    #[error(transparent)]
+    Print(#[from] PrintError),
     /// Ctrl-C.
     #[error("stopped before everybody had answered")]
     Stopped,
@@ -103,7 +102,7 @@ pub(crate) fn main(args: &DoctorArgs) -> ExitCode {
         } else {
             print::text(&findings, Paint::stdout())
         };
-        crate::paint::print(&text).map_err(Error::Print)?;
+        crate::paint::print(&text).map_err(Error::from)?;
         match findings.count(State::Fail) {
             0 => Ok(()),
             failed => Err(Error::Failed { failed, checks: findings.list().len() }.into()),

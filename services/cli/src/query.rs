@@ -13,7 +13,6 @@ mod series;
 mod summary;
 mod window;
 
-use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -22,7 +21,7 @@ use reqwest::Url;
 use zibrato_core::text::is_name_byte;
 use zibrato_service::{Failure, init_logging, run_service};
 
-use crate::paint::Paint;
+use crate::paint::{Paint, PrintError};
 use crate::progress::Progress;
 use crate::token_args::{TokenArgs, TokenError};
 use client::{Client, ClientError};
@@ -100,8 +99,8 @@ enum Error {
     #[error("no metric {name:?} at {url}{hint}")]
     Unknown { name: String, url: String, hint: String },
     /// The result cannot be printed.
-    #[error("cannot write to standard output")]
-    Print(#[source] io::Error),
+    #[error(transparent)]
+    Print(#[from] PrintError),
     /// Ctrl-C.
     #[error("stopped before zibrato-local answered")]
     Stopped,
@@ -122,7 +121,7 @@ pub(crate) fn main(args: &QueryArgs) -> ExitCode {
             () = shutdown.requested() => Err(Error::Stopped)?,
         };
         drop(progress);
-        Ok(crate::paint::print(&text).map_err(Error::Print)?)
+        Ok(crate::paint::print(&text).map_err(Error::from)?)
     })
 }
 

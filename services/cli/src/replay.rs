@@ -37,6 +37,8 @@ const SPEED_MAX: f64 = 1_000_000.0;
 /// nothing at all. --fresh-ids makes new runs of them, which every worker counts. Legacy text has no ids and
 /// is always counted.
 ///
+/// With --speed 1 --keep-times what goes out is what came in, byte for byte; a worker then drops what is too old.
+///
 /// A recording that was killed is played up to where it was cut, which is said. One that is damaged is not
 /// played at all. Ctrl-C ends it.
 ///

@@ -23,6 +23,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use zibrato_service::{Failure, Shutdown, init_logging, run_service};
 
@@ -52,7 +53,7 @@ const ONCE_S_MAX: u64 = 3_600;
 /// Keys: q quits, / filters, < and > choose the column to sort by, space pauses, p shows publishers,
 /// ? shows all keys. NO_COLOR switches colours off.
 ///
-/// Exit codes: 0 after q, Ctrl-C or SIGTERM, 1 on a failure, 2 on bad usage or without a terminal
+/// Exit codes: 0 after q, Ctrl-C, SIGTERM or SIGHUP, 1 on a failure, 2 on bad usage or without a terminal
 /// (then use --once, or zibrato tap). With --once: 1 if there was no broker.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct TopArgs {
@@ -93,8 +94,8 @@ enum Error {
     #[error("cannot draw on the terminal")]
     Terminal(#[source] io::Error),
     /// The table of `--once` cannot be printed.
-    #[error("cannot write to standard output")]
-    Print(#[source] io::Error),
+    #[error(transparent)]
+    Print(#[from] paint::PrintError),
     /// It cannot be listened to the broker.
     #[error(transparent)]
     Feed(#[from] feed::Error),
@@ -132,6 +133,8 @@ async fn watch(args: &TopArgs, shutdown: &Shutdown) -> Result<(), Error> {
     let mut state = State::new(args.broker.workers(), &args.levels);
     let mut screen = Screen::enter().map_err(Error::Terminal)?;
     let mut input = Input::start();
+    // Its default action would leave a terminal that is still there in raw mode.
+    let mut hang_up = signal(SignalKind::hangup()).map_err(Error::Terminal)?;
     let theme = Theme { has_colours: paint::colours_wanted() };
     let mut view = View::default();
     // What is shown while paused.
@@ -143,6 +146,7 @@ async fn watch(args: &TopArgs, shutdown: &Shutdown) -> Result<(), Error> {
         }
         tokio::select! {
             () = shutdown.requested() => return Ok(()),
+            _ = hang_up.recv() => return Ok(()),
             tick = ticks.recv() => state.absorb(tick.ok_or(Error::FeedEnded)?),
             Ok(()) = services.changed() => state.services = services.borrow_and_update().clone(),
             event = input.next() => match event {
@@ -176,7 +180,7 @@ async fn once(args: &TopArgs, shutdown: &Shutdown) -> Result<(), Error> {
     if !state.is_connected {
         return Err(FeedError::NoBroker { endpoint, timeout_s: args.seconds }.into());
     }
-    paint::print(&once::table(&state)).map_err(Error::Print)
+    Ok(paint::print(&once::table(&state))?)
 }
 
 #[cfg(test)]

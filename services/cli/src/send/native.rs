@@ -177,7 +177,9 @@ impl Native {
         while let Some(level) = ends.missing() {
             if let Some(Event::Message(message)) = self.feed.next(POLL)? {
                 ends.take(&message);
-            } else if Instant::now() >= until || is_stopped() {
+            } else if is_stopped() {
+                return Err(NativeError::Stopped { level: level.to_owned() });
+            } else if Instant::now() >= until {
                 return Err(NativeError::NotBack { level: level.to_owned(), timeout_s: timeout.as_secs() });
             }
         }
@@ -244,6 +246,9 @@ pub(super) enum NativeError {
         "level {level} did not come back from the broker within {timeout_s} s; it may be overloaded, or the level one too many for it"
     )]
     NotBack { level: String, timeout_s: u64 },
+    /// A second Ctrl-C.
+    #[error("stopped before level {level} came back")]
+    Stopped { level: String },
     /// The client did not take everything.
     #[error("the client's account is not clean: {stats}")]
     Account { stats: Box<Stats> },

@@ -135,6 +135,25 @@ fn a_broker_that_forwards_nothing_is_given_only_so_much() {
 }
 
 #[test]
+fn patience_begins_with_the_wait_and_not_with_the_line_before() {
+    let timeout = Duration::from_secs(3);
+    let bus = Bus::start();
+    let port = bus.port;
+    let mut sending = Running::start(port, &["send", "--legacy", "--timeout", "3"]);
+    // Bad lines tell that the ones before were taken.
+    let mut say = |line: &str| sending.stdin.as_mut().unwrap().write_all(line.as_bytes()).unwrap();
+    say("counter n 1\nbad\n");
+    wait_for("the first line", || sending.err().contains("line 2: ").then_some(()));
+    drop(bus);
+    // A pause in which the broker goes and is longer than what the broker may take.
+    let begun = Instant::now();
+    wait_for("the pause", || (begun.elapsed() > timeout).then_some(()));
+    sending.stdin.as_mut().unwrap().write_all(b"counter n 2\n").unwrap();
+    let _again = Bus::start_on(port);
+    sending.end().fails(1, "1 bad line not sent");
+}
+
+#[test]
 fn legacy_text_is_what_the_original_sends() {
     let bus = Bus::start();
     let tap = Running::start(bus.port, &["tap", "--json", "--levels", "info,debug", "--count", "2"]);
