@@ -46,6 +46,11 @@ impl Progress {
         Self::new(ProgressBar::new(total), "{prefix} [{bar:30}] {percent}% {elapsed} {msg}", what)
     }
 
+    /// For something during which the terminal belongs to somebody else.
+    pub(crate) fn silent() -> Self {
+        Self { bar: ProgressBar::hidden(), is_shown: Arc::default(), shower: None }
+    }
+
     fn new(bar: ProgressBar, template: &str, what: &'static str) -> Self {
         bar.set_draw_target(ProgressDrawTarget::hidden());
         // The templates are ours and can be read.

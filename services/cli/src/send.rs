@@ -135,12 +135,20 @@ impl SendArgs {
 impl Plan {
     fn send(&self, shutdown: &Shutdown) -> Result<(), Error> {
         let begun = Instant::now();
-        let progress = Progress::spinner("sending");
+        let mut progress = Progress::spinner("sending");
         let mut outlet = Outlet::open(self, shutdown)?;
         let account = match &self.one {
             Some(measurement) => {
                 outlet.send(measurement)??;
                 Account { sent: 1, bad: 0 }
+            }
+            None if std::io::stdin().is_terminal() => {
+                // A spinner would stand in what is typed.
+                progress = Progress::silent();
+                progress.say("reading lines of KIND NAME VALUE [LEVEL] [SOURCE]; Ctrl-D ends them");
+                let account = self.send_lines(&mut outlet, &progress, shutdown)?;
+                progress = Progress::spinner("sending");
+                account
             }
             None => self.send_lines(&mut outlet, &progress, shutdown)?,
         };
@@ -164,15 +172,13 @@ impl Plan {
         shutdown: &Shutdown,
     ) -> Result<Account, Error> {
         let input = Input::stdin().map_err(Error::Thread)?;
-        if std::io::stdin().is_terminal() {
-            progress.say("reading lines of KIND NAME VALUE [LEVEL] [SOURCE]; Ctrl-D ends them");
-        }
         let mut account = Account { sent: 0, bad: 0 };
         while !shutdown.is_requested() {
             let line = match input.next(POLL) {
                 Next::Line(line) => line,
                 Next::Nothing => {
                     outlet.idle()?;
+                    progress.at(account.sent, || plural(account.sent as usize, "measurement"));
                     continue;
                 }
                 Next::End => break,

@@ -208,8 +208,9 @@ fn an_old_recording_is_played_as_if_it_were_new_unless_its_times_are_to_be_kept(
     for (more, is_moved) in [(&[][..], true), (&["--keep-times"], false)] {
         let bus = Bus::start();
         let mut books = Books::open(bus.port, &LEVELS);
-        let tap = Running::start(bus.port, &["tap", "--json", "--levels", "debug,info", "--count", "2"]);
-        drop(Publisher::wanted(bus.port, &[b"info|"]));
+        // A level of its own, after the one it is about: the books have subscribed to that one as well.
+        let tap = Running::start(bus.port, &["tap", "--json", "--levels", "info,tap", "--count", "2"]);
+        drop(Publisher::wanted(bus.port, &[b"tap|"]));
         replay(bus.port, &place.file(), more).well();
         // A worker does not take text of another year.
         assert_eq!(books.read().contains_key("info counter n s"), is_moved);

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::net::TcpListener;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use crate::bus::Bus;
 use crate::capture::{Place, write_capture};
@@ -94,18 +95,19 @@ fn every_exit_code_of_every_command_has_a_case_with_its_text() {
     let up = |data| ["up", "--port", "0", "--listen", "127.0.0.1:0", "--no-http", "--data", data];
     let no_space = "cannot write to standard output: No space left on device";
     let bad_host = "cannot connect to tcp://_x:5551; check --host and --port: Invalid argument";
-    let data_refused = format!(
-        "cannot use the data directory {below_a_file}; give one that can be written with --data: Not a directory"
-    );
+    let data_refused = |path: &str, why: &str| {
+        format!("cannot use {path} for the data; give a directory that can be written with --data: {why}")
+    };
+    let (store, spool) = (format!("{no_store}/local.db"), format!("{no_spool}/spool"));
     let played = |path: &str, why: &str| format!("cannot play {path}: {why}");
     let not_a_file = "it is no regular file; write what comes out of a pipe into one";
     let readable = "--token-file with http://192.0.2.1:5580/ sends the token readable over the network: give an address of this machine or one of https, or --insecure-http";
     let nowhere = "cannot read the token file /nowhere: No such file or directory";
     let cases: Vec<(Vec<&str>, Streams, i32, String)> = vec![
         ([&up(&fresh)[..], &["--check-config"]].concat(), Pipes, 0, String::new()),
-        (up(&below_a_file).to_vec(), Pipes, 1, data_refused),
-        (up(&no_store).to_vec(), Pipes, 1, "cannot ".to_owned()),
-        (up(&no_spool).to_vec(), Pipes, 1, "cannot ".to_owned()),
+        (up(&below_a_file).to_vec(), Pipes, 1, data_refused(&below_a_file, "Not a directory")),
+        (up(&no_store).to_vec(), Pipes, 1, data_refused(&store, "unable to open database file")),
+        (up(&no_spool).to_vec(), Pipes, 1, data_refused(&spool, "File exists")),
         (vec!["up", "--levels", "a|b"], Pipes, 2, "invalid value 'a|b' for '--levels <LEVELS>'".to_owned()),
         (vec!["send", "counter", "n", "1", "--port", port], Full, 0, String::new()),
         (vec!["send", "counter", "n", "1", "--host", "_x"], Pipes, 1, bad_host.to_owned()),
@@ -271,6 +273,10 @@ fn a_second_ctrl_c_gives_up_the_proof_and_says_so() {
         // The last line is bad, so that it is known when the one before was taken.
         std::io::Write::write_all(sending.stdin.as_mut().unwrap(), b"counter n 1\nbad\n").unwrap();
         wait_for("the bad line", || sending.err().contains("line 2: ").then_some(()));
+        // The first ends the input; when the second comes the broker has answered all but the proof.
+        sending.signal("-INT");
+        let begun = Instant::now();
+        wait_for("a pause", || (begun.elapsed() > Duration::from_secs(2)).then_some(()));
         wait_for("the end", || {
             sending.signal("-INT");
             sending.child.try_wait().unwrap()

@@ -9,6 +9,23 @@ use crate::program::{Running, ZIBRATO, wait_for};
 use crate::pty::Pty;
 
 #[test]
+fn lines_that_come_for_long_are_seen_to_be_sent() {
+    let bus = Bus::start();
+    let lines = format!("(echo counter n 1; exec cat) | {ZIBRATO} send --port {}", bus.port);
+    let mut pty = Pty::start("/bin/sh", &["-c", &lines], (200, 24), &[("PATH", "/usr/bin:/bin")]);
+    pty.wait_for_text("sending");
+    pty.wait_for_text("1 measurement");
+    pty.press("\x04");
+    let (status, ended) = pty.end();
+    assert!(
+        status.success() && ended.screen.contains("1 measurement sent and seen back"),
+        "{}",
+        ended.screen
+    );
+    assert!(!ended.screen.contains("sending"), "{}", ended.screen);
+}
+
+#[test]
 fn every_wait_is_seen_on_a_terminal_and_leaves_nothing_in_a_pipe() {
     let (deaf, place) = (FakeBroker::start(Fault::Swallows), Place::new());
     write_capture(&place.file(), &[(0, b"info|Counter|n|1|1700000000|s".to_vec())]);
