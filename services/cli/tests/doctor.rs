@@ -352,7 +352,7 @@ fn a_second_program_on_a_port_is_a_warning() {
 }
 
 #[test]
-fn a_name_with_several_addresses_is_looked_at_where_somebody_answers() {
+fn a_broker_is_looked_at_by_its_name() {
     let bus = Bus::start();
     let doctor = Doctor { port: bus.port, broker: None, worker: None, local: None };
     let said = doctor.run(&["--host", "localhost"]);

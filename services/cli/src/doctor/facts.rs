@@ -114,17 +114,8 @@ async fn ports(host: &str, port: u16) -> Result<Ports, String> {
     let found = found
         .map_err(|_| format!("the name {host} is not resolved within {} ms", LOOKUP_WITHIN.as_millis()))?
         .map_err(|error| format!("the name {host} cannot be resolved: {error}"))?;
-    let mut pairs = JoinSet::new();
-    for (at, addr) in found.take(ADDRESSES_MAX).enumerate() {
-        pairs.spawn(async move { (at, peers(addr).await) });
-    }
-    let mut pairs = pairs.join_all().await;
-    // Of a name with several addresses the first one counts where somebody answers, as for who connects.
-    pairs.sort_by_key(|(at, [(_, publishers), (_, workers)])| {
-        (matches!((publishers, workers), (Peer::Nobody(_), Peer::Nobody(_))), *at)
-    });
-    let (_, [(publishers, in_peer), (workers, out_peer)]) =
-        pairs.into_iter().next().ok_or_else(|| format!("the name {host} has no address"))?;
+    let [(publishers, in_peer), (workers, out_peer)] =
+        nearest(found.take(ADDRESSES_MAX)).await.ok_or_else(|| format!("the name {host} has no address"))?;
     let is = |peer: &Peer, kind: &str| matches!(peer, Peer::Socket(name) if name == kind);
     let probe = if is(&in_peer, "XSUB") && is(&out_peer, "XPUB") {
         // A thread that panicked proved nothing.
@@ -135,6 +126,19 @@ async fn ports(host: &str, port: u16) -> Result<Ports, String> {
     let is_ours = publishers.ip().is_loopback();
     let listeners = [publishers, workers].map(|addr| if is_ours { listeners(addr.port()) } else { 0 });
     Ok(Ports { publishers: (publishers, in_peer), workers: (workers, out_peer), listeners, probe })
+}
+
+/// What listens at the first of the addresses where somebody does, which is where a program that connects
+/// by name ends up; at the first one if nobody does anywhere.
+async fn nearest(addrs: impl Iterator<Item = SocketAddr>) -> Option<[(SocketAddr, Peer); 2]> {
+    let mut asked = JoinSet::new();
+    for (at, addr) in addrs.enumerate() {
+        asked.spawn(async move { (at, peers(addr).await) });
+    }
+    let is_deserted =
+        |pair: &[(SocketAddr, Peer); 2]| pair.iter().all(|(_, peer)| matches!(peer, Peer::Nobody(_)));
+    let found = asked.join_all().await.into_iter();
+    found.min_by_key(|(at, pair)| (is_deserted(pair), *at)).map(|(_, pair)| pair)
 }
 
 /// What listens on the port for publishers at `addr` and on the next one, for workers.
@@ -197,6 +201,18 @@ pub(super) fn accounts(report: &Report) -> Vec<&Account> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn of_several_addresses_the_first_counts_where_somebody_answers() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        // The next port may be anybody's, so it is this one.
+        let port = listener.local_addr().unwrap().port() - 1;
+        let addr = |last| SocketAddr::from(([127, 0, 0, last], port));
+        let nearest = async |addrs: &[SocketAddr]| nearest(addrs.iter().copied()).await.unwrap()[0].0;
+        assert_eq!(nearest(&[addr(2), addr(1), addr(3)]).await, addr(1));
+        assert_eq!(nearest(&[addr(3), addr(2)]).await, addr(3));
+        assert!(super::nearest(std::iter::empty()).await.is_none());
+    }
 
     /// A deployment in which a broker on port 5550 forwards and these services answered.
     pub(in super::super) fn facts(
