@@ -224,7 +224,8 @@ mod tests {
 
     #[test]
     fn the_exit_codes_are_in_the_help_of_the_program_and_of_each_command() {
-        let mut program = Cli::command();
+        // The command `help` is clap's own.
+        let mut program = Cli::command().disable_help_subcommand(true);
         let help = program.render_help().to_string();
         for code in [EXIT_OK, EXIT_FAILURE, EXIT_USAGE] {
             assert!(help.contains(&format!("\n  {code}  ")), "{code} in {help}");
