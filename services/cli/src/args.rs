@@ -25,9 +25,16 @@ const PORT_DEFAULT: u16 = 5_550;
 /// All predefined levels, so that on-demand metrics show without being asked for.
 const LEVELS_DEFAULT: &str = "critical,error,warning,info,debug,trace";
 
+/// What the exit codes of all commands mean; each one's help says what that is for it.
+const EXIT_CODES: &str = "\
+Exit codes of every command:
+  0  it did what was asked, or what only watches was told to stop, or who read its output went away
+  1  it failed; one line on standard error says why and what to do
+  2  bad usage or settings; the error names the flag and what is accepted";
+
 /// Metrics for latency-critical code: the tools around it.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "zibrato", version)]
+#[command(name = "zibrato", version, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -193,6 +200,7 @@ fn default_data(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> 
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
+    use zibrato_service::{EXIT_FAILURE, EXIT_OK, EXIT_USAGE};
 
     use super::*;
 
@@ -212,6 +220,25 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_exit_codes_are_in_the_help_of_the_program_and_of_each_command() {
+        // The command `help` is clap's own.
+        let mut program = Cli::command().disable_help_subcommand(true);
+        let help = program.render_help().to_string();
+        for code in [EXIT_OK, EXIT_FAILURE, EXIT_USAGE] {
+            assert!(help.contains(&format!("\n  {code}  ")), "{code} in {help}");
+        }
+        for command in program.get_subcommands_mut() {
+            let help = command.render_long_help().to_string();
+            let (_, codes) = help.split_once("Exit codes: ").unwrap_or_else(|| panic!("{help}"));
+            let (codes, _) = codes.split_once("\n\n").unwrap();
+            let words: Vec<_> = codes.split([' ', '\n', ',', ':', '.']).collect();
+            for code in [EXIT_OK, EXIT_FAILURE, EXIT_USAGE] {
+                assert!(words.contains(&&*code.to_string()), "{code} of {}: {codes}", command.get_name());
+            }
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use zmq::{Context, Error, Socket};
 
 use crate::broker_args::BrokerArgs;
 use crate::feed::{Event, Feed, FeedError, POLL};
-use crate::progress::Progress;
+use crate::human::plural;
 
 /// Most messages that were published and did not come back yet.
 const IN_FLIGHT_MAX: usize = 10_000;
@@ -47,14 +47,13 @@ impl Courier {
     pub(crate) fn open(
         broker: &BrokerArgs,
         timeout: Duration,
-        progress: &Progress,
         shutdown: &Shutdown,
     ) -> Result<Self, CourierError> {
         let context = Context::new();
         let endpoint = broker.publishers();
-        let failed = |source| CourierError::Socket { endpoint: endpoint.clone(), source };
+        let failed = |source| FeedError::Socket { endpoint: endpoint.clone(), source };
         let mut feed = Feed::open(&context, &broker.workers())?;
-        feed.confirm(timeout, progress, || shutdown.is_requested(), |_| {})?;
+        feed.confirm(timeout, || shutdown.is_requested(), |_| {})?;
         let socket = publisher(&context).map_err(failed)?;
         // What came back has left, and what did not is an error already.
         socket.set_linger(0).map_err(failed)?;
@@ -73,17 +72,12 @@ impl Courier {
     }
 
     /// Gets the way ready for messages of these topics: they will come back, and the broker wants them.
-    pub(crate) fn prepare(&mut self, topics: &[Vec<u8>], progress: &Progress) -> Result<(), CourierError> {
+    pub(crate) fn prepare(&mut self, topics: &[Vec<u8>]) -> Result<(), CourierError> {
         for topic in topics {
             self.feed.subscribe(topic)?;
         }
         let Self { feed, in_flight, shutdown, timeout, .. } = self;
-        feed.confirm(
-            *timeout,
-            progress,
-            || shutdown.is_immediate(),
-            |message| _ = in_flight.remove(message),
-        )?;
+        feed.confirm(*timeout, || shutdown.is_immediate(), |message| _ = in_flight.remove(message))?;
         self.moved = Instant::now();
         while !topics.iter().all(|topic| self.wants(topic)) {
             self.turn(SHORT)?;
@@ -95,6 +89,8 @@ impl Courier {
     /// Publishes a message; waits as long as too many are under way.
     pub(crate) fn publish(&mut self, message: &[u8]) -> Result<(), CourierError> {
         self.turn(Duration::ZERO)?;
+        // Between two messages there may be any pause; patience begins with the wait.
+        self.moved = Instant::now();
         loop {
             // Without a subscription the socket would drop the message and not say so.
             if self.in_flight.has_room() && self.wants(message) {
@@ -169,7 +165,7 @@ impl Courier {
     }
 
     fn failed(&self, source: Error) -> CourierError {
-        CourierError::Socket { endpoint: self.endpoint.clone(), source }
+        FeedError::Socket { endpoint: self.endpoint.clone(), source }.into()
     }
 }
 
@@ -212,9 +208,6 @@ pub(crate) enum CourierError {
     /// Nothing comes from the broker.
     #[error(transparent)]
     Feed(#[from] FeedError),
-    /// A socket cannot be made, or does not take the endpoint.
-    #[error("cannot connect to {endpoint}; check --host and --port")]
-    Socket { endpoint: String, source: Error },
     /// The publishers' port does not ask for what is to be sent.
     #[error("no broker asks for the message at {endpoint} within {timeout_s} s; check --host and --port")]
     NotWanted { endpoint: String, timeout_s: u64 },
@@ -224,6 +217,6 @@ pub(crate) enum CourierError {
     )]
     Missing { missing: usize, published: u64, timeout_s: u64 },
     /// The wait was interrupted.
-    #[error("stopped before {missing} messages came back")]
+    #[error("stopped before {} came back", plural(*missing, "message"))]
     Stopped { missing: usize },
 }

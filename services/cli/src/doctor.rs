@@ -16,16 +16,17 @@ mod service;
 mod worker;
 mod zmtp;
 
-use std::io;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Args;
-use zibrato_service::{init_logging, run_service};
+use zibrato_service::{Failure, init_logging, run_service};
+use zibrato_worker::secret::Secret;
 
 use crate::broker_args::{BrokerArgs, StatusAddr, parse_status};
-use crate::paint::Paint;
+use crate::paint::{Paint, PrintError};
 use crate::progress::Progress;
+use crate::token_args::{TokenArgs, TokenError};
 use facts::Facts;
 use finding::{Findings, State};
 
@@ -40,7 +41,8 @@ use finding::{Findings, State};
 /// `warnings`, and `findings`, a list of objects with `about` (broker, worker IP:PORT, local), `check`,
 /// `state` (ok, warn, fail), `text`, and `advice` or null.
 ///
-/// Exit codes: 0 if nothing failed, even if there are warnings, 1 if something did, 2 on bad usage.
+/// Exit codes: 0 if nothing failed, even if there are warnings, 1 if something did, and after Ctrl-C, 2 on
+/// bad usage.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
@@ -59,6 +61,9 @@ pub(crate) struct DoctorArgs {
     #[arg(long, env = "ZIBRATO_DOCTOR_LOCAL", value_name = "IP:PORT", default_value = "127.0.0.1:5580", value_parser = parse_status)]
     local: StatusAddr,
 
+    #[command(flatten)]
+    token: TokenArgs,
+
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -71,8 +76,11 @@ enum Error {
     #[error("{failed} of {checks} checks failed; the lines marked FAIL say what to do")]
     Failed { failed: usize, checks: usize },
     /// The result cannot be printed.
-    #[error("cannot write the result")]
-    Print(#[source] io::Error),
+    #[error(transparent)]
+    Print(#[from] PrintError),
+    /// Ctrl-C.
+    #[error("stopped before everybody had answered")]
+    Stopped,
 }
 
 /// Runs the command.
@@ -80,10 +88,12 @@ pub(crate) fn main(args: &DoctorArgs) -> ExitCode {
     init_logging("off");
     run_service("zibrato doctor", async |shutdown| {
         let began = Instant::now();
+        let token = local_token(args).map_err(Failure::usage)?;
         let progress = Progress::spinner("asking broker, workers and local");
         let facts = tokio::select! {
-            facts = progress.during(Facts::gather(args)) => facts,
-            () = shutdown.requested() => return Ok(()),
+            facts = Facts::gather(args, token) => facts,
+            // Nothing found must not look like nothing wrong.
+            () = shutdown.requested() => return Err(Error::Stopped.into()),
         };
         drop(progress);
         let findings = examine(&facts);
@@ -92,12 +102,19 @@ pub(crate) fn main(args: &DoctorArgs) -> ExitCode {
         } else {
             print::text(&findings, Paint::stdout())
         };
-        crate::paint::print(&text).map_err(Error::Print)?;
+        crate::paint::print(&text).map_err(Error::from)?;
         match findings.count(State::Fail) {
             0 => Ok(()),
             failed => Err(Error::Failed { failed, checks: findings.list().len() }.into()),
         }
     })
+}
+
+/// The token for zibrato-local, if there is one and it is asked.
+fn local_token(args: &DoctorArgs) -> Result<Option<Secret>, TokenError> {
+    // An address is part of a URL.
+    let url = args.local.0.and_then(|addr| format!("http://{addr}").parse().ok());
+    url.map_or(Ok(None), |url| args.token.token(&url))
 }
 
 /// What the facts mean, in the order in which measurements flow.

@@ -13,8 +13,6 @@ use zibrato_core::frame::{Replay, ReplayMessage, TOPIC_REPLAY, TOPIC_STATE, lega
 use zibrato_std::socket::{connect, recv_now, send_now, subscriber};
 use zmq::{Context, Error, Message, PollEvents, PollItem, Socket, SocketEvent};
 
-use crate::progress::Progress;
-
 /// How often subscriptions are sent again, because a stranger that cancels what it never had can make
 /// a broker believe that nobody is left.
 const RESUBSCRIBE: Duration = Duration::from_secs(5);
@@ -130,7 +128,7 @@ impl Feed {
     pub(crate) fn ask(&mut self, timeout: Duration) -> Result<(), FeedError> {
         self.forget_asked()?;
         let mut nonce = [0; 8];
-        getrandom::fill(&mut nonce).map_err(|source| FeedError::Random(std::io::Error::other(source)))?;
+        getrandom::fill(&mut nonce).map_err(FeedError::random)?;
         let request = Replay { level: CONFIRM_LEVEL, nonce, from: CONFIRM_FROM };
         if let Some(topic) = request.topic() {
             self.send(1, &topic)?;
@@ -146,13 +144,11 @@ impl Feed {
     pub(crate) fn confirm(
         &mut self,
         timeout: Duration,
-        progress: &Progress,
         is_stopped: impl Fn() -> bool,
         mut take: impl FnMut(&[u8]),
     ) -> Result<(), FeedError> {
         self.ask(timeout)?;
         while !is_stopped() {
-            progress.show();
             match self.next(POLL)? {
                 Some(Event::Confirmed) => return Ok(()),
                 Some(Event::Message(message)) => take(&message),
@@ -298,6 +294,13 @@ pub(crate) enum FeedError {
     Random(#[source] std::io::Error),
 }
 
+impl FeedError {
+    /// The system has no random numbers.
+    pub(crate) fn random(source: getrandom::Error) -> Self {
+        Self::Random(std::io::Error::other(source))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
@@ -320,7 +323,7 @@ mod tests {
         let context = Context::new();
         let mut feed = Feed::open(&context, running.out_endpoint()).unwrap();
         feed.subscribe(b"info|").unwrap();
-        feed.confirm(TIMEOUT, &Progress::spinner(""), || false, |_| panic!("nothing was sent")).unwrap();
+        feed.confirm(TIMEOUT, || false, |_| panic!("nothing was sent")).unwrap();
 
         let publisher = context.socket(zmq::XPUB).unwrap();
         publisher.connect(running.in_endpoint()).unwrap();
@@ -345,7 +348,7 @@ mod tests {
         let short = Duration::from_millis(200);
         let error = |endpoint: &str, is_stopped: bool| {
             let mut feed = Feed::open(&Context::new(), endpoint).unwrap();
-            feed.confirm(short, &Progress::spinner(""), || is_stopped, |_| {}).unwrap_err().to_string()
+            feed.confirm(short, || is_stopped, |_| {}).unwrap_err().to_string()
         };
         assert!(error(&silent, false).starts_with("no broker at tcp://127.0.0.1:"));
         drop(listener);

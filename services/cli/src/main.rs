@@ -22,6 +22,7 @@ mod spark;
 mod table;
 mod tally;
 mod tap;
+mod token_args;
 mod top;
 mod units;
 mod up;

@@ -92,6 +92,8 @@ mod tests {
                 }
             }
         }
+        let page = fs::read_to_string(directory.path().join("man/zibrato.1")).unwrap();
+        assert!(page.contains("Exit codes of every command:"), "{page}");
         let pages = fs::read_dir(directory.path().join("man")).unwrap().count();
         assert_eq!(pages, commands.len());
         assert!(!directory.path().join("man/zibrato-man.1").exists());

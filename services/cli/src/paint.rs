@@ -66,13 +66,18 @@ pub(crate) fn colours_wanted() -> bool {
 ///
 /// # Errors
 /// Any other error of the operating system.
-pub(crate) fn print(text: &str) -> io::Result<()> {
+pub(crate) fn print(text: &str) -> Result<(), PrintError> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
-        result => result,
+        result => Ok(result?),
     }
 }
+
+/// Standard output is full or broken.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write to standard output")]
+pub(crate) struct PrintError(#[from] io::Error);
 
 #[cfg(test)]
 mod tests {

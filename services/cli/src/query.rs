@@ -13,8 +13,6 @@ mod series;
 mod summary;
 mod window;
 
-use std::io;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -22,10 +20,10 @@ use clap::{Args, ValueEnum};
 use reqwest::Url;
 use zibrato_core::text::is_name_byte;
 use zibrato_service::{Failure, init_logging, run_service};
-use zibrato_worker::secret::{Secret, SecretError};
 
-use crate::paint::Paint;
+use crate::paint::{Paint, PrintError};
 use crate::progress::Progress;
+use crate::token_args::{TokenArgs, TokenError};
 use client::{Client, ClientError};
 use window::{Window, parse_span};
 
@@ -44,7 +42,7 @@ const RESOLUTION_S_MAX: u64 = 604_800;
 /// of the CSV. A list is printed as `name,kind,levels,unit` or as `metrics` with those fields.
 ///
 /// Exit codes: 0 also if there are no points, 1 if there is no such metric, no server or another
-/// failure, 2 on bad usage.
+/// failure, and after Ctrl-C, 2 on bad usage.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct QueryArgs {
     /// Name of the metric, in any case; or a pattern with `*`, to list names.
@@ -73,14 +71,8 @@ pub(crate) struct QueryArgs {
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
 
-    /// File that holds the token of zibrato-local, on one line of 1 to 1024 bytes, if it wants one.
-    #[arg(long, env = "ZIBRATO_QUERY_TOKEN_FILE", value_name = "FILE")]
-    token_file: Option<PathBuf>,
-
-    /// Allow the token to be sent over http to another machine, where everybody on the way can read
-    /// it.
-    #[arg(long)]
-    insecure_http: bool,
+    #[command(flatten)]
+    token: TokenArgs,
 }
 
 /// What is printed.
@@ -97,14 +89,9 @@ enum Format {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 enum Error {
-    /// The token cannot be read.
+    /// The token is not used.
     #[error(transparent)]
-    Secret(#[from] SecretError),
-    /// The token would be readable on the way.
-    #[error(
-        "--token-file with {url} sends the token readable over the network: give an https --url, or --insecure-http"
-    )]
-    InsecureHttp { url: String },
+    Token(#[from] TokenError),
     /// The server does not answer, or says no.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -112,8 +99,11 @@ enum Error {
     #[error("no metric {name:?} at {url}{hint}")]
     Unknown { name: String, url: String, hint: String },
     /// The result cannot be printed.
-    #[error("cannot write the result")]
-    Print(#[source] io::Error),
+    #[error(transparent)]
+    Print(#[from] PrintError),
+    /// Ctrl-C.
+    #[error("stopped before zibrato-local answered")]
+    Stopped,
 }
 
 /// Runs the command.
@@ -121,25 +111,22 @@ pub(crate) fn main(args: &QueryArgs) -> ExitCode {
     init_logging("warn");
     run_service("zibrato query", async |shutdown| {
         let client = client(args).map_err(|error| match error {
-            Error::Secret(_) | Error::InsecureHttp { .. } => Failure::usage(error),
+            Error::Token(_) => Failure::usage(error),
             error => error.into(),
         })?;
         let progress = Progress::spinner("asking zibrato-local");
         let text = tokio::select! {
-            text = progress.during(answer(args, &client, &progress)) => text?,
-            () = shutdown.requested() => return Ok(()),
+            text = answer(args, &client, &progress) => text?,
+            // Nothing printed must not look like nothing stored.
+            () = shutdown.requested() => Err(Error::Stopped)?,
         };
         drop(progress);
-        Ok(crate::paint::print(&text).map_err(Error::Print)?)
+        Ok(crate::paint::print(&text).map_err(Error::from)?)
     })
 }
 
 fn client(args: &QueryArgs) -> Result<Client, Error> {
-    let token = args.token_file.as_deref().map(Secret::from_file).transpose()?;
-    let is_readable = args.url.scheme() == "http" && !is_loopback(&args.url);
-    if token.is_some() && is_readable && !args.insecure_http {
-        return Err(Error::InsecureHttp { url: args.url.to_string() });
-    }
+    let token = args.token.token(&args.url)?;
     Ok(Client::new(args.url.clone(), token.as_ref())?)
 }
 
@@ -184,11 +171,6 @@ fn parse_url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,12 +193,5 @@ mod tests {
         for bad in ["", "a b", "a/b", "ä", &"x".repeat(256)] {
             assert!(parse_name(bad).unwrap_err().contains("1 to 255"), "{bad}");
         }
-    }
-
-    #[test]
-    fn only_this_machine_is_loopback() {
-        let is = |text: &str| is_loopback(&text.parse().unwrap());
-        assert!(is("http://127.0.0.1:1") && is("http://[::1]:1") && is("http://localhost:1"));
-        assert!(!is("http://10.0.0.1:1") && !is("http://localhost.example.org"));
     }
 }

@@ -30,7 +30,8 @@ const BYTES_MIN: u64 = (HEADER_BYTES + RECORD_BYTES) as u64;
 /// Records messages of a live stream, for `zibrato replay`.
 ///
 /// It subscribes as a worker does and writes every frame and legacy message to FILE as it came, with its
-/// time. It ends after --duration, at --max-bytes, or with Ctrl-C, and says what it recorded. A recording
+/// time. What publishers had said before, which a broker keeps for workers, is not in it: a series is whole from
+/// its first key frame on (10 windows). It ends after --duration, at --max-bytes, or with Ctrl-C, and says what it recorded. A recording
 /// that was killed can be replayed up to its last second.
 ///
 /// Exit codes: 0 recorded, 1 if there is no broker, FILE exists or cannot be written, 2 bad usage.
@@ -94,9 +95,8 @@ impl RecordArgs {
 
 /// Waits until the broker answers; a message may come before that.
 fn wait_for_broker(feed: &mut Feed, shutdown: &Shutdown) -> Result<Option<Message>, FeedError> {
-    let progress = Progress::spinner("waiting for the broker");
+    let _progress = Progress::spinner("waiting for the broker");
     while !shutdown.is_requested() {
-        progress.show();
         match feed.next(POLL)? {
             Some(Event::Message(message)) => return Ok(Some(message)),
             Some(Event::Confirmed) => return Ok(None),

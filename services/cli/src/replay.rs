@@ -15,7 +15,7 @@ use crate::broker_args::BrokerArgs;
 use crate::capture::CaptureError;
 use crate::clock::unix_ms;
 use crate::courier::{Courier, CourierError};
-use crate::feed::{POLL, WaitArgs};
+use crate::feed::{FeedError, POLL, WaitArgs};
 use crate::human::{self, plural};
 use crate::progress::{Progress, note};
 use rewrite::Rewrite;
@@ -36,6 +36,8 @@ const SPEED_MAX: f64 = 1_000_000.0;
 /// Publishers keep their ids and numbers: a worker that has seen the original counts nothing twice, and so
 /// nothing at all. --fresh-ids makes new runs of them, which every worker counts. Legacy text has no ids and
 /// is always counted.
+///
+/// With --speed 1 --keep-times what goes out is what came in, byte for byte; a worker then drops what is too old.
 ///
 /// A recording that was killed is played up to where it was cut, which is said. One that is damaged is not
 /// played at all. Ctrl-C ends it.
@@ -147,7 +149,9 @@ pub(crate) async fn run(args: ReplayArgs, shutdown: Shutdown) -> Result<(), Fail
 
 impl ReplayArgs {
     fn replay(&self, shutdown: &Shutdown) -> Result<(), Error> {
-        let scan = scan(&self.file)?;
+        let reading = Progress::spinner("reading the recording");
+        let scan = scan(&self.file, &reading, shutdown)?;
+        drop(reading);
         let file = self.file.display();
         if let Some(at) = scan.cut {
             note(format_args!("{file}: the recording was cut at byte {at}; what is before is played"));
@@ -159,8 +163,8 @@ impl ReplayArgs {
         }
         let begun = Instant::now();
         let progress = Progress::bar("replaying", playable);
-        let mut courier = Courier::open(&self.broker, self.wait.timeout(), &progress, shutdown)?;
-        courier.prepare(&scan.topics, &progress)?;
+        let mut courier = Courier::open(&self.broker, self.wait.timeout(), shutdown)?;
+        courier.prepare(&scan.topics)?;
         self.publish(&scan, &mut courier, &progress, shutdown)?;
         courier.settle()?;
         drop(progress);
@@ -207,7 +211,10 @@ impl ReplayArgs {
             if shutdown.is_requested() {
                 break;
             }
-            rewrite.message(&mut message, offset_us).map_err(io::Error::other)?;
+            rewrite
+                .message(&mut message, offset_us)
+                .map_err(FeedError::random)
+                .map_err(CourierError::from)?;
             courier.publish(&message)?;
             progress.at(courier.published(), || plural(courier.published() as usize, "message"));
         }
@@ -229,6 +236,9 @@ enum Error {
     /// The file cannot be opened.
     #[error("cannot open {}", path.display())]
     Open { path: PathBuf, source: io::Error },
+    /// It is read twice, which a pipe cannot be.
+    #[error("cannot play {}: it is no regular file; write what comes out of a pipe into one", path.display())]
+    NotAFile { path: PathBuf },
     /// It is no recording, or a damaged one.
     #[error("cannot play {}", path.display())]
     Unreadable { path: PathBuf, source: CaptureError },
@@ -238,9 +248,6 @@ enum Error {
     /// Messages are not known to be forwarded.
     #[error(transparent)]
     Courier(#[from] CourierError),
-    /// The system has no random numbers.
-    #[error("cannot read random numbers for new ids")]
-    Random(#[from] io::Error),
     /// Ctrl-C.
     #[error("stopped before the end of the recording")]
     Stopped,

@@ -135,17 +135,25 @@ impl SendArgs {
 impl Plan {
     fn send(&self, shutdown: &Shutdown) -> Result<(), Error> {
         let begun = Instant::now();
-        let progress = Progress::spinner("sending");
-        let mut outlet = Outlet::open(self, &progress, shutdown)?;
+        let mut progress = Progress::spinner("sending");
+        let mut outlet = Outlet::open(self, shutdown)?;
         let account = match &self.one {
             Some(measurement) => {
-                outlet.send(measurement, &progress)??;
+                outlet.send(measurement)??;
                 Account { sent: 1, bad: 0 }
+            }
+            None if std::io::stdin().is_terminal() => {
+                // A spinner would stand in what is typed.
+                progress = Progress::silent();
+                progress.say("reading lines of KIND NAME VALUE [LEVEL] [SOURCE]; Ctrl-D ends them");
+                let account = self.send_lines(&mut outlet, &progress, shutdown)?;
+                progress = Progress::spinner("sending");
+                account
             }
             None => self.send_lines(&mut outlet, &progress, shutdown)?,
         };
         if account.sent > 0 {
-            outlet.finish(self.timeout, &progress, shutdown)?;
+            outlet.finish(self.timeout, shutdown)?;
         }
         if self.one.is_none() || knows_sequences(&std::io::stderr()) {
             let sent = plural(account.sent as usize, "measurement");
@@ -164,22 +172,20 @@ impl Plan {
         shutdown: &Shutdown,
     ) -> Result<Account, Error> {
         let input = Input::stdin().map_err(Error::Thread)?;
-        if std::io::stdin().is_terminal() {
-            progress.say("reading lines of KIND NAME VALUE [LEVEL] [SOURCE]; Ctrl-D ends them");
-        }
         let mut account = Account { sent: 0, bad: 0 };
         while !shutdown.is_requested() {
             let line = match input.next(POLL) {
                 Next::Line(line) => line,
                 Next::Nothing => {
                     outlet.idle()?;
+                    progress.at(account.sent, || plural(account.sent as usize, "measurement"));
                     continue;
                 }
                 Next::End => break,
             };
             let result = match line.text.and_then(|text| Measurement::parse(&text, &self.defaults)) {
                 Ok(None) => continue,
-                Ok(Some(measurement)) => outlet.send(&measurement, progress)?,
+                Ok(Some(measurement)) => outlet.send(&measurement)?,
                 Err(reason) => Err(BadLine(reason)),
             };
             match result {
@@ -217,22 +223,20 @@ enum Outlet {
 }
 
 impl Outlet {
-    fn open(plan: &Plan, progress: &Progress, shutdown: &Shutdown) -> Result<Self, Error> {
+    fn open(plan: &Plan, shutdown: &Shutdown) -> Result<Self, Error> {
         Ok(match plan.defaults.wire {
             Wire::State => {
                 let source = &plan.defaults.source;
-                Self::Native(Box::new(Native::open(&plan.broker, source, plan.timeout, progress, shutdown)?))
+                Self::Native(Box::new(Native::open(&plan.broker, source, plan.timeout, shutdown)?))
             }
-            Wire::Legacy => {
-                Self::Legacy(Box::new(Legacy::open(&plan.broker, plan.timeout, progress, shutdown)?))
-            }
+            Wire::Legacy => Self::Legacy(Box::new(Legacy::open(&plan.broker, plan.timeout, shutdown)?)),
         })
     }
 
-    fn send(&mut self, measurement: &Measurement, progress: &Progress) -> Result<Result<(), BadLine>, Error> {
+    fn send(&mut self, measurement: &Measurement) -> Result<Result<(), BadLine>, Error> {
         match self {
             Self::Native(native) => Ok(native.record(measurement).map_err(BadLine)),
-            Self::Legacy(legacy) => Ok(Ok(legacy.publish(measurement, progress)?)),
+            Self::Legacy(legacy) => Ok(Ok(legacy.publish(measurement)?)),
         }
     }
 
@@ -244,10 +248,10 @@ impl Outlet {
         }
     }
 
-    fn finish(self, timeout: Duration, progress: &Progress, shutdown: &Shutdown) -> Result<(), Error> {
+    fn finish(self, timeout: Duration, shutdown: &Shutdown) -> Result<(), Error> {
         match self {
             Self::Native(native) => {
-                native.finish(timeout, progress, shutdown)?;
+                native.finish(timeout, shutdown)?;
             }
             Self::Legacy(legacy) => legacy.finish()?,
         }

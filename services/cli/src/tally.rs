@@ -5,8 +5,9 @@ use std::fmt;
 
 use zibrato_core::frame::{Header, PublisherId, TOPIC_STATE, split_topic};
 
-/// Most publishers whose frames are looked at for gaps.
+/// Most publishers whose frames are looked at for gaps, and most levels of each.
 const PUBLISHERS_MAX: usize = 10_000;
+const LEVELS_MAX: usize = 256;
 
 /// Counts of messages.
 #[derive(Debug, Default)]
@@ -71,7 +72,11 @@ impl Tally {
         }
         let levels = self.seen.entry(header.publisher).or_default();
         match levels.iter_mut().find(|(known, _)| **known == *level) {
-            None => levels.push((level.into(), header.seq)),
+            None => {
+                if levels.len() < LEVELS_MAX {
+                    levels.push((level.into(), header.seq));
+                }
+            }
             Some((_, last)) => {
                 // A heartbeat repeats the number of the last frame, so it shows when that one is missing.
                 let next = last.saturating_add(u64::from(!header.flags.heartbeat));

@@ -156,12 +156,11 @@ impl Tap {
             if event.is_none() {
                 // Nothing is left to be read, so this is the time to show what was.
                 self.out.flush()?;
-                waiting.iter().for_each(|progress| _ = progress.show());
                 event = feed.next(POLL)?;
             }
             match event {
                 Some(Event::Message(message)) => self.take(&message)?,
-                Some(Event::Confirmed) => waiting = None,
+                Some(Event::Confirmed) => drop(waiting.take()),
                 Some(Event::Lost) => {
                     was_lost = true;
                     note("the connection to the broker is lost; trying again");

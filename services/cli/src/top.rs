@@ -8,9 +8,12 @@
 mod columns;
 mod draw;
 mod feed;
+mod gauges;
 mod model;
 mod once;
+mod publisher_columns;
 mod services;
+mod sorting;
 mod state;
 mod terminal;
 mod view;
@@ -20,10 +23,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use zibrato_service::{Failure, Shutdown, init_logging, run_service};
 
 use crate::broker_args::{BrokerArgs, StatusAddr, parse_status};
+use crate::feed::FeedError;
 use crate::levels::parse_level;
 use crate::paint::{self, is_pretty};
 use draw::Theme;
@@ -40,15 +45,15 @@ const ONCE_S_MAX: u64 = 3_600;
 /// Shows what is measured right now: rates of counters, gauges, timers with their percentiles, each
 /// with its last minute, and who publishes it.
 ///
-/// It listens to the broker like a worker, and takes nothing away from workers. A series appears when
-/// it changes for the first time. Rates and percentiles are of the last 10 s, smallest and largest
+/// It listens to the broker like a worker, and takes nothing away from workers. A counter or a timer
+/// appears when it changes for the first time, a gauge as soon as its value is known. Rates and percentiles are of the last 10 s, smallest and largest
 /// value of gauges of the last 60 s. At most 5000 series are held; beyond that some are left out,
 /// which the screen says.
 ///
 /// Keys: q quits, / filters, < and > choose the column to sort by, space pauses, p shows publishers,
 /// ? shows all keys. NO_COLOR switches colours off.
 ///
-/// Exit codes: 0 after q, Ctrl-C or SIGTERM, 1 on a failure, 2 on bad usage or without a terminal
+/// Exit codes: 0 after q, Ctrl-C, SIGTERM or SIGHUP, 1 on a failure, 2 on bad usage or without a terminal
 /// (then use --once, or zibrato tap). With --once: 1 if there was no broker.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct TopArgs {
@@ -88,6 +93,9 @@ enum Error {
     /// The terminal cannot be drawn on.
     #[error("cannot draw on the terminal")]
     Terminal(#[source] io::Error),
+    /// The table of `--once` cannot be printed.
+    #[error(transparent)]
+    Print(#[from] paint::PrintError),
     /// It cannot be listened to the broker.
     #[error(transparent)]
     Feed(#[from] feed::Error),
@@ -95,10 +103,8 @@ enum Error {
     #[error("listening ended by itself: please report this with the versions of broker and top")]
     FeedEnded,
     /// `--once` had nobody to listen to.
-    #[error(
-        "no broker at {endpoint} within {seconds} s: start one with zibrato up, or give --host and --port"
-    )]
-    NoBroker { endpoint: String, seconds: u64 },
+    #[error(transparent)]
+    NoBroker(#[from] FeedError),
 }
 
 /// Runs the command.
@@ -127,6 +133,8 @@ async fn watch(args: &TopArgs, shutdown: &Shutdown) -> Result<(), Error> {
     let mut state = State::new(args.broker.workers(), &args.levels);
     let mut screen = Screen::enter().map_err(Error::Terminal)?;
     let mut input = Input::start();
+    // Its default action would leave a terminal that is still there in raw mode.
+    let mut hang_up = signal(SignalKind::hangup()).map_err(Error::Terminal)?;
     let theme = Theme { has_colours: paint::colours_wanted() };
     let mut view = View::default();
     // What is shown while paused.
@@ -138,6 +146,7 @@ async fn watch(args: &TopArgs, shutdown: &Shutdown) -> Result<(), Error> {
         }
         tokio::select! {
             () = shutdown.requested() => return Ok(()),
+            _ = hang_up.recv() => return Ok(()),
             tick = ticks.recv() => state.absorb(tick.ok_or(Error::FeedEnded)?),
             Ok(()) = services.changed() => state.services = services.borrow_and_update().clone(),
             event = input.next() => match event {
@@ -169,9 +178,9 @@ async fn once(args: &TopArgs, shutdown: &Shutdown) -> Result<(), Error> {
         }
     }
     if !state.is_connected {
-        return Err(Error::NoBroker { endpoint, seconds: args.seconds });
+        return Err(FeedError::NoBroker { endpoint, timeout_s: args.seconds }.into());
     }
-    paint::print(&once::table(&state)).map_err(Error::Terminal)
+    Ok(paint::print(&once::table(&state))?)
 }
 
 #[cfg(test)]

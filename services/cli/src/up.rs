@@ -19,8 +19,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::time::{Instant, interval_at};
+use zibrato_local::StoreError;
 use zibrato_service::{Shutdown, StatusEndpoint, StatusError};
 use zibrato_std::BuildError;
+use zibrato_worker::spool::SpoolError;
 
 use parts::{Part, Parts, Stops};
 use screen::Screen;
@@ -111,15 +113,15 @@ fn lock(data: &Path) -> Result<File, Error> {
 /// Why `zibrato up` cannot start or did not end well.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The data directory cannot be used.
-    #[error("cannot use the data directory {}; give one that can be written with --data", path.display())]
+    /// The data directory, or what is to be in it, cannot be used.
+    #[error("cannot use {} for the data; give a directory that can be written with --data", path.display())]
     Data { path: PathBuf, source: io::Error },
     /// Another process uses the data directory.
     #[error("the data directory {} is in use by another zibrato up; give another one with --data", path.display())]
     InUse { path: PathBuf },
     /// The store does not start or ended badly.
     #[error(transparent)]
-    Local(#[from] zibrato_local::Error),
+    Local(zibrato_local::Error),
     /// The broker does not start.
     #[error(transparent)]
     Broker(#[from] zibrato_broker::StartError),
@@ -128,7 +130,7 @@ pub(crate) enum Error {
     Status(#[from] StatusError),
     /// The worker does not start or ended badly.
     #[error(transparent)]
-    Worker(#[from] zibrato_worker::worker::Error),
+    Worker(zibrato_worker::worker::Error),
     /// The worker's HTTP client cannot be set up.
     #[error(transparent)]
     Backend(#[from] zibrato_worker::http::HttpError),
@@ -146,6 +148,30 @@ pub(crate) enum Error {
     Law,
 }
 
+// Store and spool would name flags that `up` does not have.
+
+impl From<zibrato_local::Error> for Error {
+    fn from(error: zibrato_local::Error) -> Self {
+        match error {
+            zibrato_local::Error::Store(StoreError::Open { path, source }) => {
+                Self::Data { path, source: io::Error::other(source) }
+            }
+            error => Self::Local(error),
+        }
+    }
+}
+
+impl From<zibrato_worker::worker::Error> for Error {
+    fn from(error: zibrato_worker::worker::Error) -> Self {
+        match error {
+            zibrato_worker::worker::Error::Spool(SpoolError::Directory { path, source }) => {
+                Self::Data { path, source }
+            }
+            error => Self::Worker(error),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,6 +187,6 @@ mod tests {
         lock(&data).unwrap();
         let below_a_file = data.join(LOCK_FILE).join("c");
         let error = lock(&below_a_file).unwrap_err().to_string();
-        assert!(error.starts_with("cannot use the data directory") && error.contains("--data"), "{error}");
+        assert!(error.starts_with("cannot use ") && error.contains("--data"), "{error}");
     }
 }

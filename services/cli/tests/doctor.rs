@@ -324,7 +324,22 @@ fn a_local_that_wants_a_token_is_there_all_the_same() {
     let local = bus.start_local_with(config);
     let worker = bus.start_worker(local, &["info"], &directory.path().join("spool"));
     let said = Doctor { port: bus.port, broker: None, worker: Some(worker), local: Some(local) }.run(&[]);
-    said.assert_finding("local", "status", "warn", "wants a token", "zibrato query --token-file");
+    said.assert_finding("local", "status", "warn", "wants a token", "with --token-file");
+
+    let doctor = Doctor { port: bus.port, broker: None, worker: Some(worker), local: Some(local) };
+    let token = directory.path().join("token");
+    std::fs::write(&token, "another\n").unwrap();
+    let flags = ["--token-file", token.to_str().unwrap()];
+    doctor.run(&flags).assert_finding("local", "status", "warn", "or another one", "with --token-file");
+    std::fs::write(&token, "opensesame\n").unwrap();
+    let said = doctor.run(&flags);
+    said.assert_finding("local", "status", "ok", "version", "");
+    said.assert_finding("local", "database", "ok", "metrics in", "");
+    // From the environment as well, as query takes it.
+    let mut command = Command::new(ZIBRATO);
+    command.args(doctor.args()).env_clear().env("ZIBRATO_TOKEN_FILE", &token).stdin(Stdio::null());
+    let out = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    assert!(out.contains("metrics in") && !out.contains("opensesame"), "{out}");
 }
 
 #[test]
@@ -334,6 +349,15 @@ fn a_second_program_on_a_port_is_a_warning() {
     let doctor = Doctor { port: bus.port, broker: Some(bus.status), worker: None, local: None };
     let text = format!("2 programs listen on port {}", bus.port);
     doctor.run(&[]).assert_finding("broker", "listeners", "warn", &text, "stop one");
+}
+
+#[test]
+fn a_broker_is_looked_at_by_its_name() {
+    let bus = Bus::start();
+    let doctor = Doctor { port: bus.port, broker: None, worker: None, local: None };
+    let said = doctor.run(&["--host", "localhost"]);
+    assert_eq!(said.code, Some(0), "{}", said.out);
+    said.assert_finding("broker", "forwarding", "ok", "a message comes back in", "");
 }
 
 #[test]

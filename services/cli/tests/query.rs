@@ -267,6 +267,17 @@ fn what_another_server_says_is_told_in_one_line() {
 }
 
 #[test]
+fn an_answer_that_is_too_long_is_refused_with_how_to_get_a_shorter_one() {
+    let most = 64 * 1024 * 1024;
+    let local = scripted(&format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{}", " ".repeat(most + 1)));
+    let (code, out, err) = query(local, &["x"]);
+    let expected = format!(
+        "zibrato query: error: the answer of http://{local}/ exceeds the limit of {most} bytes: give a shorter --last, a longer --resolution or a --source\n"
+    );
+    assert_eq!((code, out.as_str(), err), (Some(1), "", expected));
+}
+
+#[test]
 fn a_token_is_read_from_a_file_and_asked_for() {
     let directory = tempfile::tempdir().unwrap();
     let token = directory.path().join("token");
@@ -278,6 +289,13 @@ fn a_token_is_read_from_a_file_and_asked_for() {
     let (code, _, err) = query(local, &["*"]);
     assert_eq!(code, Some(1));
     assert!(err.contains("wants a token: give the file that holds it with --token-file"), "{err}");
+    let other = directory.path().join("other");
+    std::fs::write(&other, "abracadabra\n").unwrap();
+    let (code, _, err) = query(local, &["*", "--token-file", other.to_str().unwrap()]);
+    let expected = format!(
+        "zibrato query: error: http://{local}/ does not accept the token of --token-file: give that of this zibrato-local\n"
+    );
+    assert_eq!((code, err), (Some(1), expected));
     let token = token.to_str().unwrap();
     assert_eq!(answer(local, &["*", "--token-file", token]), "no metric matches *\n");
 

@@ -26,6 +26,7 @@ static HIT: Counter = Counter::new("test.hits", Level::INFO);
 static SENT: Counter = Counter::new("test.bytes", Level::ERROR).source("elsewhere");
 static WORK: Timer = Timer::new("test.work", Level::INFO);
 static DEPTH: Gauge = Gauge::new("test.depth", Level::INFO).tags(&[("queue", "a")]);
+static IDLE: Gauge = Gauge::new("test.idle", Level::INFO);
 static DETAIL: Counter = Counter::new("test.detail", Level::DEBUG);
 
 /// One broker and one publisher for all tests: a process has one client.
@@ -41,6 +42,8 @@ fn bus() -> &'static Bus {
             .unwrap();
         // What a young publisher did before top began is nothing that happens now.
         HIT.add(100_000_000);
+        // And a gauge that was set before has its value all the same.
+        IDLE.set(42.0);
         bus.wait_for_a_frame();
         thread::spawn(move || {
             let _client = client;
@@ -108,10 +111,22 @@ fn the_publisher_is_shown_with_program_and_pid() {
     pty.wait_for("the publisher", |pty| pty.line(&pid).is_some_and(|line| line.contains("top")));
     pty.press("p");
     pty.wait_for("the page of publishers", |pty| {
-        !pty.screen().contains("RATE/s") && pty.line(&pid).is_some()
+        !pty.screen().contains("RATE/s") && pty.line(&pid).is_some() && pty.screen().contains("▲PROGRAM")
     });
+    pty.press(">");
+    pty.wait_for_text("▲PID");
+    pty.press("r");
+    pty.wait_for_text("▼PID");
     pty.press("p");
     pty.wait_for_text("RATE/s");
+}
+
+#[test]
+fn a_gauge_that_nobody_sets_any_more_is_shown_with_its_value() {
+    let pty = start((80, 24), &[], &[]);
+    pty.wait_for("the gauge", |pty| {
+        pty.line("test.idle").is_some_and(|line| figures(&line)[1..4] == ["g", "0", "42"])
+    });
 }
 
 #[test]
@@ -147,6 +162,12 @@ fn sorting_filtering_pausing_and_help_follow_the_keys() {
             && pty.line("test.hits").is_some()
             && pty.line("test.work").is_none()
     });
+    pty.press("\x7f\x7f\x7f\x7f*work");
+    pty.wait_for("only what the glob matches", |pty| {
+        pty.line("test.work").is_some() && pty.line("test.hits").is_none()
+    });
+    pty.press("\x7f\x7f\x7f\x7f\x7fHITS");
+    pty.wait_for("the part again", |pty| pty.line("test.hits").is_some());
     pty.press("\r");
     pty.wait_for("the filter kept", |pty| pty.screen().contains("filter: HITS  (Esc clears)"));
     pty.press("\x1b");
@@ -204,11 +225,12 @@ fn every_size_is_filled_and_what_has_no_room_is_named() {
 #[test]
 fn however_it_ends_the_terminal_is_as_it_was() {
     type End = fn(&mut Pty);
-    let ends: [(&str, End); 4] = [
+    let ends: [(&str, End); 5] = [
         ("q", |pty| pty.press("q")),
         ("Ctrl-C", |pty| pty.press("\x03")),
         ("SIGTERM", |pty| pty.signal("-TERM")),
         ("SIGINT", |pty| pty.signal("-INT")),
+        ("SIGHUP", |pty| pty.signal("-HUP")),
     ];
     for (name, end) in ends {
         let mut pty = start((80, 24), &[], &[]);
@@ -297,7 +319,7 @@ fn once_without_a_broker_fails_with_what_to_do() {
     assert_eq!((code, out.as_str()), (Some(1), ""));
     let workers = port + 1;
     let expected = format!(
-        "zibrato top: error: no broker at tcp://127.0.0.1:{workers} within 1 s: start one with zibrato up, or give --host and --port\n"
+        "zibrato top: error: no broker at tcp://127.0.0.1:{workers} within 1 s; start one with `zibrato up`, or check --host and --port (the publishers' port; workers connect to the next one)\n"
     );
     assert_eq!(err, expected);
 }

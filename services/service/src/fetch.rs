@@ -23,7 +23,19 @@ pub const REPORT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// # Errors
 /// [`FetchError`], whose text is one line with all that is known.
 pub async fn fetch_report(addr: SocketAddr, within: Duration) -> Result<Report, FetchError> {
-    let answer = timeout(within, get(addr)).await;
+    fetch_report_as(addr, within, None).await
+}
+
+/// As [`fetch_report`], with a value for the header `Authorization`.
+///
+/// # Errors
+/// [`FetchError`]; [`FetchError::Http`] also for a value that no header can have.
+pub async fn fetch_report_as(
+    addr: SocketAddr,
+    within: Duration,
+    authorization: Option<&str>,
+) -> Result<Report, FetchError> {
+    let answer = timeout(within, get(addr, authorization)).await;
     let body = answer.map_err(|_| FetchError::TimedOut { addr, within_ms: within.as_millis() })??;
     serde_json::from_slice(&body).map_err(|source| FetchError::NotAReport { addr, source })
 }
@@ -82,15 +94,17 @@ pub enum FetchError {
     },
 }
 
-async fn get(addr: SocketAddr) -> Result<Bytes, FetchError> {
+async fn get(addr: SocketAddr, authorization: Option<&str>) -> Result<Bytes, FetchError> {
     let stream = TcpStream::connect(addr).await.map_err(|source| FetchError::Connect { addr, source })?;
     let http = |error: hyper::Error| FetchError::Http { addr, reason: chain(&error) };
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(http)?;
-    let request = Request::get(REPORT_PATH)
-        .header(header::HOST, addr.to_string())
-        .header(header::CONNECTION, "close")
-        .body(Body::empty())
-        .map_err(|error| FetchError::Http { addr, reason: error.to_string() })?;
+    let mut request =
+        Request::get(REPORT_PATH).header(header::HOST, addr.to_string()).header(header::CONNECTION, "close");
+    if let Some(authorization) = authorization {
+        request = request.header(header::AUTHORIZATION, authorization);
+    }
+    let request =
+        request.body(Body::empty()).map_err(|error| FetchError::Http { addr, reason: error.to_string() })?;
     let mut exchange = pin!(async {
         let answer = sender.send_request(request).await.map_err(http)?;
         if answer.status() != StatusCode::OK {

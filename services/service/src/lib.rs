@@ -16,7 +16,7 @@ mod shutdown;
 mod status;
 
 pub use exit::{EXIT_FAILURE, EXIT_OK, EXIT_USAGE, Failure, chain, run_main, run_service};
-pub use fetch::{FetchError, REPORT_BYTES_MAX, fetch_report};
+pub use fetch::{FetchError, REPORT_BYTES_MAX, fetch_report, fetch_report_as};
 pub use http::{Hosts, HttpLimits, serve_http};
 pub use logging::init_logging;
 pub use metrics_text::{Family, MetricsText, Number};

@@ -8,18 +8,22 @@ use std::time::{Duration, Instant};
 use tokio::net::lookup_host;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
-use zibrato_service::{Account, FetchError, Report, chain, fetch_report};
+use zibrato_service::{Account, FetchError, Report, chain, fetch_report_as};
 use zibrato_worker::clock::WallClock;
+use zibrato_worker::secret::Secret;
 
 use super::DoctorArgs;
 use super::listeners::listeners;
 use super::probe::{self, Outcome};
 use super::zmtp::{self, Peer};
+use crate::token_args::authorization;
 
 /// How long a port or a service may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_millis(1_500);
 /// How long the look-up of the broker's name may take.
 const LOOKUP_WITHIN: Duration = Duration::from_millis(1_500);
+/// Most addresses of the broker's name that are looked at.
+const ADDRESSES_MAX: usize = 8;
 /// How often a service whose account does not add up is asked again, and the pause before it: a
 /// snapshot may fall between two steps that belong together.
 const LAW_TRIES: usize = 3;
@@ -76,14 +80,14 @@ pub(super) struct Answer {
 
 impl Facts {
     /// Asks everybody.
-    pub(super) async fn gather(args: &DoctorArgs) -> Self {
+    pub(super) async fn gather(args: &DoctorArgs, token: Option<Secret>) -> Self {
         let (host, port) = (args.broker.host.clone(), args.broker.port);
         let workers = args.worker.iter().filter_map(|worker| worker.0);
         let (ports, broker, workers, local) = tokio::join!(
             ports(&host, port),
-            maybe(args.broker_status.0.map(ask)),
-            all(workers.map(ask)),
-            maybe(args.local.0.map(ask)),
+            maybe(args.broker_status.0.map(|addr| ask(addr, None))),
+            all(workers.map(|addr| ask(addr, None))),
+            maybe(args.local.0.map(|addr| ask(addr, token))),
         );
         Self { host, port, ports, broker, workers, local }
     }
@@ -107,13 +111,11 @@ async fn all(asked: impl Iterator<Item = impl Future<Output = Asked> + Send + 's
 async fn ports(host: &str, port: u16) -> Result<Ports, String> {
     let name = host.trim_start_matches('[').trim_end_matches(']');
     let found = timeout(LOOKUP_WITHIN, lookup_host((name, port))).await;
-    let mut found = found
+    let found = found
         .map_err(|_| format!("the name {host} is not resolved within {} ms", LOOKUP_WITHIN.as_millis()))?
         .map_err(|error| format!("the name {host} cannot be resolved: {error}"))?;
-    let publishers = found.next().ok_or_else(|| format!("the name {host} has no address"))?;
-    let workers = SocketAddr::new(publishers.ip(), publishers.port() + 1);
-    let (in_peer, out_peer) =
-        tokio::join!(zmtp::peer(publishers, ANSWER_WITHIN), zmtp::peer(workers, ANSWER_WITHIN));
+    let [(publishers, in_peer), (workers, out_peer)] =
+        nearest(found.take(ADDRESSES_MAX)).await.ok_or_else(|| format!("the name {host} has no address"))?;
     let is = |peer: &Peer, kind: &str| matches!(peer, Peer::Socket(name) if name == kind);
     let probe = if is(&in_peer, "XSUB") && is(&out_peer, "XPUB") {
         // A thread that panicked proved nothing.
@@ -126,9 +128,31 @@ async fn ports(host: &str, port: u16) -> Result<Ports, String> {
     Ok(Ports { publishers: (publishers, in_peer), workers: (workers, out_peer), listeners, probe })
 }
 
+/// What listens at the first of the addresses where somebody does, which is where a program that connects
+/// by name ends up; at the first one if nobody does anywhere.
+async fn nearest(addrs: impl Iterator<Item = SocketAddr>) -> Option<[(SocketAddr, Peer); 2]> {
+    let mut asked = JoinSet::new();
+    for (at, addr) in addrs.enumerate() {
+        asked.spawn(async move { (at, peers(addr).await) });
+    }
+    let is_deserted =
+        |pair: &[(SocketAddr, Peer); 2]| pair.iter().all(|(_, peer)| matches!(peer, Peer::Nobody(_)));
+    let found = asked.join_all().await.into_iter();
+    found.min_by_key(|(at, pair)| (is_deserted(pair), *at)).map(|(_, pair)| pair)
+}
+
+/// What listens on the port for publishers at `addr` and on the next one, for workers.
+async fn peers(addr: SocketAddr) -> [(SocketAddr, Peer); 2] {
+    let workers = SocketAddr::new(addr.ip(), addr.port() + 1);
+    let (in_peer, out_peer) =
+        tokio::join!(zmtp::peer(addr, ANSWER_WITHIN), zmtp::peer(workers, ANSWER_WITHIN));
+    [(addr, in_peer), (workers, out_peer)]
+}
+
 /// Asks a service; again if an account does not add up.
-async fn ask(addr: SocketAddr) -> Asked {
-    let mut answer = ask_once(addr).await;
+async fn ask(addr: SocketAddr, token: Option<Secret>) -> Asked {
+    let authorization = token.as_ref().map(authorization);
+    let mut answer = ask_once(addr, authorization.as_deref()).await;
     for _ in 1..LAW_TRIES {
         if answer
             .as_ref()
@@ -140,15 +164,15 @@ async fn ask(addr: SocketAddr) -> Asked {
             break;
         }
         sleep(LAW_PAUSE).await;
-        answer = ask_once(addr).await;
+        answer = ask_once(addr, authorization.as_deref()).await;
     }
     Asked { addr, answer }
 }
 
-async fn ask_once(addr: SocketAddr) -> Result<Answer, NoAnswer> {
+async fn ask_once(addr: SocketAddr, authorization: Option<&str>) -> Result<Answer, NoAnswer> {
     let clock = WallClock::system();
     let (before_ms, asked) = (clock.now_ms(), Instant::now());
-    let report = fetch_report(addr, ANSWER_WITHIN).await.map_err(|error| NoAnswer {
+    let report = fetch_report_as(addr, ANSWER_WITHIN, authorization).await.map_err(|error| NoAnswer {
         text: chain(&error),
         wants_token: matches!(error, FetchError::Status { status, .. } if status.as_u16() == UNAUTHORIZED),
     })?;
@@ -177,6 +201,18 @@ pub(super) fn accounts(report: &Report) -> Vec<&Account> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn of_several_addresses_the_first_counts_where_somebody_answers() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        // The next port may be anybody's, so it is this one.
+        let port = listener.local_addr().unwrap().port() - 1;
+        let addr = |last| SocketAddr::from(([127, 0, 0, last], port));
+        let nearest = async |addrs: &[SocketAddr]| nearest(addrs.iter().copied()).await.unwrap()[0].0;
+        assert_eq!(nearest(&[addr(2), addr(1), addr(3)]).await, addr(1));
+        assert_eq!(nearest(&[addr(3), addr(2)]).await, addr(3));
+        assert!(super::nearest(std::iter::empty()).await.is_none());
+    }
 
     /// A deployment in which a broker on port 5550 forwards and these services answered.
     pub(in super::super) fn facts(

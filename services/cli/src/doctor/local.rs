@@ -23,8 +23,8 @@ pub(super) fn examine(facts: &Facts, findings: &mut Findings) {
         Err(error) if error.wants_token => {
             return findings.warn(
                 "status",
-                format!("{} wants a token, so doctor cannot look inside", asked.addr),
-                "look at its page, or use zibrato query --token-file",
+                format!("{} wants a token, or another one, so doctor cannot look inside", asked.addr),
+                "give the file that holds its token with --token-file",
             );
         }
         Err(error) => return unreachable(&error.text, is_used, findings),

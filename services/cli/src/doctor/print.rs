@@ -7,7 +7,7 @@ use serde::Serialize;
 use zibrato_worker::clock::WallClock;
 
 use super::finding::{Finding, Findings, State};
-use crate::human::clean;
+use crate::human::{clean, plural};
 use crate::paint::{Paint, Tone};
 
 /// The lines, service by service, and a line of totals.
@@ -39,7 +39,7 @@ pub(super) fn text(findings: &Findings, paint: Paint) -> String {
         }
     }
     let [ok, warnings, failed] = [State::Ok, State::Warn, State::Fail].map(|state| findings.count(state));
-    let _ = writeln!(text, "{failed} failed, {warnings} warnings, {ok} ok");
+    let _ = writeln!(text, "{failed} failed, {}, {ok} ok", plural(warnings, "warning"));
     text
 }
 
@@ -88,7 +88,7 @@ mod tests {
     fn each_finding_is_a_line_below_its_service_and_advice_is_another() {
         let text = text(&findings(), Paint::PLAIN);
         let expected = "broker\n  ok    ports   both answer\n  warn  losses  3 refused ?[2J\n                -> look there\n\
-                        local\n  FAIL  status  no answer\n                -> start it\n1 failed, 1 warnings, 1 ok\n";
+                        local\n  FAIL  status  no answer\n                -> start it\n1 failed, 1 warning, 1 ok\n";
         assert_eq!(text, expected);
     }
 

@@ -145,6 +145,27 @@ mod tests {
         assert_eq!(peer(addr, WITHIN).await, Peer::Secured("PLAIN".to_owned()));
     }
 
+    /// libzmq hangs up as soon as it has read a greeting of another mechanism, and what it had not sent of its
+    /// own is lost; whether it had is a matter of microseconds.
+    #[tokio::test]
+    async fn a_mechanism_is_read_before_ours_is_told() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut ours = [0; VERSION_END];
+            stream.read_exact(&mut ours).await.unwrap();
+            let mut more = [0];
+            let early = timeout(Duration::from_millis(100), stream.read(&mut more)).await;
+            let mut theirs = greeting();
+            theirs[VERSION_END..17].copy_from_slice(b"PLAIN");
+            stream.write_all(&theirs).await.unwrap();
+            early.is_err()
+        });
+        assert_eq!(peer(addr, WITHIN).await, Peer::Secured("PLAIN".to_owned()));
+        assert!(server.await.unwrap(), "more than signature and version was sent at once");
+    }
+
     #[tokio::test]
     async fn whoever_speaks_otherwise_or_not_at_all_is_a_stranger() {
         let addr = says(b"SSH-2.0-OpenSSH_9.2\r\n").await;

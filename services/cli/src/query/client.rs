@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use reqwest::header::AUTHORIZATION;
 use reqwest::{StatusCode, Url, redirect};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -9,6 +10,7 @@ use zibrato_service::chain;
 use zibrato_worker::secret::Secret;
 
 use crate::human::clean;
+use crate::token_args::authorization;
 
 /// How long one answer may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -17,8 +19,6 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Most characters of an answer that an error repeats.
 const REASON_CHARS_MAX: usize = 200;
-/// Any user will do: the token is what counts.
-const USER: &str = "zibrato";
 
 /// A client for one server.
 ///
@@ -50,9 +50,12 @@ pub(super) enum ClientError {
         "the answer of {url} exceeds the limit of {ANSWER_BYTES_MAX} bytes: give a shorter --last, a longer --resolution or a --source"
     )]
     TooLong { url: String },
-    /// The server wants a token, or another one.
+    /// The server wants a token.
     #[error("{url} wants a token: give the file that holds it with --token-file")]
     Unauthorized { url: String },
+    /// The server wants another token.
+    #[error("{url} does not accept the token of --token-file: give that of this zibrato-local")]
+    WrongToken { url: String },
     /// The server says no.
     #[error("{url} answers {status}: {reason}")]
     Refused { url: String, status: StatusCode, reason: String },
@@ -93,7 +96,7 @@ impl Client {
         url.query_pairs_mut().extend_pairs(parameters);
         let mut request = self.http.get(url);
         if let Some(token) = &self.token {
-            request = request.basic_auth(USER, Some(token.expose()));
+            request = request.header(AUTHORIZATION, authorization(token));
         }
         let response = request.send().await.map_err(|error| self.unsent(error))?;
         let status = response.status();
@@ -104,7 +107,10 @@ impl Client {
                 reason: error.to_string(),
             }),
             StatusCode::NOT_FOUND => Ok(None),
-            StatusCode::UNAUTHORIZED => Err(ClientError::Unauthorized { url: self.url.to_string() }),
+            StatusCode::UNAUTHORIZED if self.token.is_none() => {
+                Err(ClientError::Unauthorized { url: self.url.to_string() })
+            }
+            StatusCode::UNAUTHORIZED => Err(ClientError::WrongToken { url: self.url.to_string() }),
             _ => Err(ClientError::Refused { url: self.url.to_string(), status, reason: reason(&body) }),
         }
     }

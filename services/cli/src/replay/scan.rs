@@ -1,20 +1,26 @@
 //! Reads a recording through before anything of it is published.
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::BufReader;
 use std::path::Path;
 use std::time::Duration;
 
 use zibrato_core::frame::{TOPIC_STATE, legacy_topic, topic};
 use zibrato_core::limits::LEVEL_BYTES_MAX;
+use zibrato_service::Shutdown;
 
 use super::Error;
 use crate::capture::{CaptureError, Reader};
+use crate::human::plural;
+use crate::progress::Progress;
 use crate::tally::{Sort, Tally};
 
 /// Most topics of one recording: a level has one for frames and one for text. A broker has a limit as well.
 const TOPICS_MAX: usize = 2_000;
+
+/// Messages between two looks whether to stop.
+const LOOK_MESSAGES: u64 = 1_000;
 
 /// What is in a recording.
 #[derive(Debug)]
@@ -33,7 +39,12 @@ pub(super) struct Scan {
 
 /// Opens a recording.
 pub(super) fn open(path: &Path) -> Result<Reader<BufReader<File>>, Error> {
-    let file = File::open(path).map_err(|source| Error::Open { path: path.to_owned(), source })?;
+    let failed = |source| Error::Open { path: path.to_owned(), source };
+    // Before it is opened: of a pipe the opening would wait for a writer.
+    if !fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(Error::NotAFile { path: path.to_owned() });
+    }
+    let file = File::open(path).map_err(failed)?;
     Reader::open(BufReader::new(file)).map_err(|source| unreadable(path, source))
 }
 
@@ -53,8 +64,9 @@ pub(super) fn topic_of(message: &[u8]) -> Option<Vec<u8>> {
 /// Reads a recording to its end, or to where it was cut.
 ///
 /// # Errors
-/// [`Error::Open`]; [`Error::Unreadable`] if it is damaged; [`Error::TooManyTopics`].
-pub(super) fn scan(path: &Path) -> Result<Scan, Error> {
+/// [`Error::Open`]; [`Error::NotAFile`]; [`Error::Unreadable`] if it is damaged; [`Error::TooManyTopics`];
+/// [`Error::Stopped`].
+pub(super) fn scan(path: &Path, progress: &Progress, shutdown: &Shutdown) -> Result<Scan, Error> {
     let mut reader = open(path)?;
     let started_ms = reader.started_ms();
     let (mut topics, mut messages, mut tally, mut cut) = (BTreeSet::new(), 0, Tally::default(), None);
@@ -62,6 +74,12 @@ pub(super) fn scan(path: &Path) -> Result<Scan, Error> {
         match reader.next() {
             Ok(Some(record)) => {
                 messages += 1;
+                if messages % LOOK_MESSAGES == 0 {
+                    if shutdown.is_requested() {
+                        return Err(Error::Stopped);
+                    }
+                    progress.at(messages, || plural(messages as usize, "message"));
+                }
                 let Some(topic) = topic_of(record.message) else { continue };
                 tally.note(&Sort::of(record.message));
                 topics.insert(topic);

@@ -11,7 +11,6 @@ use super::measurement::{Measurement, Value};
 use crate::broker_args::BrokerArgs;
 use crate::clock::unix_ms;
 use crate::courier::{Courier, CourierError};
-use crate::progress::Progress;
 
 /// See the module.
 pub(super) struct Legacy {
@@ -23,21 +22,16 @@ impl Legacy {
     pub(super) fn open(
         broker: &BrokerArgs,
         timeout: Duration,
-        progress: &Progress,
         shutdown: &Shutdown,
     ) -> Result<Self, CourierError> {
-        Ok(Self { courier: Courier::open(broker, timeout, progress, shutdown)?, levels: BTreeSet::new() })
+        Ok(Self { courier: Courier::open(broker, timeout, shutdown)?, levels: BTreeSet::new() })
     }
 
-    pub(super) fn publish(
-        &mut self,
-        measurement: &Measurement,
-        progress: &Progress,
-    ) -> Result<(), CourierError> {
+    pub(super) fn publish(&mut self, measurement: &Measurement) -> Result<(), CourierError> {
         let Measurement { kind, name, level, source, .. } = measurement;
         if !self.levels.contains(level) {
             let topics: Vec<_> = legacy_topic(level).iter().map(|topic| topic.to_vec()).collect();
-            self.courier.prepare(&topics, progress)?;
+            self.courier.prepare(&topics)?;
             self.levels.insert(level.clone());
         }
         let value = match measurement.value {

@@ -13,7 +13,6 @@ use zmq::Context;
 use super::measurement::{Measurement, Value};
 use crate::broker_args::BrokerArgs;
 use crate::feed::{Event, Feed, FeedError, POLL};
-use crate::progress::Progress;
 
 /// Records after which the window is ended. It is below what a ring holds: a record that spilled would
 /// be placed in its histogram at the mean of others.
@@ -66,12 +65,11 @@ impl Native {
         broker: &BrokerArgs,
         source: &str,
         timeout: Duration,
-        progress: &Progress,
         shutdown: &Shutdown,
     ) -> Result<Self, NativeError> {
         let context = Context::new();
         let mut feed = Feed::open(&context, &broker.workers())?;
-        feed.confirm(timeout, progress, || shutdown.is_requested(), |_| {})?;
+        feed.confirm(timeout, || shutdown.is_requested(), |_| {})?;
         let publishers = broker.publishers();
         let client = Client::builder().endpoint(&publishers).source(source).build()?;
         Ok(Self {
@@ -158,18 +156,13 @@ impl Native {
     ///
     /// # Errors
     /// [`NativeError`] if one did not within `timeout`.
-    pub(super) fn finish(
-        mut self,
-        timeout: Duration,
-        progress: &Progress,
-        shutdown: &Shutdown,
-    ) -> Result<Stats, NativeError> {
+    pub(super) fn finish(mut self, timeout: Duration, shutdown: &Shutdown) -> Result<Stats, NativeError> {
         let is_stopped = || shutdown.is_immediate();
         // Only now: before, the frames of others would have come for nothing.
         for topic in self.levels.keys().filter_map(|level| topic(zibrato_core::frame::TOPIC_STATE, level)) {
             self.feed.subscribe(&topic)?;
         }
-        self.feed.confirm(timeout, progress, is_stopped, |_| {})?;
+        self.feed.confirm(timeout, is_stopped, |_| {})?;
         let until = Instant::now() + timeout;
         for level in self.levels.values() {
             let left = until.saturating_duration_since(Instant::now());
@@ -182,10 +175,11 @@ impl Native {
         let stats = self.client.shutdown(timeout).ok_or(NativeError::NoAccount)?;
         let until = Instant::now() + timeout;
         while let Some(level) = ends.missing() {
-            progress.show();
             if let Some(Event::Message(message)) = self.feed.next(POLL)? {
                 ends.take(&message);
-            } else if Instant::now() >= until || is_stopped() {
+            } else if is_stopped() {
+                return Err(NativeError::Stopped { level: level.to_owned() });
+            } else if Instant::now() >= until {
                 return Err(NativeError::NotBack { level: level.to_owned(), timeout_s: timeout.as_secs() });
             }
         }
@@ -252,6 +246,9 @@ pub(super) enum NativeError {
         "level {level} did not come back from the broker within {timeout_s} s; it may be overloaded, or the level one too many for it"
     )]
     NotBack { level: String, timeout_s: u64 },
+    /// A second Ctrl-C.
+    #[error("stopped before level {level} came back")]
+    Stopped { level: String },
     /// The client did not take everything.
     #[error("the client's account is not clean: {stats}")]
     Account { stats: Box<Stats> },

@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use zibrato_core::kind::Kind;
 
 use super::model::Series;
+use super::sorting::Sortable;
 use crate::human::{number, seconds};
 
 /// A column of the series.
@@ -45,12 +46,17 @@ const NAME_WIDTH_MAX: u16 = 70;
 const SOURCE_WIDTH_MAX: u16 = 30;
 const SPARK_WIDTH_MAX: u16 = 60;
 
-impl Column {
-    /// The columns that can be sorted by, from left to right.
-    pub(crate) fn sortable() -> impl Iterator<Item = Self> {
-        ORDER.into_iter().filter(|column| *column != Self::Spark)
+impl Sortable for Column {
+    fn all() -> Vec<Self> {
+        ORDER.into_iter().filter(|column| *column != Self::Spark).collect()
     }
 
+    fn is_descending(self) -> bool {
+        self.is_number()
+    }
+}
+
+impl Column {
     /// The heading.
     pub(crate) fn title(self) -> &'static str {
         match self {
@@ -70,11 +76,6 @@ impl Column {
     /// Whether its cells end at the right.
     pub(crate) fn is_number(self) -> bool {
         matches!(self, Self::Rate | Self::Typical | Self::Low | Self::P99 | Self::Max)
-    }
-
-    /// Whether the largest comes first unless asked otherwise.
-    pub(crate) fn is_descending(self) -> bool {
-        self.is_number()
     }
 
     /// The text of a cell; of the sparkline, which needs more than the figures, none.

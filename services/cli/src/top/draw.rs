@@ -21,6 +21,8 @@ const HEIGHT_FOR_HEADER: u16 = 12;
 const HEIGHT_FOR_PUBLISHERS: u16 = 20;
 /// Most publishers below the series.
 const PUBLISHERS_BELOW_MAX: usize = 4;
+/// What stands in place of rows if there are some that the filter hides.
+const NOTHING_PASSES: &str = "nothing passes the filter";
 
 /// Colours that read well on dark and on light ground, or none.
 #[derive(Clone, Copy, Debug)]
@@ -98,7 +100,7 @@ pub(crate) fn draw(frame: &mut Frame<'_>, state: &State, view: &mut View, theme:
             let upper = Rect { height: body.height - below, ..body };
             series::draw(frame, upper, state, view, theme, &mut left_out);
             let lower = Rect { y: upper.bottom(), height: below, ..body };
-            publishers::first(frame, lower, state, theme, &mut left_out);
+            publishers::first(frame, lower, state, view, theme, &mut left_out);
         }
     }
     put(frame, 0, bottom, area.width, &notes(state, view, &left_out), theme.faint());
@@ -202,12 +204,12 @@ fn keys(width: u16) -> String {
 fn help(frame: &mut Frame<'_>, area: Rect, theme: Theme) {
     const LINES: [&str; 20] = [
         "q, Ctrl-C      quit",
-        "/              filter by name, source or level; Enter keeps, Esc clears",
+        "/              filter: a part of a name, source or level, or a glob with * or ?",
         "< > or arrows  sort by the column to the left or right",
         "1 to 9         sort by that column; again: reverse",
         "r              reverse the order",
         "space          pause and go on; nothing is lost meanwhile",
-        "p, Tab         publishers, series",
+        "p, Tab         publishers, series; each is sorted by itself",
         "up down j k    scroll; PgUp PgDn Home End",
         "",
         "K              c counter, g gauge, t timer",

@@ -13,6 +13,8 @@ use zibrato_worker::ledger::{self, Counts, Ledger};
 use zibrato_worker::measurement::Measurement;
 use zibrato_worker::subscription::{self, Incoming, Subscription};
 
+use super::gauges::{Gauges, Known};
+
 /// How often something is handed over.
 pub(crate) const TICK: Duration = Duration::from_secs(1);
 /// Longest wait for a message, so that a tick is on time.
@@ -35,6 +37,8 @@ const TICKS_MAX: usize = 4;
 #[derive(Clone, Debug)]
 pub(crate) struct Tick {
     pub(crate) measurements: Vec<Measurement>,
+    /// Gauges that were not known before, with the values they have.
+    pub(crate) gauges: Vec<Known>,
     /// What the ledger counted so far.
     pub(crate) counts: Counts,
     /// Series in the ledger, those too that did not change.
@@ -69,13 +73,14 @@ pub(crate) fn start(endpoint: &str, levels: &[String]) -> Result<mpsc::Receiver<
     let (messages, incoming) = sync_channel(INCOMING_MAX);
     let subscription = Subscription::start(&zmq::Context::new(), &[endpoint.to_owned()], levels, messages)?;
     let (sender, ticks) = mpsc::channel(TICKS_MAX);
-    let feed = Feed { ledger, subscription, incoming, clock };
+    let feed = Feed { ledger, gauges: Gauges::default(), subscription, incoming, clock };
     thread::Builder::new().name("feed".to_owned()).spawn(move || feed.run(&sender)).map_err(Error::Thread)?;
     Ok(ticks)
 }
 
 struct Feed {
     ledger: Ledger,
+    gauges: Gauges,
     subscription: Subscription,
     incoming: Receiver<Incoming>,
     clock: WallClock,
@@ -105,8 +110,8 @@ impl Feed {
             Err(RecvTimeoutError::Disconnected) => return false,
         };
         let now_ms = self.clock.now_ms();
-        self.ledger.receive(&first, now_ms);
-        for next in self.incoming.try_iter().take(TURN_MESSAGES_MAX) {
+        for next in std::iter::once(first).chain(self.incoming.try_iter().take(TURN_MESSAGES_MAX)) {
+            self.gauges.look(&next.message);
             self.ledger.receive(&next, now_ms);
         }
         true
@@ -121,6 +126,7 @@ impl Feed {
         self.ledger.commit_flush();
         Tick {
             measurements: flush.measurements,
+            gauges: self.gauges.news(),
             counts: self.ledger.counts(),
             series: self.ledger.series(),
             publishers: self.ledger.latest_publishers(PUBLISHERS_SHOWN_MAX, PUBLISHER_LEVELS_MAX),

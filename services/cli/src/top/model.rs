@@ -89,6 +89,16 @@ impl Model {
         self.series.iter_mut().for_each(|series| series.advance(now, observed_s));
     }
 
+    /// Shows a gauge with the value it has, although nobody set it since. It takes nobody's place.
+    pub(crate) fn know(&mut self, key: &Arc<SeriesKey>, value: f64) {
+        if self.series.len() == SERIES_MAX || self.places.contains_key(key) {
+            return;
+        }
+        if let Some(at) = self.place(key) {
+            self.series[at].figures.typical = Some(value);
+        }
+    }
+
     /// The series, in no order.
     pub(crate) fn series(&self) -> &[Series] {
         &self.series
@@ -345,6 +355,21 @@ mod tests {
         idle(&mut model, HISTORY_S);
         let expected = Figures { typical: Some(3.0), ..Figures::default() };
         assert_eq!(model.series()[0].figures, expected, "nothing but the value set last is left");
+    }
+
+    #[test]
+    fn a_gauge_is_known_until_it_is_set_and_takes_nobodys_place() {
+        let (mut model, depth) = (Model::default(), key("g", Kind::Gauge));
+        model.know(&depth, 7.0);
+        idle(&mut model, HISTORY_S + 1);
+        assert_eq!(model.series()[0].figures, Figures { typical: Some(7.0), ..Figures::default() });
+        model.absorb(&[gauge(&depth, &[3.0])]);
+        model.know(&depth, 7.0);
+        assert_eq!(model.series()[0].figures.typical, Some(3.0), "what is set is newer");
+        (0..SERIES_MAX).for_each(|i| model.know(&key(&format!("g{i}"), Kind::Gauge), 0.0));
+        assert_eq!((model.series().len(), model.left_out()), (SERIES_MAX, 0));
+        model.absorb(&[counter(&key("c", Kind::Counter), 1.0)]);
+        assert!(model.series().iter().any(|series| series.label == "c"), "what happens comes first");
     }
 
     #[test]

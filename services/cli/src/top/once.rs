@@ -1,6 +1,7 @@
 //! One plain table, for pipes.
 
 use super::columns::Column;
+use super::sorting::{Sortable, Sorting};
 use super::state::State;
 use super::view::View;
 use crate::human::number;
@@ -8,10 +9,10 @@ use crate::table::Table;
 
 /// Every series in the order of names, and what all of them do together.
 pub(super) fn table(state: &State) -> String {
-    let view = View { sort: Column::Name, ..View::default() };
-    let columns: Vec<Column> = Column::sortable().collect();
+    let view = View { series: Sorting::by(Column::Name), ..View::default() };
+    let columns = Column::all();
     let mut table = Table::new(columns.iter().map(|column| (column.title(), column.is_number())));
-    for series in view.rows(&state.model) {
+    for series in view.series(&state.model) {
         table.row(columns.iter().map(|column| column.cell(series)));
     }
     let rates = state.rates();

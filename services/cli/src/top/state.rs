@@ -50,8 +50,9 @@ impl State {
 
     /// Takes in what happened in one second.
     pub(crate) fn absorb(&mut self, tick: Tick) {
-        let Tick { measurements, counts, series, publishers, is_connected } = tick;
+        let Tick { measurements, gauges, counts, series, publishers, is_connected } = tick;
         self.model.absorb(&measurements);
+        gauges.iter().for_each(|(key, value)| self.model.know(key, *value));
         self.accepted.push_back(counts.accepted);
         while self.accepted.len() as u64 > RECENT_S + 1 {
             self.accepted.pop_front();
@@ -141,7 +142,14 @@ mod tests {
     fn tick(counters: u128) -> Tick {
         let mut counts = Counts::default();
         counts.accepted.counters = counters;
-        Tick { measurements: Vec::new(), counts, series: 0, publishers: Vec::new(), is_connected: true }
+        Tick {
+            measurements: Vec::new(),
+            gauges: Vec::new(),
+            counts,
+            series: 0,
+            publishers: Vec::new(),
+            is_connected: true,
+        }
     }
 
     fn state() -> State {

@@ -1,9 +1,13 @@
 //! What of the model is shown and how: keys change it.
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use wildmatch::WildMatch;
+use zibrato_service::PublisherReport;
 
 use super::columns::Column;
 use super::model::{Model, Series};
+use super::publisher_columns::PublisherColumn;
+use super::sorting::Sorting;
 
 /// Longest filter, in characters.
 const FILTER_CHARS_MAX: usize = 60;
@@ -12,10 +16,9 @@ const FILTER_CHARS_MAX: usize = 60;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct View {
     pub(crate) page: Page,
-    pub(crate) sort: Column,
-    /// Against the column's own direction.
-    pub(crate) is_reversed: bool,
-    /// What names, sources or levels of the series shown contain, in any case.
+    pub(crate) series: Sorting<Column>,
+    pub(crate) publishers: Sorting<PublisherColumn>,
+    /// What is shown: see [`passes`].
     pub(crate) filter: String,
     /// Whether keys go to the filter.
     pub(crate) is_typing: bool,
@@ -46,8 +49,8 @@ impl Default for View {
     fn default() -> Self {
         Self {
             page: Page::Series,
-            sort: Column::Rate,
-            is_reversed: false,
+            series: Sorting::by(Column::Rate),
+            publishers: Sorting::by(PublisherColumn::Program),
             filter: String::new(),
             is_typing: false,
             is_help: false,
@@ -60,27 +63,41 @@ impl Default for View {
 }
 
 impl View {
-    /// The series that the filter lets through, in order.
-    pub(crate) fn rows<'a>(&self, model: &'a Model) -> Vec<&'a Series> {
-        let filter = self.filter.to_lowercase();
-        let passes = |text: &str| filter.is_empty() || text.to_lowercase().contains(&filter);
+    /// The series that the filter lets through by name, source or level, in order.
+    pub(crate) fn series<'a>(&self, model: &'a Model) -> Vec<&'a Series> {
+        let passes = passes(&self.filter);
         let mut rows: Vec<_> = model
             .series()
             .iter()
             .filter(|series| passes(&series.label) || passes(&series.key.source) || passes(&series.key.level))
             .collect();
-        let is_descending = self.sort.is_descending() != self.is_reversed;
         rows.sort_by(|left, right| {
-            let order = self.sort.compare(left, right);
-            let order = if is_descending { order.reverse() } else { order };
+            let order = self.series.column.compare(left, right);
+            let order = if self.series.is_descending() { order.reverse() } else { order };
             order.then_with(|| left.label.cmp(&right.label)).then_with(|| left.key.cmp(&right.key))
         });
         rows
     }
 
-    /// Whether the sorted column's largest stands first.
-    pub(crate) fn is_descending(&self) -> bool {
-        self.sort.is_descending() != self.is_reversed
+    /// The publishers that the filter lets through by program, host, pid or level, in order. Those that run
+    /// stand before those that do not.
+    pub(crate) fn publishers<'a>(&self, publishers: &'a [PublisherReport]) -> Vec<&'a PublisherReport> {
+        let passes = passes(&self.filter);
+        let is_shown = |publisher: &&PublisherReport| {
+            let PublisherReport { program, host, pid, levels, .. } = publisher;
+            passes(program)
+                || passes(host)
+                || passes(&pid.to_string())
+                || levels.iter().any(|level| passes(level))
+        };
+        let mut rows: Vec<_> = publishers.iter().filter(is_shown).collect();
+        // The order before is that of the state, and stays among equals.
+        rows.sort_by(|left, right| {
+            let order = self.publishers.column.compare(left, right);
+            let order = if self.publishers.is_descending() { order.reverse() } else { order };
+            (left.ended, left.vanished).cmp(&(right.ended, right.vanished)).then(order)
+        });
+        rows
     }
 
     /// Takes a key.
@@ -106,10 +123,10 @@ impl View {
             KeyCode::Esc => self.set_filter(String::new()),
             KeyCode::Char(' ') => self.is_paused = !self.is_paused,
             KeyCode::Char('p') | KeyCode::Tab => self.turn_page(),
-            KeyCode::Char('r') => self.is_reversed = !self.is_reversed,
-            KeyCode::Char('<' | ',') | KeyCode::Left => self.sort_beside(-1),
-            KeyCode::Char('>' | '.') | KeyCode::Right => self.sort_beside(1),
-            KeyCode::Char(digit @ '1'..='9') => self.sort_by_number(digit),
+            KeyCode::Char('r') => self.sort(Sorting::reverse, Sorting::reverse),
+            KeyCode::Char('<' | ',') | KeyCode::Left => self.sort(|by| by.step(-1), |by| by.step(-1)),
+            KeyCode::Char('>' | '.') | KeyCode::Right => self.sort(|by| by.step(1), |by| by.step(1)),
+            KeyCode::Char(digit @ '1'..='9') => self.sort(|by| by.pick(digit), |by| by.pick(digit)),
             KeyCode::Up | KeyCode::Char('k') => self.scroll_by(-1),
             KeyCode::Down | KeyCode::Char('j') => self.scroll_by(1),
             KeyCode::PageUp => self.scroll_by(-self.page_lines()),
@@ -157,26 +174,15 @@ impl View {
         self.scroll = 0;
     }
 
-    fn sort_beside(&mut self, step: isize) {
-        let columns: Vec<_> = Column::sortable().collect();
-        let at = columns.iter().position(|column| *column == self.sort).unwrap_or(0);
-        // The step is one to the left or right of a handful.
-        let at = (at as isize + step).rem_euclid(columns.len() as isize) as usize;
-        self.sort_by(columns[at]);
-    }
-
-    fn sort_by_number(&mut self, digit: char) {
-        let at = digit.to_digit(10).map_or(0, |digit| digit.saturating_sub(1));
-        if let Some(column) = Column::sortable().nth(at as usize) {
-            self.sort_by(column);
-        }
-    }
-
-    fn sort_by(&mut self, column: Column) {
-        if self.sort == column {
-            self.is_reversed = !self.is_reversed;
-        } else {
-            (self.sort, self.is_reversed) = (column, false);
+    /// Changes how the page that is shown is sorted.
+    fn sort(
+        &mut self,
+        series: impl FnOnce(&mut Sorting<Column>),
+        publishers: impl FnOnce(&mut Sorting<PublisherColumn>),
+    ) {
+        match self.page {
+            Page::Series => series(&mut self.series),
+            Page::Publishers => publishers(&mut self.publishers),
         }
         self.scroll = 0;
     }
@@ -190,6 +196,17 @@ impl View {
     }
 }
 
+/// Whether a text passes a filter, in any case: one with `*` or `?` is a glob for all of the text, any other
+/// is a part of it. A glob while typing has no end yet, and a word is what most look for.
+fn passes(filter: &str) -> impl Fn(&str) -> bool {
+    let filter = filter.to_lowercase();
+    let glob = filter.contains(['*', '?']).then(|| WildMatch::new(&filter));
+    move |text| {
+        let text = text.to_lowercase();
+        glob.as_ref().map_or_else(|| text.contains(&filter), |glob| glob.matches(&text))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -197,6 +214,7 @@ mod tests {
     use zibrato_core::kind::Kind;
     use zibrato_worker::measurement::{Measurement, SeriesKey, Value};
 
+    use super::super::sorting::Sortable;
     use super::*;
 
     fn model() -> Model {
@@ -233,7 +251,7 @@ mod tests {
     }
 
     fn shown(view: &View, model: &Model) -> Vec<String> {
-        view.rows(model).into_iter().map(|series| series.label.clone()).collect()
+        view.series(model).into_iter().map(|series| series.label.clone()).collect()
     }
 
     #[test]
@@ -248,25 +266,25 @@ mod tests {
     fn every_column_can_be_sorted_by_number_and_by_neighbour() {
         let (mut view, model) = (View::default(), model());
         press(&mut view, "1");
-        assert_eq!((view.sort, shown(&view, &model)[0].as_str()), (Column::Name, "alpha"));
+        assert_eq!((view.series.column, shown(&view, &model)[0].as_str()), (Column::Name, "alpha"));
         press(&mut view, "1");
         assert_eq!(shown(&view, &model)[0], "gamma", "the same column again turns the order round");
         press(&mut view, "8");
         assert_eq!(
-            (view.sort, shown(&view, &model)),
+            (view.series.column, shown(&view, &model)),
             (Column::Source, vec!["gamma".into(), "alpha".into(), "beta".into()])
         );
         press(&mut view, ">");
-        assert_eq!((view.sort, shown(&view, &model)[0].as_str()), (Column::Level, "beta"));
+        assert_eq!((view.series.column, shown(&view, &model)[0].as_str()), (Column::Level, "beta"));
         press(&mut view, ">");
-        assert_eq!(view.sort, Column::Name);
+        assert_eq!(view.series.column, Column::Name);
         press(&mut view, "<");
-        assert_eq!(view.sort, Column::Level);
-        let mut seen = vec![view.sort];
-        for _ in 1..Column::sortable().count() {
+        assert_eq!(view.series.column, Column::Level);
+        let mut seen = vec![view.series.column];
+        for _ in 1..Column::all().len() {
             press(&mut view, ">");
-            assert!(!seen.contains(&view.sort));
-            seen.push(view.sort);
+            assert!(!seen.contains(&view.series.column));
+            seen.push(view.series.column);
         }
     }
 
@@ -287,6 +305,58 @@ mod tests {
         assert_eq!((shown(&view, &model).len(), view.is_typing), (3, false));
         press(&mut view, &format!("/{}", "x".repeat(FILTER_CHARS_MAX + 5)));
         assert_eq!(view.filter.len(), FILTER_CHARS_MAX);
+    }
+
+    #[test]
+    fn a_filter_with_a_star_is_a_glob_and_any_other_a_part() {
+        let (mut view, model) = (View::default(), model());
+        for (filter, expected) in [
+            ("*A", &["beta", "alpha", "gamma"][..]),
+            ("a*", &["beta", "alpha"]),
+            ("al*a", &["alpha"]),
+            ("web?", &["beta", "alpha"]),
+            ("web*1", &["alpha"]),
+            ("w*", &["beta", "alpha"]),
+            ("e*", &[]),
+            ("et", &["beta"]),
+        ] {
+            view.set_filter(filter.to_owned());
+            assert_eq!(shown(&view, &model), expected, "{filter}");
+        }
+    }
+
+    #[test]
+    fn publishers_are_sorted_and_filtered_by_the_same_keys() {
+        let publisher = |program: &str, pid, gaps, ended| PublisherReport {
+            program: program.to_owned(),
+            host: format!("host{pid}"),
+            pid,
+            gaps,
+            ended,
+            levels: vec!["info".to_owned()],
+            ..PublisherReport::default()
+        };
+        let publishers =
+            [publisher("b", 1, 0, false), publisher("c", 3, 9, false), publisher("a", 2, 4, true)];
+        let mut view = View::default();
+        let shown = |view: &View| -> Vec<u32> {
+            view.publishers(&publishers).into_iter().map(|publisher| publisher.pid).collect()
+        };
+        press(&mut view, "p");
+        assert_eq!(shown(&view), [1, 3, 2], "what ended stands behind what runs");
+        press(&mut view, "r");
+        assert_eq!(shown(&view), [3, 1, 2]);
+        press(&mut view, "4");
+        assert_eq!((view.publishers.column, shown(&view)), (PublisherColumn::Lost, vec![3, 1, 2]));
+        press(&mut view, "4");
+        assert_eq!(shown(&view), [1, 3, 2]);
+        press(&mut view, "<");
+        assert_eq!(view.publishers.column, PublisherColumn::Silent);
+        assert_eq!(view.series, View::default().series, "the other page stays as it was");
+        for (filter, expected) in [("host3", &[3][..]), ("*2", &[2]), ("info", &[1, 3, 2]), ("x", &[])] {
+            view.set_filter(filter.to_owned());
+            assert_eq!(shown(&view), expected, "{filter}");
+        }
     }
 
     #[test]

@@ -26,16 +26,16 @@ fn now_s() -> u64 {
 }
 
 /// A directory with a recording to be.
-struct Place {
+pub(crate) struct Place {
     directory: TempDir,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { directory: tempfile::tempdir().unwrap() }
     }
 
-    fn file(&self) -> PathBuf {
+    pub(crate) fn file(&self) -> PathBuf {
         self.directory.path().join("stream.zcap")
     }
 }
@@ -54,7 +54,7 @@ fn replay(port: u16, file: &Path, more: &[&str]) -> Said {
 }
 
 /// Writes a recording as docs/CAPTURE.md says, with these offsets in microseconds.
-fn write_capture(file: &Path, messages: &[(u64, Vec<u8>)]) {
+pub(crate) fn write_capture(file: &Path, messages: &[(u64, Vec<u8>)]) {
     let mut bytes = b"\x89ZCAP\r\n\x1a\x10\0\0\0".to_vec();
     bytes.extend_from_slice(&STARTED_MS.to_le_bytes());
     bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
@@ -208,8 +208,9 @@ fn an_old_recording_is_played_as_if_it_were_new_unless_its_times_are_to_be_kept(
     for (more, is_moved) in [(&[][..], true), (&["--keep-times"], false)] {
         let bus = Bus::start();
         let mut books = Books::open(bus.port, &LEVELS);
-        let tap = Running::start(bus.port, &["tap", "--json", "--levels", "debug,info", "--count", "2"]);
-        drop(Publisher::wanted(bus.port, &[b"info|"]));
+        // A level of its own, after the one it is about: the books have subscribed to that one as well.
+        let tap = Running::start(bus.port, &["tap", "--json", "--levels", "info,tap", "--count", "2"]);
+        drop(Publisher::wanted(bus.port, &[b"tap|"]));
         replay(bus.port, &place.file(), more).well();
         // A worker does not take text of another year.
         assert_eq!(books.read().contains_key("info counter n s"), is_moved);

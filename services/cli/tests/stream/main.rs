@@ -8,8 +8,10 @@ mod pty;
 
 mod books;
 mod capture;
+mod exits;
 mod fake;
 mod program;
+mod progress;
 mod publisher;
 mod send;
 mod small;

@@ -5,30 +5,10 @@ use ratatui::layout::Rect;
 use ratatui::style::Style;
 use zibrato_service::PublisherReport;
 
+use super::super::publisher_columns::{PUBLISHER_COLUMNS, lost};
 use super::super::state::State;
 use super::super::view::View;
-use super::{Theme, put, put_cell};
-use crate::human::{age, clean};
-
-/// A column: heading, least width, whether it is a number.
-struct Column {
-    title: &'static str,
-    width: u16,
-    to_right: bool,
-    cell: fn(&PublisherReport) -> String,
-}
-
-/// In the order of their importance, which is also that on the line.
-const COLUMNS: [Column; 8] = [
-    Column { title: "PROGRAM", width: 16, to_right: false, cell: |publisher| named(&publisher.program) },
-    Column { title: "PID", width: 8, to_right: true, cell: pid },
-    Column { title: "SILENT", width: 8, to_right: true, cell: silent },
-    Column { title: "LOST", width: 6, to_right: true, cell: |publisher| lost(publisher).to_string() },
-    Column { title: "HOST", width: 14, to_right: false, cell: |publisher| named(&publisher.host) },
-    Column { title: "SERIES", width: 7, to_right: true, cell: |publisher| publisher.series.to_string() },
-    Column { title: "AGE", width: 8, to_right: true, cell: |publisher| age(publisher.age_ms) },
-    Column { title: "LEVELS", width: 16, to_right: false, cell: |publisher| publisher.levels.join(",") },
-];
+use super::{NOTHING_PASSES, Theme, put, put_cell};
 
 /// Draws them all, scrolled.
 pub(super) fn all(
@@ -39,11 +19,13 @@ pub(super) fn all(
     theme: Theme,
     left_out: &mut Vec<String>,
 ) {
-    view.fit(state.publishers.len(), usize::from(area.height.saturating_sub(1)));
-    table(frame, area, state.publishers.iter().skip(view.scroll), theme, left_out);
-    if state.publishers.is_empty() && area.height > 1 {
-        put(frame, 0, area.y + 1, area.width, &state.why_empty(), theme.faint());
+    let publishers = view.publishers(&state.publishers);
+    view.fit(publishers.len(), usize::from(area.height.saturating_sub(1)));
+    if publishers.is_empty() && area.height > 1 {
+        let text = if state.publishers.is_empty() { state.why_empty() } else { NOTHING_PASSES.to_owned() };
+        put(frame, 0, area.y + 1, area.width, &text, theme.faint());
     }
+    table(frame, area, publishers.into_iter().skip(view.scroll), view, theme, left_out);
 }
 
 /// Draws the first ones.
@@ -51,6 +33,7 @@ pub(super) fn first(
     frame: &mut Frame<'_>,
     area: Rect,
     state: &State,
+    view: &View,
     theme: Theme,
     left_out: &mut Vec<String>,
 ) {
@@ -58,14 +41,17 @@ pub(super) fn first(
     if state.publishers.len() > rows {
         left_out.push(format!("{} publishers (p)", state.publishers.len() - rows));
     }
-    // What has no room here has more on the page.
-    table(frame, area, state.publishers.iter(), theme, &mut Vec::new());
+    // What has no room here has more on the page. The filter is that of the series, whose publishers these are.
+    let view = View { publishers: view.publishers, ..View::default() };
+    let publishers = view.publishers(&state.publishers).into_iter();
+    table(frame, area, publishers, &view, theme, &mut Vec::new());
 }
 
 fn table<'a>(
     frame: &mut Frame<'_>,
     area: Rect,
     publishers: impl Iterator<Item = &'a PublisherReport>,
+    view: &View,
     theme: Theme,
     left_out: &mut Vec<String>,
 ) {
@@ -75,33 +61,33 @@ fn table<'a>(
     put(frame, 0, area.y, area.width, &" ".repeat(usize::from(area.width)), theme.marked());
     let mut columns = Vec::new();
     let mut at = 0;
-    for column in &COLUMNS {
-        if at + column.width > area.width {
-            left_out.push(column.title.to_owned());
+    for column in PUBLISHER_COLUMNS {
+        if at + column.width_min() > area.width {
+            left_out.push(column.title().to_owned());
             continue;
         }
         columns.push((at, column));
-        at += column.width + 1;
+        at += column.width_min() + 1;
     }
     // Spare room goes to the first column.
     let spare = area.width.saturating_sub(at.saturating_sub(1));
     for (at, column) in &columns {
-        let (x, width) = widened(*at, column.width, spare);
+        let (x, width) = widened(*at, column.width_min(), spare);
         put_cell(
             frame,
             x,
             area.y,
             width,
-            column.title,
-            column.to_right,
+            &view.publishers.heading(*column, column.title()),
+            column.is_number(),
             theme.marked().patch(theme.heading()),
         );
     }
     for (y, publisher) in (area.y + 1..area.bottom()).zip(publishers) {
         let style = style(publisher, theme);
         for (at, column) in &columns {
-            let (x, width) = widened(*at, column.width, spare);
-            put_cell(frame, x, y, width, &(column.cell)(publisher), column.to_right, style);
+            let (x, width) = widened(*at, column.width_min(), spare);
+            put_cell(frame, x, y, width, &column.cell(publisher), column.is_number(), style);
         }
     }
 }
@@ -117,26 +103,5 @@ fn style(publisher: &PublisherReport, theme: Theme) -> Style {
         theme.bad()
     } else {
         Style::new()
-    }
-}
-
-/// What it dropped itself, and frames of it that are missing.
-fn lost(publisher: &PublisherReport) -> u64 {
-    publisher.gaps.saturating_add(publisher.dropped.values().fold(0, |sum, count| sum.saturating_add(*count)))
-}
-
-fn named(text: &str) -> String {
-    if text.is_empty() { "unknown".to_owned() } else { clean(text) }
-}
-
-fn pid(publisher: &PublisherReport) -> String {
-    if publisher.pid == 0 { String::new() } else { publisher.pid.to_string() }
-}
-
-fn silent(publisher: &PublisherReport) -> String {
-    match publisher {
-        PublisherReport { ended: true, .. } => "ended".to_owned(),
-        PublisherReport { vanished: true, .. } => "vanished".to_owned(),
-        PublisherReport { silent_ms, .. } => age(*silent_ms),
     }
 }

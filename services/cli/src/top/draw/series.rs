@@ -9,7 +9,7 @@ use super::super::columns::{Column, Placed, place};
 use super::super::model::Series;
 use super::super::state::State;
 use super::super::view::View;
-use super::{Theme, put, put_cell};
+use super::{NOTHING_PASSES, Theme, put, put_cell};
 use crate::spark::{self, Base};
 
 /// Draws the heading and as many series as fit.
@@ -21,7 +21,7 @@ pub(super) fn draw(
     theme: Theme,
     left_out: &mut Vec<String>,
 ) {
-    let rows = view.rows(&state.model);
+    let rows = view.series(&state.model);
     let widest = |text: fn(&Series) -> &str| {
         rows.iter().map(|series| text(series).len()).max().unwrap_or(0).try_into().unwrap_or(u16::MAX)
     };
@@ -35,11 +35,8 @@ pub(super) fn draw(
     let room = usize::from(area.height - 1);
     view.fit(rows.len(), room);
     if rows.is_empty() {
-        let text = if state.model.series().is_empty() {
-            state.why_empty()
-        } else {
-            "nothing passes the filter".to_owned()
-        };
+        let text =
+            if state.model.series().is_empty() { state.why_empty() } else { NOTHING_PASSES.to_owned() };
         put(frame, 0, area.y + 1, if room > 0 { area.width } else { 0 }, &text, theme.faint());
     }
     for (y, series) in (area.y + 1..area.bottom()).zip(rows.into_iter().skip(view.scroll)) {
@@ -50,11 +47,7 @@ pub(super) fn draw(
 fn heading(frame: &mut Frame<'_>, area: Rect, columns: &[Placed], view: &View, theme: Theme) {
     put(frame, 0, area.y, area.width, &" ".repeat(usize::from(area.width)), theme.marked());
     for Placed { column, at, width } in columns {
-        let mut title = column.title().to_owned();
-        if *column == view.sort {
-            // The arrow stands before what is cut.
-            title.insert(0, if view.is_descending() { '▼' } else { '▲' });
-        }
+        let title = view.series.heading(*column, column.title());
         put_cell(
             frame,
             *at,
