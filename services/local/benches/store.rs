@@ -1,7 +1,8 @@
 //! What storing and reading cost, through the real server on loopback: `cargo bench -p zibrato-local`.
 //!
 //! Metrics x 10 sources get one point a second for an hour of simulated time, in POSTs of 300 points;
-//! a gauge and a timer have a whole day behind them. Prints one `name value unit` a line, and fails
+//! a gauge and a timer have a whole day behind them, and 20 metrics x 10 sources a day before that with a
+//! point a minute, of which only the room they take is measured. Prints one `name value unit` a line, and fails
 //! if a target is missed: a POST in 10 ms (median), a chart over 24 h in 100 ms (worst), 20 bytes a
 //! point once it is packed and rolled up.
 //!
@@ -26,6 +27,8 @@ use zibrato_local::Config;
 use zibrato_service::Shutdown;
 
 const SOURCES: i64 = 10;
+/// The metrics with a point a minute.
+const SPARSE_METRICS: i64 = 20;
 const POINTS_PER_POST: usize = 300;
 const DAY_S: i64 = 86_400;
 const POST_MS_MAX: f64 = 10.0;
@@ -45,7 +48,7 @@ fn main() -> ExitCode {
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
     let end = wall / 3_600 * 3_600;
     let begin = end - seconds;
-    NOW.store(end - DAY_S, Ordering::Relaxed);
+    NOW.store(end - 2 * DAY_S, Ordering::Relaxed);
     let config = Config {
         max_age_s: 3 * DAY_S as u64,
         clock: || NOW.load(Ordering::Relaxed),
@@ -54,6 +57,14 @@ fn main() -> ExitCode {
     let running = runtime.block_on(zibrato_local::start(config, shutdown.clone())).unwrap();
     let mut run = Run { client: Client::connect(running.addr), noise: 1, post_ms: Vec::new() };
 
+    let bytes_empty = bytes(&db);
+    run.sparse_day(end - 2 * DAY_S, end - DAY_S);
+    NOW.store(end - DAY_S + 1_200, Ordering::Relaxed);
+    wait_until_packed(&db, end - DAY_S);
+    // The server closes a connection that idles.
+    run.client = Client::connect(running.addr);
+    let sparse_points = SPARSE_METRICS * SOURCES * DAY_S / 60;
+    let bytes_per_sparse_point = (bytes(&db) - bytes_empty) as f64 / sparse_points as f64;
     run.fill_day(end - DAY_S, begin);
     // The last blocks of the day wait for their time.
     wait_until_packed(&db, begin - 1_200);
@@ -89,6 +100,7 @@ fn main() -> ExitCode {
         "bytes_per_point {bytes_per_point:.2} bytes {:.3} x plain",
         bytes_per_point / plain.bytes_per_point
     );
+    println!("bytes_per_point_a_minute {bytes_per_sparse_point:.2} bytes");
     println!("plain_insert_300_median {:.2} ms", at(&plain.insert_ms, 0.5));
     println!("plain_chart_24h {:.1} ms", plain.chart_ms);
     println!("plain_bytes_per_point {:.1} bytes", plain.bytes_per_point);
@@ -120,6 +132,23 @@ impl Run {
         (self.noise >> 11) as f64 / (1_u64 << 53) as f64
     }
 
+    /// A point a minute of each metric from all sources.
+    fn sparse_day(&mut self, begin: i64, end: i64) {
+        let mut post = Post::default();
+        for t in (begin..end).step_by(60) {
+            NOW.store(t, Ordering::Relaxed);
+            for metric in 0..SPARSE_METRICS {
+                let name = format!("sparse.metric.{metric}");
+                for source in 0..SOURCES {
+                    let value = self.value(metric);
+                    post.gauge(&name, source, t, value);
+                    self.send_full(&mut post, POINTS_PER_POST * 10);
+                }
+            }
+        }
+        self.send_full(&mut post, 1);
+    }
+
     /// A gauge with a point a second and a timer with a point a minute, each from all sources.
     fn fill_day(&mut self, begin: i64, end: i64) {
         let mut post = Post::default();
@@ -137,21 +166,26 @@ impl Run {
         self.send_full(&mut post, 1);
     }
 
-    /// A point a second of everything. A third each are counts, numbers with two decimals, and
-    /// numbers with all the digits a double has.
+    /// The next value of a metric. A third of them each are counts, numbers with two decimals, and numbers
+    /// with all the digits a double has.
+    fn value(&mut self, metric: i64) -> f64 {
+        let noise = self.noise();
+        match metric % 3 {
+            0 => (noise * 1_000.0).floor(),
+            1 => (noise * 10_000.0).floor() / 100.0,
+            _ => 50.0 + noise,
+        }
+    }
+
+    /// A point a second of everything.
     fn hour(&mut self, metrics: i64, begin: i64, end: i64) {
         let mut post = Post::default();
         let names: Vec<String> = (0..metrics).map(|metric| format!("bench.metric.{metric}")).collect();
         for t in begin..end {
             NOW.store(t, Ordering::Relaxed);
-            for (place, name) in names.iter().enumerate() {
+            for (metric, name) in (0..).zip(&names) {
                 for source in 0..SOURCES {
-                    let noise = self.noise();
-                    let value = match place % 3 {
-                        0 => (noise * 1_000.0).floor(),
-                        1 => (noise * 10_000.0).floor() / 100.0,
-                        _ => 50.0 + noise,
-                    };
+                    let value = self.value(metric);
                     post.gauge(name, source, t, value);
                     self.send_full(&mut post, POINTS_PER_POST);
                 }

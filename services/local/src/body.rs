@@ -199,7 +199,7 @@ fn push<E: Error>(
 mod tests {
     use serde_json::Value;
 
-    use super::values::ATTRIBUTES_MAX;
+    use super::values::{ATTRIBUTES_MAX, TEXT_BYTES_MAX};
     use super::*;
 
     fn parse(body: impl AsRef<[u8]>) -> Result<Body, ParseError> {
@@ -256,6 +256,9 @@ mod tests {
         let with = |n| parse(format!(r#"{{"attributes":{{{}}}}}"#, attributes(n)));
         assert!(with(ATTRIBUTES_MAX).is_ok());
         assert!(matches!(with(ATTRIBUTES_MAX + 1), Err(ParseError::Json(_))));
+        let source = |bytes: usize| parse(format!(r#"{{"source":"{}"}}"#, "s".repeat(bytes)));
+        assert!(source(TEXT_BYTES_MAX).is_ok());
+        assert!(matches!(source(TEXT_BYTES_MAX + 1), Err(ParseError::Json(text)) if text.contains("65536")));
     }
 
     #[test]

@@ -9,7 +9,11 @@ mod origin;
 mod properties;
 mod tagged;
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use axum::http::StatusCode;
+use serde_json::Value;
 
 use crate::body::{Body, Buckets, Measurement, Series};
 use crate::errors::{ApiError, Refusal};
@@ -47,7 +51,7 @@ impl Kind {
 pub(crate) struct Point {
     pub(crate) name: String,
     pub(crate) kind: Kind,
-    pub(crate) source: String,
+    pub(crate) source: Arc<str>,
     pub(crate) measure_time: i64,
     pub(crate) numbers: Numbers,
     pub(crate) buckets: Option<Buckets>,
@@ -56,7 +60,24 @@ pub(crate) struct Point {
     pub(crate) origin: Option<Origin>,
     /// Tags, sorted by key, if it came with tags instead of a source; then `source` is their text
     /// `key=value,key=value`, which no plain source can be. Only `{source: s}` is the plain source s.
-    pub(crate) tags: Vec<(String, String)>,
+    pub(crate) tags: Arc<[(String, String)]>,
+}
+
+/// What a batch says for those of its measurements that do not say it themselves.
+///
+/// What may be large is read once and shared: copied into each of 10 000 points, what a small body says
+/// once would fill the memory.
+#[derive(Debug)]
+struct Defaults<'a> {
+    /// The fields that are small.
+    given: &'a Measurement,
+    attributes: Result<Arc<BTreeMap<String, Value>>, Flaw>,
+}
+
+impl<'a> Defaults<'a> {
+    fn of(kind: Kind, given: &'a Measurement) -> Self {
+        Self { given, attributes: properties::attributes(kind, given.attributes.as_ref()) }
+    }
 }
 
 /// The numbers of a point; `value` is the mean.
@@ -89,8 +110,9 @@ pub(crate) fn points(body: Body, times: Times) -> Result<Vec<Point>, ApiError> {
     }
     let mut points = Vec::with_capacity(body.measurements());
     let Body { gauges, counters, source, measure_time, period, attributes } = body;
-    let defaults = Measurement { source, measure_time, period, attributes, ..Measurement::default() };
+    let given = Measurement { source, measure_time, period, attributes, ..Measurement::default() };
     for (kind, Series(series)) in [(Kind::Gauge, gauges), (Kind::Counter, counters)] {
+        let defaults = Defaults::of(kind, &given);
         for (key, measurement) in series {
             points.push(point(kind, key, measurement, &defaults, times).map_err(ApiError::from)?);
         }
@@ -107,18 +129,19 @@ fn point(
     kind: Kind,
     key: Option<String>,
     measurement: Measurement,
-    defaults: &Measurement,
+    defaults: &Defaults<'_>,
     times: Times,
 ) -> Result<Point, Flaw> {
     let name = fields::name(measurement.name.as_ref(), key)?;
-    let source = fields::source(measurement.source.as_ref().or(defaults.source.as_ref()))?;
-    let time = measurement.measure_time.as_ref().or(defaults.measure_time.as_ref());
+    let source = fields::source(measurement.source.as_ref().or(defaults.given.source.as_ref()))?;
+    let time = measurement.measure_time.as_ref().or(defaults.given.measure_time.as_ref());
     let measure_time = fields::time("measure_time", time, times)?;
     let numbers = fields::numbers(kind, &measurement, &name)?;
     let buckets = fields::buckets(&measurement, &numbers, &name)?;
     let origin = origin::origin(measurement.origin.as_ref(), &name)?;
     let properties = Properties::of(kind, measurement, defaults, &name)?;
-    Ok(Point { name, kind, source, measure_time, numbers, buckets, properties, origin, tags: Vec::new() })
+    let (source, tags) = (source.into(), Arc::default());
+    Ok(Point { name, kind, source, measure_time, numbers, buckets, properties, origin, tags })
 }
 
 #[cfg(test)]

@@ -5,6 +5,10 @@ use crate::errors::{ApiError, Refusal};
 use crate::store::Take;
 use crate::validate;
 
+/// The largest `count`: so much is held for each source before a page is cut from all of them. More is
+/// had in pages, with a start time and `next_time`.
+const COUNT_MAX: i64 = 100_000;
+
 /// An interval of time, as measurements and annotations are asked for.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Interval {
@@ -28,6 +32,10 @@ impl Interval {
             return Ok(None);
         }
         check_order(start, end)?;
+        if count.is_some_and(|count| count > COUNT_MAX) {
+            let text = format!("must be at most {COUNT_MAX}");
+            return Err(ApiError::param(Refusal::BadQuery, "count", text));
+        }
         let take = match (count, start) {
             (None, _) => Take::All,
             (Some(count), Some(_)) => Take::First(count),

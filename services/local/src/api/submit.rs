@@ -27,9 +27,9 @@ const ERRORS_LISTED_MAX: usize = 100;
 /// `POST /v1/metrics`: 200 and an empty body once the whole batch is on disk.
 pub(super) async fn sources(State(app): State<Shared>, headers: HeaderMap, body: Body) -> Answer {
     let batch_id = batch_id(&headers)?;
-    let received = intake::read(&app, &headers, body).await?;
+    let mut received = intake::read(&app, &headers, body).await?;
     let parsed = body::Body::parse(content_type(&headers), &received.bytes).map_err(unreadable)?;
-    drop(received);
+    received.become_points();
     let now = unix_now();
     let ticket = app.counters.offer(parsed.measurements());
     let points = match validate::points(parsed, times(&app, now)) {
@@ -59,13 +59,13 @@ pub(super) async fn tags(State(app): State<Shared>, headers: HeaderMap, body: Bo
         let (status, refusal) = (StatusCode::UNSUPPORTED_MEDIA_TYPE, Refusal::UnsupportedMediaType);
         return Err(ApiError::request(status, refusal, "Content-Type must be application/json"));
     }
-    let received = intake::read(&app, &headers, body).await?;
+    let mut received = intake::read(&app, &headers, body).await?;
     let parsed: TaggedBody =
         body::hash(content_type(&headers), &received.bytes).map_err(|error| match error {
             ParseError::TooMany => unreadable(error),
             error => unreadable(error).unprocessable(),
         })?;
-    drop(received);
+    received.become_points();
     let Some(measurements) = &parsed.measurements else {
         return Err(ApiError::param(Refusal::NotParsed, "measurements", "is not present").unprocessable());
     };
@@ -110,9 +110,8 @@ async fn without_counters(
 ) -> Result<Vec<Point>, ApiError> {
     let names = points.iter().map(|point| point.name.clone()).collect();
     let counters = app.store.counters_among(names).await.map_err(failed)?;
-    let (refused, points) = points
-        .into_iter()
-        .partition::<Vec<_>, _>(|point| counters.iter().any(|name| point.name.eq_ignore_ascii_case(name)));
+    let is_counter = |point: &Point| counters.contains(&point.name.to_ascii_lowercase());
+    let (refused, points) = points.into_iter().partition::<Vec<_>, _>(is_counter);
     flaws.extend(refused.iter().map(|point| Flaw::clash(&point.name)));
     Ok(points)
 }

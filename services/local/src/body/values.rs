@@ -11,6 +11,9 @@ use serde_json::Value;
 
 /// The most attributes of one metric.
 pub(super) const ATTRIBUTES_MAX: usize = 64;
+/// The longest text, in bytes; no field takes as much. Longer ones would be repeated in errors, once for
+/// each measurement that takes them from its batch.
+pub(super) const TEXT_BYTES_MAX: usize = 64 * 1024;
 /// The most tags of one measurement.
 pub(crate) const TAGS_MAX: usize = 50;
 
@@ -79,7 +82,10 @@ impl<'de> Deserialize<'de> for Scalar {
                 Ok(Scalar::Number(value))
             }
 
-            fn visit_str<E>(self, value: &str) -> Result<Scalar, E> {
+            fn visit_str<E: Error>(self, value: &str) -> Result<Scalar, E> {
+                if value.len() > TEXT_BYTES_MAX {
+                    return Err(E::custom(format!("a text of more than {TEXT_BYTES_MAX} bytes")));
+                }
                 Ok(Scalar::Text(value.to_owned()))
             }
 

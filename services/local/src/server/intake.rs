@@ -58,6 +58,11 @@ impl<'a> Received<'a> {
         Err(ApiError::busy("Too many requests at once. Please resubmit the request later."))
     }
 
+    /// Lets the bytes go, but keeps their share: what was read from them waits for the store in their place.
+    pub(crate) fn become_points(&mut self) {
+        self.bytes = Vec::new();
+    }
+
     /// Gives back the room that was taken and not used.
     fn release_rest(&mut self) {
         let rest = self.share.saturating_sub(self.bytes.len());

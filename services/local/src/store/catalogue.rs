@@ -7,6 +7,8 @@ mod annotations;
 mod metrics;
 mod sources;
 
+use std::collections::HashSet;
+
 use rusqlite::Connection;
 
 use super::{Store, StoreError};
@@ -60,7 +62,7 @@ impl Store {
     }
 
     /// Those of `names` that are counters, in lower case.
-    pub(crate) async fn counters_among(&self, names: Vec<String>) -> Result<Vec<String>, StoreError> {
+    pub(crate) async fn counters_among(&self, names: Vec<String>) -> Result<HashSet<String>, StoreError> {
         self.read(move |connection| metrics::counters_among(connection, &names)).await
     }
 

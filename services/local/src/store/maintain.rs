@@ -9,6 +9,7 @@ use rusqlite::hooks::Wal;
 use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, ErrorCode};
 
+use super::BUSY_TIMEOUT;
 use super::expire::Expirer;
 use super::garbage;
 use super::pack::Packer;
@@ -17,8 +18,11 @@ use crate::config::Keep;
 /// The journal is moved into the file when it has so many pages: 16 MiB.
 const JOURNAL_PAGES_DUE: i32 = 4_096;
 /// It starts anew only when no query reads from it. If there always was one until it has so many
-/// pages (64 MiB), the writer waits for those that run, while new ones read the file.
+/// pages (64 MiB), the writer waits a little for those that run, while new ones read the file.
 const JOURNAL_PAGES_MAX: i32 = 4 * JOURNAL_PAGES_DUE;
+/// How long it waits, and POSTs with it; a query of a chart takes less. Behind longer ones the journal grows
+/// until the next attempt, which waits as long as any statement once there are 256 MiB.
+const JOURNAL_WAIT: Duration = Duration::from_millis(200);
 /// How much of the journal's file is kept for the next one, in bytes.
 const JOURNAL_KEPT_BYTES: i64 = 64 * 1024 * 1024;
 /// Free pages are given back to the file system when they are more than half of the file and more
@@ -181,7 +185,11 @@ impl Maintenance {
         self.journal_due = length.saturating_add(JOURNAL_PAGES_DUE / 4);
         let is_urgent = length >= JOURNAL_PAGES_MAX;
         let mode = if is_urgent { CheckpointMode::RESTART } else { CheckpointMode::PASSIVE };
-        match connection.wal_checkpoint_v2(None::<&str>, mode) {
+        let is_huge = length >= 4 * JOURNAL_PAGES_MAX;
+        connection.busy_timeout(if is_huge { BUSY_TIMEOUT } else { JOURNAL_WAIT })?;
+        let moved = connection.wal_checkpoint_v2(None::<&str>, mode);
+        connection.busy_timeout(BUSY_TIMEOUT)?;
+        match moved {
             Err(error) if error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy) => Err(error),
             _ => Ok(()),
         }

@@ -14,8 +14,6 @@ use super::{packed, tail};
 
 /// The most measurements in one answer; more are announced with the time to go on from.
 pub(super) const MEASUREMENTS_PER_ANSWER_MAX: usize = 10_000;
-/// The most measurements that [`Take::Last`] goes back, for each source.
-pub(crate) const LAST_MAX: usize = 100_000;
 /// The steps of service-side aggregation unless the metric has a period, and the accepted periods.
 const AGGREGATION_S_DEFAULT: i64 = 60;
 const AGGREGATION_S: (i64, i64) = (10, 600);
@@ -42,7 +40,6 @@ pub(crate) struct MeasurementsQuery {
 pub(crate) enum Take {
     All,
     First(i64),
-    /// At most [`LAST_MAX`].
     Last(i64),
 }
 
@@ -119,7 +116,7 @@ impl Reader<'_> {
         let (order, most) = match self.take {
             Take::All => (Order::OldestFirst, usize::MAX),
             Take::First(count) => (Order::OldestFirst, usize::try_from(count).unwrap_or(0)),
-            Take::Last(count) => (Order::NewestFirst, usize::try_from(count).unwrap_or(0).min(LAST_MAX)),
+            Take::Last(count) => (Order::NewestFirst, usize::try_from(count).unwrap_or(0)),
         };
         let most = match order {
             // No answer holds more, and one more says that there are more.

@@ -1,6 +1,6 @@
 //! The ids of metrics, sources and series by their names, as the writer knows them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::{Map, Value};
@@ -174,7 +174,7 @@ fn create_metric(
     now: i64,
 ) -> rusqlite::Result<Metric> {
     let properties = &point.properties;
-    let mut attributes = properties.attributes.clone();
+    let mut attributes = BTreeMap::clone(&properties.attributes);
     if let Some(user_agent) = user_agent {
         attributes.insert("created_by_ua".to_owned(), Value::from(user_agent));
     }

@@ -27,6 +27,11 @@ impl Order {
     }
 }
 
+/// The `count` of a row that covers one plain point; no other count is 0. What such a row adds up to follows
+/// from `last`, and its other columns are empty: at a point a minute each row would repeat its value five
+/// times.
+const ONE_PLAIN_POINT: f64 = 0.0;
+
 const COLUMNS: &str = "t, count, sum, min, max, sum_squares, last, last_time, buckets";
 
 /// The first second of the step that `t` lies in.
@@ -102,15 +107,17 @@ pub(super) fn add(
             None => merged = Some(added.clone()),
         }
         let Some(merged) = merged else { continue };
+        let is_plain = merged == Summary::of(merged.last, merged.last_time);
+        let unless_plain = |number: Option<f64>| number.filter(|_| !is_plain);
         replace.execute(params![
             resolution,
             series,
             t,
-            merged.count,
-            merged.sum,
-            merged.min,
-            merged.max,
-            merged.sum_squares,
+            unless_plain(Some(merged.count)).unwrap_or(ONE_PLAIN_POINT),
+            unless_plain(Some(merged.sum)).unwrap_or_default(),
+            unless_plain(merged.min),
+            unless_plain(merged.max),
+            unless_plain(merged.sum_squares),
             merged.last,
             merged.last_time,
             merged.histogram.as_deref().map(distribution::to_bytes),
@@ -121,14 +128,18 @@ pub(super) fn add(
 
 /// The summary in a row of [`COLUMNS`].
 fn summary(row: &Row<'_>) -> rusqlite::Result<Summary> {
+    let (count, last, last_time) = (row.get(1)?, row.get(6)?, row.get(7)?);
+    if count == ONE_PLAIN_POINT {
+        return Ok(Summary::of(last, last_time));
+    }
     Ok(Summary {
-        count: row.get(1)?,
+        count,
         sum: row.get(2)?,
         min: row.get(3)?,
         max: row.get(4)?,
         sum_squares: row.get(5)?,
-        last: row.get(6)?,
-        last_time: row.get(7)?,
+        last,
+        last_time,
         histogram: tail::histogram(row, 8)?.map(Box::new),
     })
 }

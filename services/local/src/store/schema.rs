@@ -52,7 +52,8 @@ CREATE INDEX batches_by_time ON batches (stored);
 ///
 /// `tail` is keyed by time first, in slots of 10 s: a POST holds many series at one time, so its points
 /// land on a few neighbouring pages, and a series is still found with one look for each slot. `blocks` has a rowid, because large values waste space in tables without one.
-/// `rollups` is keyed by series first: a chart reads long runs of one series. `expiry` says before
+/// `rollups` is keyed by series first: a chart reads long runs of one series. A `count` of 0 marks a row of
+/// one plain point, whose `last` says it all. `expiry` says before
 /// which time rows of a resolution (1: blocks) were deleted.
 pub(super) const POINTS: &str = "
 CREATE TABLE metric_levels (

@@ -105,6 +105,8 @@ fn complex(measurement: &Measurement, name: &str) -> Result<Numbers, Flaw> {
     let deviation = get("stddev", &measurement.stddev)?.map(|deviation| count * deviation * deviation);
     let deviation = deviation.or(get("stddev_m2", &measurement.stddev_m2)?);
     let sum_squares = squares.or(deviation.map(|deviation| deviation + mean * sum));
+    // What no double holds is not known; JSON could not tell it either.
+    let sum_squares = sum_squares.filter(|squares| squares.is_finite());
     Ok(Numbers { value: mean, count, sum, min, max, sum_squares })
 }
 

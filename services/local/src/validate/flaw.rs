@@ -4,12 +4,16 @@ use serde_json::{Value, json};
 
 use crate::errors::{ApiError, Refusal};
 
+/// How much of what was sent an error repeats, in characters: more than any name may have. What a batch
+/// says once can be wrong for each of its measurements.
+const VALUE_CHARS_MAX: usize = 512;
+
 /// What is wrong with one measurement. The two APIs say it in different shapes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Flaw {
     pub(crate) refusal: Refusal,
     param: String,
-    /// What was sent.
+    /// What was sent, or its beginning.
     value: String,
     reason: &'static str,
     shape: Shape,
@@ -33,7 +37,10 @@ enum Shape {
 impl Flaw {
     /// Something without a name is wrong.
     pub(super) fn new(refusal: Refusal, param: &str, value: impl Into<String>, reason: &'static str) -> Self {
-        let (param, value) = (param.to_owned(), value.into());
+        let (param, mut value) = (param.to_owned(), value.into());
+        if let Some((end, _)) = value.char_indices().nth(VALUE_CHARS_MAX) {
+            value = format!("{}...", &value[..end]);
+        }
         Self { refusal, param, value, reason, shape: Shape::Reason, name: None }
     }
 

@@ -1,10 +1,11 @@
 //! The properties of a metric: what a first measurement may bring and a PUT changes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Flaw, Kind};
+use super::{Defaults, Flaw, Kind};
 use crate::body::{Attributes, Measurement, Scalar, number_as_sent};
 use crate::errors::{ApiError, Refusal};
 
@@ -37,7 +38,7 @@ pub(crate) struct Properties {
     pub(crate) period: Option<i64>,
     pub(crate) description: Option<String>,
     pub(crate) display_name: Option<String>,
-    pub(crate) attributes: BTreeMap<String, Value>,
+    pub(crate) attributes: Arc<BTreeMap<String, Value>>,
 }
 
 impl Properties {
@@ -45,7 +46,7 @@ impl Properties {
     pub(super) fn of(
         kind: Kind,
         measurement: Measurement,
-        defaults: &Measurement,
+        defaults: &Defaults<'_>,
         name: &str,
     ) -> Result<Self, Flaw> {
         let refuse =
@@ -54,19 +55,17 @@ impl Properties {
             Some(given) => text(param, given.clone()).map(Some).map_err(refuse),
             None => Ok(None),
         };
-        let period = match measurement.period.as_ref().or(defaults.period.as_ref()) {
+        let period = match measurement.period.as_ref().or(defaults.given.period.as_ref()) {
             Some(given) => Some(period(given).map_err(refuse)?),
             None => None,
         };
         let description = text("description", &measurement.description)?;
         let display_name = text("display_name", &measurement.display_name)?;
-        let given = measurement.attributes.as_ref().or(defaults.attributes.as_ref());
-        let mut attributes = BTreeMap::new();
-        for (key, value) in given.iter().flat_map(|Attributes(attributes)| attributes) {
-            if key != CREATED_BY && is_for(kind, key) {
-                attributes.insert(key.clone(), attribute(key, value.clone()).map_err(refuse)?);
-            }
-        }
+        let attributes = match &measurement.attributes {
+            Some(own) => attributes(kind, Some(own)),
+            None => defaults.attributes.clone(),
+        };
+        let attributes = attributes.map_err(|flaw| flaw.named(name))?;
         Ok(Self { period, description, display_name, attributes })
     }
 
@@ -74,6 +73,22 @@ impl Properties {
     pub(crate) fn is_aggregated(&self) -> bool {
         self.attributes.get("aggregate") == Some(&Value::Bool(true))
     }
+}
+
+/// The attributes that metrics of this kind have.
+pub(super) fn attributes(
+    kind: Kind,
+    given: Option<&Attributes>,
+) -> Result<Arc<BTreeMap<String, Value>>, Flaw> {
+    let mut attributes = BTreeMap::new();
+    for (key, value) in given.iter().flat_map(|Attributes(given)| given) {
+        if key != CREATED_BY && is_for(kind, key) {
+            let value = attribute(key, value.clone())
+                .map_err(|(param, reason)| Flaw::of(Refusal::BadProperty, param, "", reason, ""))?;
+            attributes.insert(key.clone(), value);
+        }
+    }
+    Ok(Arc::new(attributes))
 }
 
 /// What to change of a metric. An inner `None` or `Null` takes the property away.

@@ -1,8 +1,9 @@
 //! Measurements with tags, of which each is taken or refused for itself.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::{Flaw, Kind, Point, Properties, SOURCE_UNASSIGNED, Times, fields, is_source, origin};
+use super::{Defaults, Flaw, Kind, Point, Properties, SOURCE_UNASSIGNED, Times, fields, is_source, origin};
 use crate::body::{Measurement, Series, TAGS_MAX, TaggedBody, Tags};
 use crate::errors::Refusal;
 
@@ -11,6 +12,10 @@ const TAG_NAME_BYTES_MAX: usize = 64;
 const TAG_VALUE_BYTES_MAX: usize = 255;
 /// The tag that a plain source is.
 const SOURCE_TAG: &str = "source";
+
+/// The source that stands for tags, and the tags unless it is a plain one. Measurements that take those of
+/// their batch share them.
+type Identity = (Arc<str>, Arc<[(String, String)]>);
 
 /// What became of a batch.
 #[derive(Debug, Default)]
@@ -22,10 +27,12 @@ pub(crate) struct Tagged {
 /// The points of a body, and what is wrong with those measurements that are none.
 pub(crate) fn tagged(body: TaggedBody, times: Times) -> Tagged {
     let TaggedBody { measurements, tags, time, period, attributes } = body;
-    let defaults = Measurement { tags, time, period, attributes, ..Measurement::default() };
+    let identity = identity(&tags.unwrap_or_default());
+    let given = Measurement { time, period, attributes, ..Measurement::default() };
+    let defaults = Defaults::of(Kind::Gauge, &given);
     let mut tagged = Tagged::default();
     for (_, measurement) in measurements.map(|Series(series)| series).unwrap_or_default() {
-        match point(measurement, &defaults, times) {
+        match point(measurement, &defaults, &identity, times) {
             Ok(point) => tagged.points.push(point),
             Err(flaw) => tagged.flaws.push(flaw),
         }
@@ -33,14 +40,19 @@ pub(crate) fn tagged(body: TaggedBody, times: Times) -> Tagged {
     tagged
 }
 
-fn point(measurement: Measurement, defaults: &Measurement, times: Times) -> Result<Point, Flaw> {
+fn point(
+    measurement: Measurement,
+    defaults: &Defaults<'_>,
+    identity_default: &Result<Identity, Flaw>,
+    times: Times,
+) -> Result<Point, Flaw> {
     let kind = Kind::Gauge;
     let name = fields::name(measurement.name.as_ref(), None)?;
     if let Some(source) = &measurement.source {
         let reason = "is not allowed with tags; give it as the tag source";
         return Err(Flaw::of(Refusal::BadSource, "source", source.text(), reason, &name));
     }
-    let time = measurement.time.as_ref().or(defaults.time.as_ref());
+    let time = measurement.time.as_ref().or(defaults.given.time.as_ref());
     let measure_time = fields::time("time", time, times).map_err(|flaw| flaw.named(&name))?;
     let numbers = fields::numbers(kind, &measurement, &name)?;
     // Only the mean is stored, but what is sent must be a number.
@@ -48,17 +60,20 @@ fn point(measurement: Measurement, defaults: &Measurement, times: Times) -> Resu
     let buckets = fields::buckets(&measurement, &numbers, &name)?;
     let origin = origin::origin(measurement.origin.as_ref(), &name)?;
     // The tags of a measurement replace those of its batch; they are never merged.
-    let (source, tags) = tags(measurement.tags.as_ref().or(defaults.tags.as_ref()), &name)?;
+    let identity = match &measurement.tags {
+        Some(own) => identity(own),
+        None => identity_default.clone(),
+    };
+    let (source, tags) = identity.map_err(|flaw| flaw.named(&name))?;
     let properties = Properties::of(kind, measurement, defaults, &name)?;
     Ok(Point { name, kind, source, measure_time, numbers, buckets, properties, origin, tags })
 }
 
-/// The source that stands for the tags, and the tags unless it is a plain one.
-fn tags(given: Option<&Tags>, name: &str) -> Result<(String, Vec<(String, String)>), Flaw> {
+fn identity(Tags(given): &Tags) -> Result<Identity, Flaw> {
     let mut tags = BTreeMap::new();
-    for (key, value) in given.iter().flat_map(|Tags(tags)| tags) {
+    for (key, value) in given {
         let (key, value) = (key.to_ascii_lowercase(), value.text().to_ascii_lowercase());
-        let refuse = |value: &str, reason| Err(Flaw::of(Refusal::BadTag, "tags", value, reason, name));
+        let refuse = |value: &str, reason| Err(Flaw::of(Refusal::BadTag, "tags", value, reason, ""));
         if !is_tag_name(&key) {
             return refuse(&key, "is not a valid tag name");
         }
@@ -70,11 +85,13 @@ fn tags(given: Option<&Tags>, name: &str) -> Result<(String, Vec<(String, String
             return refuse("", "must be at most 50");
         }
     }
-    let mut tags: Vec<_> = tags.into_iter().collect();
-    match tags.as_mut_slice() {
-        [] => Ok((SOURCE_UNASSIGNED.to_owned(), tags)),
-        [(key, value)] if key == SOURCE_TAG && is_source(value) => Ok((std::mem::take(value), Vec::new())),
-        _ => Ok((tag_text(&tags), tags)),
+    let tags: Vec<_> = tags.into_iter().collect();
+    match tags.as_slice() {
+        [] => Ok((SOURCE_UNASSIGNED.into(), Arc::default())),
+        [(key, value)] if key == SOURCE_TAG && is_source(value) => {
+            Ok((value.as_str().into(), Arc::default()))
+        }
+        _ => Ok((tag_text(&tags).into(), tags.into())),
     }
 }
 

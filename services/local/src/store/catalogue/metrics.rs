@@ -1,5 +1,7 @@
 //! The properties of metrics.
 
+use std::collections::HashSet;
+
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde_json::{Map, Value};
 
@@ -89,7 +91,7 @@ pub(super) fn named(connection: &Connection, names: &Names) -> rusqlite::Result<
     statement.query_map(lists, |row| row.get(0))?.collect()
 }
 
-pub(super) fn counters_among(connection: &Connection, names: &[String]) -> rusqlite::Result<Vec<String>> {
+pub(super) fn counters_among(connection: &Connection, names: &[String]) -> rusqlite::Result<HashSet<String>> {
     let sql = "SELECT name_key FROM metrics
                WHERE kind = 'counter' AND name_key IN (SELECT value FROM json_each(?1))";
     connection.prepare_cached(sql)?.query_map([keys(names)], |row| row.get(0))?.collect()

@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use zibrato_core::histogram::Histogram;
 
-use super::tried::{SOURCES, Tried};
+use super::tried::{BEGIN, SOURCES, Tried};
 use crate::store::chart;
 use crate::store::measure::{self, Measured, MeasurementsQuery, Take};
 use crate::store::model::{ChartQuery, Complex, Line, RawPoint, Step, Summary};
@@ -153,4 +153,29 @@ proptest! {
         prop_assert_eq!(tried.count("SELECT count(*) FROM tail"), 0);
         tried.check_some(seed);
     }
+}
+
+#[test]
+fn a_rollup_of_one_plain_point_holds_its_value_once() {
+    let mut tried = Tried::new();
+    let t = BEGIN + 7;
+    // The second says more of itself than a plain point would, and the third less.
+    let complex = |count, min| Complex { count, sum: 2.5, min, max: min, sum_squares: None, histogram: None };
+    tried.arrive(0, RawPoint { t, value: 2.5, complex: None });
+    tried.arrive(1, RawPoint { t, value: 1.25, complex: Some(Box::new(complex(2.0, Some(1.0)))) });
+    tried.arrive(2, RawPoint { t, value: 2.5, complex: Some(Box::new(complex(1.0, None))) });
+    tried.pack_all();
+    let rows = |tried: &Tried, series: i64, condition: &str| {
+        tried.count(&format!("SELECT count(*) FROM rollups WHERE series = {series} AND {condition}"))
+    };
+    assert_eq!(rows(&tried, 1, "count = 0 AND sum = 0 AND last = 2.5"), 3);
+    assert_eq!(rows(&tried, 1, "coalesce(min, max, sum_squares, buckets) IS NULL"), 3);
+    assert_eq!((rows(&tried, 2, "count = 2"), rows(&tried, 3, "count = 1")), (3, 3));
+    tried.now += 3_600;
+    tried.check_some(3);
+    // With a second point it is a row like any other.
+    tried.arrive(0, RawPoint { t: t + 1, value: -4.0, complex: None });
+    tried.pack_all();
+    assert_eq!(rows(&tried, 1, "count = 2 AND sum = -1.5 AND min = -4 AND max = 2.5"), 3);
+    tried.check_some(3);
 }

@@ -3,7 +3,7 @@
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use zibrato_core::histogram::Histogram;
@@ -308,7 +308,6 @@ fn the_journal_stays_small_while_there_is_always_a_query() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("local.db");
     let mut tried = Tried::with(&path, KEEP_ALL);
-    tried.connection.busy_timeout(Duration::from_secs(5)).unwrap();
     let journal = path.with_extension("db-wal");
     let (written, next) = mpsc::sync_channel::<()>(0);
     std::thread::scope(|scope| {
@@ -319,7 +318,7 @@ fn the_journal_stays_small_while_there_is_always_a_query() {
             let readers = [Connection::open(path).unwrap(), Connection::open(path).unwrap()];
             let mut running = None;
             for place in (0..2).cycle() {
-                match next.recv_timeout(Duration::from_millis(200)) {
+                match next.recv_timeout(Duration::from_millis(50)) {
                     Ok(()) => readers[place].execute_batch("BEGIN; SELECT count(*) FROM metrics;").unwrap(),
                     Err(mpsc::RecvTimeoutError::Timeout) => {}
                     Err(mpsc::RecvTimeoutError::Disconnected) => break,
@@ -340,4 +339,25 @@ fn the_journal_stays_small_while_there_is_always_a_query() {
         }
         drop(written);
     });
+}
+
+#[test]
+fn a_query_that_goes_on_holds_up_the_writer_for_a_moment_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("local.db");
+    let mut tried = Tried::with(&path, KEEP_ALL);
+    let reader = Connection::open(&path).unwrap();
+    tried.connection.execute_batch("INSERT INTO garbage VALUES (77)").unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM garbage;").unwrap();
+    let blob = "INSERT INTO blocks (series, start, part, points, data) VALUES (1, ?1 * 600, 0, 1, randomblob(1000000))";
+    // More than the journal may have before the writer waits for queries.
+    for start in 0..70 {
+        tried.connection.execute(blob, [start]).unwrap();
+    }
+    let begun = Instant::now();
+    tried.maintain();
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert_eq!(tried.count("PRAGMA busy_timeout"), 5_000, "statements wait as long as before");
+    assert_eq!(tried.count("SELECT count(*) FROM garbage"), 0, "and the rest of the work goes on");
+    reader.execute_batch("COMMIT").unwrap();
 }

@@ -167,6 +167,9 @@ async fn many_metrics_are_changed_and_deleted_by_names_and_patterns() {
         row("1", "PUT", "/v1/metrics").form("names%5B%5D=servers&names%5B%5D=REQS&names[]=missing&period=60&display_min=0").is(204),
         row("1", "PUT", "/v1/metrics").json_body(r#"{"names":["cpu*","hits"],"exclude":["cpu.2*"],"display_units_short":"ms","aggregate":true}"#).is(204),
         row("1", "PUT", "/v1/metrics?names=my_*&period=7").is(204),
+        // The list is searched for a part of the name, in which a star is no wildcard.
+        row("1", "GET", "/v1/metrics?name=cpu*")
+            .json(json!({"query": {"found": 0, "length": 0, "offset": 0, "total": 7}, "metrics": []})),
         row("1", "GET", "/v1/metrics/servers").json(metric("servers", "gauge", json!({"period": 60, "attributes": {"display_min": 0}}))),
         row("1", "GET", "/v1/metrics/reqs").json(metric("reqs", "gauge", json!({"period": 60, "attributes": {"display_min": 0}}))),
         row("1", "GET", "/v1/metrics/cpu.1.90").json(metric("cpu.1.90", "gauge", json!({"attributes": {"display_units_short": "ms", "aggregate": true}}))),

@@ -115,10 +115,13 @@ async fn a_long_interval_is_summarized_as_a_whole() {
 async fn queries_that_cannot_be_answered_say_why() {
     let (_directory, db) = database();
     let receiver = receiver_with_measurements(&db, minute()).await;
-    let mut rows = Vec::new();
+    let mut rows =
+        vec![row("3.3", "GET", "/v1/metrics/m?count=100000&source=none").json(gauge(json!({}), 1))];
     for (query, param, text) in [
         ("count=x", "count", "is not a number"),
         ("count=0", "count", "must be at least 1"),
+        ("count=100001", "count", "must be at most 100000"),
+        ("count=100001&start_time=5", "count", "must be at most 100000"),
         ("count=1&resolution=0", "resolution", "must be at least 1"),
         ("start_time=now", "start_time", "is not a number"),
         ("end_time=-5", "end_time", "must be at least 0"),
