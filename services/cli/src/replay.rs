@@ -181,6 +181,9 @@ impl ReplayArgs {
             "{file}: {published} of {playable} messages ({length:.3} s, recorded {} ago) played and seen back in {seconds:.3} s; {tally}",
             human::age(unix_ms().saturating_sub(scan.started_ms))
         ));
+        if tally.frames > 0 && !self.fresh_ids {
+            note("workers that know these publishers count nothing twice; --fresh-ids plays them as new runs");
+        }
         if published < playable { Err(Error::Stopped) } else { Ok(()) }
     }
 

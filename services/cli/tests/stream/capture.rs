@@ -116,12 +116,15 @@ fn a_replay_into_a_fresh_worker_counts_what_the_recorded_run_counted() {
         assert_eq!(begun.elapsed() > Duration::from_millis(900), speed == "1", "{:?}", begun.elapsed());
 
         // Known publishers count nothing twice, legacy text again, since nothing tells it from new text.
-        replay(bus.port, &place.file(), &["--speed", "max"]).well();
+        let said = replay(bus.port, &place.file(), &["--speed", "max"]).well();
+        let hint = "know these publishers count nothing twice; --fresh-ids plays them as new runs";
+        assert!(said.err.contains(hint), "{}", said.err);
         let again = fresh.read();
         assert!(again.keys().all(|series| series.ends_with(" text")), "{again:#?}");
         assert_eq!(again["info counter hits text"], "sum 125250");
         // As new runs those that started during the recording count like the first time.
-        replay(bus.port, &place.file(), &["--speed", "max", "--fresh-ids"]).well();
+        let said = replay(bus.port, &place.file(), &["--speed", "max", "--fresh-ids"]).well();
+        assert!(!said.err.contains(hint), "{}", said.err);
         let without_old = |series: &BTreeMap<String, String>| {
             let mut series = series.clone();
             series.retain(|name, _| !name.ends_with(" old"));

@@ -113,7 +113,12 @@ fn every_exit_code_of_every_command_has_a_case_with_its_text() {
         (vec!["send", "counter", "n", "1", "--host", "_x"], Pipes, 1, bad_host.to_owned()),
         (vec!["send", "counter", "n", "1", "--legacy", "--host", "_x"], Pipes, 1, bad_host.to_owned()),
         (vec!["send", "--port", port], Directory, 1, "1 bad line not sent, as said above".to_owned()),
-        (vec!["send", "counter"], Pipes, 2, "the following required arguments".to_owned()),
+        (
+            vec!["send", "counter", "x"],
+            Pipes,
+            2,
+            "a measurement is KIND NAME VALUE; give all three, or none to read lines of them from standard input".to_owned(),
+        ),
         (vec!["tap", "--port", port], Unread, 0, String::new()),
         (vec!["tap", "--host", "_x"], Pipes, 1, bad_host.to_owned()),
         (

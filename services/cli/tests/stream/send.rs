@@ -37,6 +37,32 @@ fn one_of_each_kind_is_counted_by_a_worker_when_the_command_has_ended() {
 }
 
 #[test]
+fn a_level_that_no_worker_listens_to_is_said_and_is_no_failure() {
+    let bus = Bus::start();
+    let mut books = Books::open(bus.port, &["info"]);
+    let lines = b"counter hits 1 audit\ncounter hits 2 info\ncounter hits 3 other\n";
+    for wire in [&["send"][..], &["send", "--legacy"]] {
+        let said = run_with(bus.port, wire, lines).well();
+        let hint = "forwarded, but no worker subscribes to audit, other: nothing is stored";
+        assert!(said.err.starts_with(hint), "{}", said.err);
+        assert_eq!(books.read().get("info counter hits not_specified").map(String::as_str), Some("sum 2"));
+        // A level whose name is longer is another one.
+        let said = run(bus.port, &[wire, &["counter", "hits", "1", "--level", "inf"]].concat()).well();
+        assert!(said.err.starts_with("forwarded, but no worker subscribes to inf: "), "{}", said.err);
+    }
+}
+
+#[test]
+fn a_name_that_is_refused_or_means_nothing_is_told_why() {
+    let said = run(0, &["send", "counter", "größe", "1"]);
+    let line = said.fails(2, "invalid value 'größe' for '[NAME]'");
+    assert!(line.contains("A-Z a-z 0-9 . : _ -; it has 'ö'"), "{line}");
+    let said = run(5_550, &["send", "counter", "n", "1", "--host", "nosuch.invalid", "--timeout", "1"]);
+    let line = said.fails(1, "no broker: the name in tcp://nosuch.invalid:5551 cannot be resolved");
+    assert!(line.contains("; check --host: "), "{line}");
+}
+
+#[test]
 fn lines_of_text_and_json_are_sent_and_bad_ones_are_named_by_their_number() {
     let bus = Bus::start();
     let mut books = Books::open(bus.port, &["info", "debug"]);
