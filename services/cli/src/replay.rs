@@ -182,7 +182,9 @@ impl ReplayArgs {
             human::age(unix_ms().saturating_sub(scan.started_ms))
         ));
         if tally.frames > 0 && !self.fresh_ids {
-            note("workers that know these publishers count nothing twice; --fresh-ids plays them as new runs");
+            note(
+                "workers that know these publishers count nothing twice; --fresh-ids plays them as new runs",
+            );
         }
         if published < playable { Err(Error::Stopped) } else { Ok(()) }
     }

@@ -154,18 +154,16 @@ impl Plan {
             }
             None => self.send_lines(&mut outlet, &progress, shutdown)?,
         };
-        if account.sent > 0 {
-            let unheard = outlet.finish(self.timeout, shutdown)?;
-            if !unheard.is_empty() {
-                let levels = some_of(&unheard);
-                progress.say(format_args!(
-                    "forwarded, but no worker subscribes to {levels}: nothing is stored (see --levels of the worker)"
-                ));
-            }
-        }
+        let unheard = if account.sent > 0 { outlet.finish(self.timeout, shutdown)? } else { Vec::new() };
         if self.one.is_none() || knows_sequences(&std::io::stderr()) {
             let sent = plural(account.sent as usize, "measurement");
             progress.say(format_args!("{sent} sent and seen back in {:.3} s", begun.elapsed().as_secs_f64()));
+        }
+        if !unheard.is_empty() {
+            let levels = some_of(&unheard);
+            progress.say(format_args!(
+                "no worker subscribes to {levels}: what was sent there is forwarded and not stored (see --levels of the worker)"
+            ));
         }
         match account.bad {
             0 => Ok(()),
@@ -272,7 +270,9 @@ enum Error {
     #[error("{0}")]
     Usage(String),
     /// Not all of the three were given.
-    #[error("a measurement is KIND NAME VALUE; give all three, or none to read lines of them from standard input")]
+    #[error(
+        "a measurement is KIND NAME VALUE; give all three, or none to read lines of them from standard input"
+    )]
     Incomplete,
     /// Native measurements did not come back.
     #[error(transparent)]

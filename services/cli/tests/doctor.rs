@@ -311,9 +311,9 @@ fn services_that_hang_do_not_hang_doctor() {
     let said = Doctor { port, broker, worker, local: worker }.run(&[]);
     assert_eq!(said.code, Some(1));
     said.assert_finding("broker", "publishers' port", "FAIL", "does not speak ZeroMQ", "stop that program");
-    said.assert_finding("broker", "status", "warn", "no answer from", "--broker-status");
+    said.assert_finding("broker", "status", "FAIL", "no answer from", "--broker-status");
     said.assert_finding("worker", "status", "FAIL", "no answer from", "start a worker");
-    said.assert_finding("local", "status", "warn", "no answer from", "start zibrato-local");
+    said.assert_finding("local", "status", "FAIL", "no answer from", "start zibrato-local");
 }
 
 #[test]

@@ -126,9 +126,14 @@ mod tests {
 
     #[test]
     fn a_span_has_a_unit_and_limits() {
-        for (text, seconds) in
-            [("90s", 90), ("15min", 900), ("1h", 3_600), ("7d", 604_800), ("1.5d", 129_600), ("366d", 366 * DAY_S)]
-        {
+        for (text, seconds) in [
+            ("90s", 90),
+            ("15min", 900),
+            ("1h", 3_600),
+            ("7d", 604_800),
+            ("1.5d", 129_600),
+            ("366d", 366 * DAY_S),
+        ] {
             assert_eq!(parse_span(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
         for bad in ["", "0s", "367d", "5x", "-1h", "soon", "10ms"] {

@@ -262,8 +262,10 @@ mod tests {
         let state = State::Timer { count, sum_ns: 0, sum_squares_ns2: 0, window_ns: None, histogram };
         let mut header = Header::new(PublisherId([1; 16]), seq);
         header.flags.key = key;
-        let prelude =
-            Prelude { losses: [Loss { reason: 1, count: 10 * seq }].into_iter().collect(), ..Prelude::default() };
+        let prelude = Prelude {
+            losses: [Loss { reason: 1, count: 10 * seq }].into_iter().collect(),
+            ..Prelude::default()
+        };
         let mut encoder = Encoder::new(buffer, "info", &header, &prelude).unwrap();
         for at in 0.. {
             // As many series as fit.

@@ -25,7 +25,11 @@ impl Legacy {
         timeout: Duration,
         shutdown: &Shutdown,
     ) -> Result<Self, CourierError> {
-        Ok(Self { courier: Courier::open(broker, timeout, shutdown)?, levels: BTreeSet::new(), unheard: Vec::new() })
+        Ok(Self {
+            courier: Courier::open(broker, timeout, shutdown)?,
+            levels: BTreeSet::new(),
+            unheard: Vec::new(),
+        })
     }
 
     pub(super) fn publish(&mut self, measurement: &Measurement) -> Result<(), CourierError> {

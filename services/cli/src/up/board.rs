@@ -119,7 +119,7 @@ fn extremes(measurements: &[Measurement]) -> Option<Extremes> {
         Value::Timer(timer) => {
             let [min, max] = [timer.min_ns, timer.max_ns].map(|ns| Some(ns as f64 / 1e9));
             Some((quantile_within(&timer.histogram, QUANTILE, min, max)?, &*measurement.series))
-        },
+        }
         Value::Counter { .. } | Value::Gauge { .. } | Value::RawTimer { .. } => None,
     });
     let first = timers.next()?;
