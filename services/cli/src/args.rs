@@ -59,8 +59,8 @@ pub(crate) enum Command {
 ///
 /// Publishers keep windows of their own (default 1 s; the demo's are 500 ms); the worker flushes to
 /// the store once a second. A status line says what was recorded (records of timers, sums of
-/// counters, sets of gauges), how many points the store took, what was dropped on any of the ways,
-/// and the slowest and fastest timer of the last flush by its 99th percentile.
+/// counters, sets of gauges), how many points the store took, what any part refused as bad, what was
+/// lost on any of the ways, and the slowest and fastest timer of the last flush by its 99th percentile.
 ///
 /// Exit codes: 0 after a clean stop, 1 on a failure or if the numbers do not add up, 2 on bad usage.
 /// SIGTERM and Ctrl-C end demo, broker, worker and store in this order and print the account of
@@ -78,7 +78,7 @@ pub(crate) struct UpArgs {
 
     /// Port for publishers, 1 to 65534; workers connect to the next one. 0 takes any two free ports.
     #[arg(long, env = "ZIBRATO_UP_PORT", default_value_t = PORT_DEFAULT,
-          value_parser = zibrato_service::whole_number::<u16>(0, 65_535))]
+          value_parser = parse_port)]
     pub(crate) port: u16,
 
     /// Address of the metrics API, as IP:PORT on loopback; port 0 takes a free one.
@@ -179,6 +179,11 @@ fn parse_host(text: &str) -> Result<IpAddr, String> {
     }
 }
 
+fn parse_port(text: &str) -> Result<u16, String> {
+    let port = text.parse().ok().filter(|port| *port < u16::MAX);
+    port.ok_or_else(|| "accepted are 1 to 65534, or 0 for any two free ports".to_owned())
+}
+
 fn parse_listen(text: &str) -> Result<SocketAddr, String> {
     let addr: SocketAddr = text
         .parse()
@@ -275,6 +280,14 @@ mod tests {
         }
         let error = args(&["--insecure-bind", "--listen", "0.0.0.0:80"]).unwrap_err().to_string();
         assert!(error.contains("--listen") && error.contains("loopback"), "{error}");
+    }
+
+    #[test]
+    fn a_port_leaves_a_next_one_and_is_refused_as_its_help_says() {
+        assert_eq!([parse_port("0"), parse_port("65534")], [Ok(0), Ok(65_534)]);
+        for bad in ["65535", "99999", "-1", "x"] {
+            assert_eq!(parse_port(bad).unwrap_err(), "accepted are 1 to 65534, or 0 for any two free ports");
+        }
     }
 
     #[test]

@@ -2,14 +2,14 @@
 
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command, CommandFactory, ValueEnum};
 use clap_complete::{Shell, generate};
 use zibrato_service::run_main;
 
 use crate::args::Cli;
 use crate::paint::print;
 
-/// Prints a completion script for a shell.
+/// Prints a completion script for a shell, of `zibrato` or of another of its programs.
 ///
 /// Load it at the start of the shell, for example with
 ///
@@ -20,13 +20,51 @@ use crate::paint::print;
 pub(crate) struct CompletionsArgs {
     /// The shell.
     shell: Shell,
+
+    /// The program.
+    #[arg(value_enum, default_value_t = Program::Zibrato)]
+    program: Program,
+}
+
+/// A program of zibrato.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+#[value(rename_all = "kebab-case")]
+enum Program {
+    Zibrato,
+    ZibratoBroker,
+    ZibratoLibrato,
+    ZibratoLocal,
+}
+
+impl Program {
+    fn command(self) -> Command {
+        match self {
+            Self::Zibrato => Cli::command(),
+            Self::ZibratoBroker => zibrato_broker::Args::command(),
+            Self::ZibratoLibrato => zibrato_worker::cli::Args::command(),
+            Self::ZibratoLocal => zibrato_local::Args::command(),
+        }
+    }
 }
 
 pub(crate) fn main(args: &CompletionsArgs) -> ExitCode {
     let mut script = Vec::new();
-    let mut command = Cli::command();
+    let mut command = args.program.command();
     let name = command.get_name().to_owned();
     generate(args.shell, &mut command, name, &mut script);
     // What clap generates is text.
     run_main("zibrato completions", || Ok(print(&String::from_utf8_lossy(&script))?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_program_completes_under_its_own_name() {
+        for program in Program::value_variants() {
+            let name = program.to_possible_value().map(|value| value.get_name().to_owned());
+            assert_eq!(Some(program.command().get_name().to_owned()), name);
+        }
+    }
 }

@@ -21,6 +21,10 @@ const IN_FLIGHT_MAX: usize = 10_000;
 const IN_FLIGHT_BYTES_MAX: usize = 16 << 20;
 /// Wait for something that comes soon, on either socket.
 const SHORT: Duration = Duration::from_millis(1);
+/// How long the broker may take to say what others subscribe to.
+pub(crate) const LISTED_WITHIN: Duration = Duration::from_secs(1);
+/// Begins the topic that tells when it has: of a level that nobody publishes.
+const LIST_TOPIC: &[u8] = b"\x01zibrato.send\0";
 /// Most messages read in one turn.
 const TURN_MESSAGES: usize = 1_000;
 
@@ -35,6 +39,8 @@ pub(crate) struct Courier {
     upstream: BTreeSet<Vec<u8>>,
     in_flight: InFlight,
     published: u64,
+    /// Whether `upstream` holds what others had subscribed to when the broker was connected.
+    is_listed: bool,
     /// When something last moved.
     moved: Instant,
 }
@@ -67,6 +73,7 @@ impl Courier {
             upstream: BTreeSet::new(),
             in_flight: InFlight::default(),
             published: 0,
+            is_listed: false,
             moved: Instant::now(),
         })
     }
@@ -82,6 +89,36 @@ impl Courier {
         while !topics.iter().all(|topic| self.wants(topic)) {
             self.turn(SHORT)?;
             self.check_patience()?;
+        }
+        Ok(())
+    }
+
+    /// Whether somebody subscribes to a topic that is not prepared yet; also if that is not known within
+    /// [`LISTED_WITHIN`].
+    pub(crate) fn is_heard(&mut self, topic: &[u8]) -> Result<bool, CourierError> {
+        if !self.is_listed {
+            self.list()?;
+        }
+        self.turn(Duration::ZERO)?;
+        // Every broker subscribes to the first byte of all frames.
+        let is_wanted = |known: &Vec<u8>| known.len() != 1 && topic.starts_with(known);
+        Ok(!self.is_listed || self.upstream.iter().any(is_wanted))
+    }
+
+    /// Waits until the broker has said what is subscribed to. It says so when it is connected, in no order, and what
+    /// is subscribed to from then on it says last.
+    fn list(&mut self) -> Result<(), CourierError> {
+        let until = Instant::now() + LISTED_WITHIN;
+        let mut nonce = [0; 8];
+        getrandom::fill(&mut nonce).map_err(FeedError::random)?;
+        let mark = [LIST_TOPIC, &nonce].concat();
+        while self.upstream.is_empty() && Instant::now() < until {
+            self.turn(SHORT)?;
+        }
+        self.feed.subscribe(&mark)?;
+        while !self.is_listed && Instant::now() < until {
+            self.turn(SHORT)?;
+            self.is_listed = self.upstream.contains(&mark);
         }
         Ok(())
     }

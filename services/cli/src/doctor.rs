@@ -16,6 +16,7 @@ mod service;
 mod worker;
 mod zmtp;
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -35,7 +36,8 @@ use finding::{Findings, State};
 /// It looks at both ports of the broker, sends a message of its own through it at the level
 /// zibrato.doctor, which no worker sees, and asks each service for its /status. Each line is ok, warn
 /// or FAIL, always in the same order; what is wrong has a line with what to do. It changes nothing and
-/// takes 10 s at most.
+/// takes 10 s at most. In a pipe its exit code stays what was found, also if the reader goes away; a shell tells it
+/// with `set -o pipefail`.
 ///
 /// With --json one object is printed: `version`, `unix_ms`, `took_ms`, `ok` (no FAIL), `failed`,
 /// `warnings`, and `findings`, a list of objects with `about` (broker, worker IP:PORT, local), `check`,
@@ -48,18 +50,20 @@ pub(crate) struct DoctorArgs {
     #[command(flatten)]
     broker: BrokerArgs,
 
-    /// Status address of the broker, as IP:PORT, or `none` if it has none.
-    #[arg(long, env = "ZIBRATO_DOCTOR_BROKER", value_name = "IP:PORT", default_value = "127.0.0.1:5552", value_parser = parse_status)]
-    broker_status: StatusAddr,
+    /// Status address of the broker, as IP:PORT, or `none` if it has none. Default: 127.0.0.1:5552, where nobody has to
+    /// be; an address given here has to answer.
+    #[arg(long, env = "ZIBRATO_DOCTOR_BROKER", value_name = "IP:PORT", value_parser = parse_status)]
+    broker_status: Option<StatusAddr>,
 
     /// Status addresses of the workers, as IP:PORT separated by commas, or `none`.
     #[arg(long, env = "ZIBRATO_DOCTOR_WORKER", value_name = "IP:PORT", default_value = "127.0.0.1:5553",
           value_delimiter = ',', value_parser = parse_status)]
     worker: Vec<StatusAddr>,
 
-    /// Address of zibrato-local, as IP:PORT, or `none`.
-    #[arg(long, env = "ZIBRATO_DOCTOR_LOCAL", value_name = "IP:PORT", default_value = "127.0.0.1:5580", value_parser = parse_status)]
-    local: StatusAddr,
+    /// Address of zibrato-local, as IP:PORT, or `none`. Default: 127.0.0.1:5580, where nobody has to be unless a worker
+    /// posts there; an address given here has to answer.
+    #[arg(long, env = "ZIBRATO_DOCTOR_LOCAL", value_name = "IP:PORT", value_parser = parse_status)]
+    local: Option<StatusAddr>,
 
     #[command(flatten)]
     token: TokenArgs,
@@ -67,6 +71,34 @@ pub(crate) struct DoctorArgs {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
+}
+
+/// Whom to ask, and whether the user says that somebody is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Target {
+    status: StatusAddr,
+    is_given: bool,
+}
+
+impl Target {
+    fn new(given: Option<StatusAddr>, port: u16) -> Self {
+        let default = StatusAddr(Some((Ipv4Addr::LOCALHOST, port).into()));
+        Self { status: given.unwrap_or(default), is_given: given.is_some() }
+    }
+
+    fn addr(self) -> Option<SocketAddr> {
+        self.status.0
+    }
+}
+
+impl DoctorArgs {
+    fn broker_status(&self) -> Target {
+        Target::new(self.broker_status, 5_552)
+    }
+
+    fn local(&self) -> Target {
+        Target::new(self.local, 5_580)
+    }
 }
 
 /// Why it ends with 1.
@@ -113,7 +145,7 @@ pub(crate) fn main(args: &DoctorArgs) -> ExitCode {
 /// The token for zibrato-local, if there is one and it is asked.
 fn local_token(args: &DoctorArgs) -> Result<Option<Secret>, TokenError> {
     // An address is part of a URL.
-    let url = args.local.0.and_then(|addr| format!("http://{addr}").parse().ok());
+    let url = args.local().addr().and_then(|addr| format!("http://{addr}").parse().ok());
     url.map_or(Ok(None), |url| args.token.token(&url))
 }
 

@@ -4,6 +4,7 @@
 //! taken in what was subscribed to: [`Feed::confirm`] asks for an empty page of kept frames, and since
 //! a broker reads a connection in order, its answer says that it has read everything before it.
 
+use std::net::ToSocketAddrs;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -253,9 +254,12 @@ impl Feed {
     fn silent(&self, timeout: Duration) -> FeedError {
         let (endpoint, timeout_s) = (self.endpoint.clone(), timeout.as_secs());
         if self.was_up {
-            FeedError::NoAnswer { endpoint, timeout_s }
-        } else {
-            FeedError::NoBroker { endpoint, timeout_s }
+            return FeedError::NoAnswer { endpoint, timeout_s };
+        }
+        // ZeroMQ looks the name up again and again, and never says that there is none.
+        match endpoint.trim_start_matches("tcp://").to_socket_addrs() {
+            Err(source) => FeedError::Unresolved { endpoint, source },
+            Ok(_) => FeedError::NoBroker { endpoint, timeout_s },
         }
     }
 }
@@ -281,6 +285,9 @@ pub(crate) enum FeedError {
         "no broker at {endpoint} within {timeout_s} s; start one with `zibrato up`, or check --host and --port (the publishers' port; workers connect to the next one)"
     )]
     NoBroker { endpoint: String, timeout_s: u64 },
+    /// The broker's name means nothing.
+    #[error("no broker: the name in {endpoint} cannot be resolved; check --host")]
+    Unresolved { endpoint: String, source: std::io::Error },
     /// Somebody accepts the connection and does not speak as a broker.
     #[error(
         "connected to {endpoint}, but no broker answered within {timeout_s} s; --port is the publishers' port of a zibrato-broker"
@@ -359,6 +366,9 @@ mod tests {
         forwarder.bind("tcp://127.0.0.1:*").unwrap();
         let endpoint = forwarder.get_last_endpoint().unwrap().unwrap();
         assert!(error(&endpoint, false).starts_with("connected to tcp://127.0.0.1:"));
+
+        let unresolved = "no broker: the name in tcp://nosuch.invalid:5551 cannot be resolved; check --host";
+        assert_eq!(error("tcp://nosuch.invalid:5551", false), unresolved);
 
         assert!(error(&endpoint, true).starts_with("stopped before the broker"));
     }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// Below this a number is written with an exponent.
 const TINY: f64 = 1e-3;
+/// Most names in one line; more are counted.
+const NAMES_MAX: usize = 5;
 
 /// A whole count: `999`, `12.3k`, `4.56M`.
 pub(crate) fn short(count: u128) -> String {
@@ -55,6 +57,17 @@ pub(crate) fn age(ms: u64) -> String {
 /// `1 series`, `2 levels`: a count and its noun, which takes an `s` unless it is one.
 pub(crate) fn plural(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+/// The first names, and how many more there are.
+pub(crate) fn some_of(names: &[impl AsRef<str>]) -> String {
+    let mut text: Vec<&str> = names.iter().take(NAMES_MAX).map(AsRef::as_ref).collect();
+    let more = names.len().saturating_sub(NAMES_MAX);
+    let rest = format!("and {more} more");
+    if more > 0 {
+        text.push(&rest);
+    }
+    text.join(", ")
 }
 
 /// A text from the network without control characters, so that it cannot drive the terminal.
@@ -124,6 +137,12 @@ mod tests {
     #[test]
     fn a_text_from_the_network_cannot_drive_the_terminal() {
         assert_eq!(clean("a\x1b[31mb\nü"), "a?[31mb?ü");
+    }
+
+    #[test]
+    fn many_names_are_cut_and_counted() {
+        assert_eq!(some_of(&["a", "b"]), "a, b");
+        assert_eq!(some_of(&["a", "b", "c", "d", "e", "f", "g"]), "a, b, c, d, e, and 2 more");
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod human;
 mod levels;
 mod manual;
 mod paint;
+mod percentile;
 mod progress;
 mod query;
 mod record;

@@ -41,7 +41,7 @@ const RESOLUTION_S_MAX: u64 = 604_800;
 /// `resolution`, and `sources`, each with `source`, its figures over all and `points` with the columns
 /// of the CSV. A list is printed as `name,kind,levels,unit` or as `metrics` with those fields.
 ///
-/// Exit codes: 0 also if there are no points, 1 if there is no such metric, no server or another
+/// Exit codes: 0 also if there are no points, 1 if there is no such metric, none that matches, no server or another
 /// failure, and after Ctrl-C, 2 on bad usage.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct QueryArgs {
@@ -49,8 +49,8 @@ pub(crate) struct QueryArgs {
     #[arg(value_name = "NAME", value_parser = parse_name)]
     name: String,
 
-    /// How far to look back: a number with s, min, h or d behind it, such as 90s, 15min, 1h, 7d; from 1
-    /// s to 366 d.
+    /// How far to look back: a number with ns, us, ms, s, min, h or d behind it (s if none), such as 90s,
+    /// 15min, 1h, 7d; from 1 s to 366 d.
     #[arg(long, value_name = "SPAN", default_value = "1h", value_parser = parse_span)]
     last: Duration,
 
@@ -98,6 +98,9 @@ enum Error {
     /// There is no such metric.
     #[error("no metric {name:?} at {url}{hint}")]
     Unknown { name: String, url: String, hint: String },
+    /// No name matches.
+    #[error("no metric matches {pattern} at {url}")]
+    NoMatch { pattern: String, url: String },
     /// The result cannot be printed.
     #[error(transparent)]
     Print(#[from] PrintError),
@@ -134,7 +137,10 @@ fn client(args: &QueryArgs) -> Result<Client, Error> {
 async fn answer(args: &QueryArgs, client: &Client, progress: &Progress) -> Result<String, Error> {
     if args.name.contains('*') {
         let metrics = list::matching(client, &args.name, progress).await?;
-        return Ok(list::print(&metrics, &args.name, args.format));
+        if metrics.is_empty() {
+            return Err(Error::NoMatch { pattern: args.name.clone(), url: args.url.to_string() });
+        }
+        return Ok(list::print(&metrics, args.format));
     }
     let window = Window::ending_now(args.last, args.resolution);
     let source = args.source.as_deref();
@@ -158,8 +164,8 @@ fn parse_name(text: &str) -> Result<String, String> {
 }
 
 fn parse_url(text: &str) -> Result<Url, String> {
-    let accepted = "accepted is an address such as http://127.0.0.1:5580";
-    let url: Url = text.parse().map_err(|error| format!("{error}: {accepted}"))?;
+    let accepted = "accepted is http:// or https://, a host and a port, such as http://127.0.0.1:5580";
+    let url: Url = text.parse().map_err(|_| accepted.to_owned())?;
     let is_plain = url.username().is_empty()
         && url.password().is_none()
         && url.query().is_none()
@@ -185,6 +191,8 @@ mod tests {
         {
             assert!(parse_url(bad).unwrap_err().contains("http://127.0.0.1:5580"), "{bad}");
         }
+        // What a parser of URLs calls it helps nobody.
+        assert!(parse_url("foo").unwrap_err().starts_with("accepted is http:// or https://"));
     }
 
     #[test]

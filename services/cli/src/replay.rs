@@ -1,5 +1,6 @@
 //! `zibrato replay`: publishes a recording again.
 
+mod rebase;
 mod rewrite;
 mod scan;
 
@@ -34,8 +35,9 @@ const SPEED_MAX: f64 = 1_000_000.0;
 /// come back on the broker's port for workers.
 ///
 /// Publishers keep their ids and numbers: a worker that has seen the original counts nothing twice, and so
-/// nothing at all. --fresh-ids makes new runs of them, which every worker counts. Legacy text has no ids and
-/// is always counted.
+/// nothing at all. --fresh-ids makes new runs of them, which every worker counts: what was recorded, and of
+/// publishers that ran before nothing that they had counted by then. Legacy text has no ids and is always
+/// counted.
 ///
 /// With --speed 1 --keep-times what goes out is what came in, byte for byte; a worker then drops what is too old.
 ///
@@ -56,6 +58,11 @@ pub(crate) struct ReplayArgs {
     speed: Speed,
 
     /// Give each publisher a new random id, so that workers that know it count it as a new run.
+    ///
+    /// What counts is what was recorded. A publisher that started during the recording counts whole. Of one that
+    /// ran before, the first state of a series in the recording is its zero, and later ones count as
+    /// differences to it; a series that appears behind a whole key frame, one of which comes every 10
+    /// windows, is new and counts whole.
     #[arg(long)]
     fresh_ids: bool,
 
@@ -174,6 +181,11 @@ impl ReplayArgs {
             "{file}: {published} of {playable} messages ({length:.3} s, recorded {} ago) played and seen back in {seconds:.3} s; {tally}",
             human::age(unix_ms().saturating_sub(scan.started_ms))
         ));
+        if tally.frames > 0 && !self.fresh_ids {
+            note(
+                "workers that know these publishers count nothing twice; --fresh-ids plays them as new runs",
+            );
+        }
         if published < playable { Err(Error::Stopped) } else { Ok(()) }
     }
 

@@ -19,13 +19,13 @@ use zibrato_service::{Failure, Shutdown};
 use crate::broker_args::BrokerArgs;
 use crate::courier::CourierError;
 use crate::feed::{POLL, WaitArgs};
-use crate::human::{clean, plural};
+use crate::human::{clean, plural, some_of};
 use crate::levels::parse_level;
 use crate::paint::knows_sequences;
 use crate::progress::Progress;
 use input::{Input, Next};
 use legacy::Legacy;
-use measurement::{Defaults, Measurement, Wire, parse_kind};
+use measurement::{Defaults, Measurement, Wire, accept, parse_kind};
 use native::{Native, NativeError};
 
 /// Bad lines that are shown one by one; further ones are only counted.
@@ -35,7 +35,8 @@ const BAD_SHOWN_MAX: u64 = 20;
 ///
 /// It subscribes at the broker's other port and waits until what it sent comes back there: exit
 /// code 0 is proof that the broker forwarded it. The proof subscribes to the level as a worker does,
-/// which switches an on-demand level on in other publishers for some seconds.
+/// which switches an on-demand level on in other publishers for some seconds. If no worker subscribes to a level,
+/// so that nothing is stored, a line on standard error says so; the exit code stays 0.
 ///
 /// Without KIND, NAME and VALUE it reads lines from standard input, each one
 ///
@@ -52,15 +53,15 @@ const BAD_SHOWN_MAX: u64 = 20;
 #[derive(Clone, Debug, Args)]
 pub(crate) struct SendArgs {
     /// counter, gauge or timer.
-    #[arg(value_parser = parse_kind, requires = "name")]
+    #[arg(value_parser = parse_kind)]
     kind: Option<Kind>,
 
     /// Name of the metric: 1 to 255 of A-Z a-z 0-9 . : _ -
-    #[arg(value_parser = text_of(Field::Name), requires = "value")]
+    #[arg(value_parser = text_of(Field::Name))]
     name: Option<String>,
 
     /// Of a counter its increment, a whole number from 0. Of a gauge any number. Of a timer a duration
-    /// such as 1.5ms, with ns, us, ms, s, min or h; seconds without a unit.
+    /// such as 1.5ms, with ns, us, ms, s, min, h or d; seconds without a unit.
     #[arg(allow_hyphen_values = true)]
     value: Option<String>,
 
@@ -126,7 +127,8 @@ impl SendArgs {
             (Some(kind), Some(name), Some(value)) => {
                 Some(Measurement::new(kind, &name, &value, &defaults).map_err(Error::Usage)?)
             }
-            _ => None,
+            (None, ..) => None,
+            _ => return Err(Error::Incomplete),
         };
         Ok(Plan { one, defaults, broker: self.broker, timeout: self.wait.timeout() })
     }
@@ -152,12 +154,16 @@ impl Plan {
             }
             None => self.send_lines(&mut outlet, &progress, shutdown)?,
         };
-        if account.sent > 0 {
-            outlet.finish(self.timeout, shutdown)?;
-        }
+        let unheard = if account.sent > 0 { outlet.finish(self.timeout, shutdown)? } else { Vec::new() };
         if self.one.is_none() || knows_sequences(&std::io::stderr()) {
             let sent = plural(account.sent as usize, "measurement");
             progress.say(format_args!("{sent} sent and seen back in {:.3} s", begun.elapsed().as_secs_f64()));
+        }
+        if !unheard.is_empty() {
+            let levels = some_of(&unheard);
+            progress.say(format_args!(
+                "no worker subscribes to {levels}: what was sent there is forwarded and not stored (see --levels of the worker)"
+            ));
         }
         match account.bad {
             0 => Ok(()),
@@ -248,14 +254,12 @@ impl Outlet {
         }
     }
 
-    fn finish(self, timeout: Duration, shutdown: &Shutdown) -> Result<(), Error> {
-        match self {
-            Self::Native(native) => {
-                native.finish(timeout, shutdown)?;
-            }
+    /// Waits for the proof; the levels that nobody subscribes to.
+    fn finish(self, timeout: Duration, shutdown: &Shutdown) -> Result<Vec<String>, Error> {
+        Ok(match self {
+            Self::Native(native) => native.finish(timeout, shutdown)?,
             Self::Legacy(legacy) => legacy.finish()?,
-        }
-        Ok(())
+        })
     }
 }
 
@@ -265,6 +269,11 @@ enum Error {
     /// The measurement can never be sent.
     #[error("{0}")]
     Usage(String),
+    /// Not all of the three were given.
+    #[error(
+        "a measurement is KIND NAME VALUE; give all three, or none to read lines of them from standard input"
+    )]
+    Incomplete,
     /// Native measurements did not come back.
     #[error(transparent)]
     Native(#[from] NativeError),
@@ -284,12 +293,12 @@ enum Error {
 
 /// A value parser for a text of a field.
 fn text_of(field: Field) -> impl Fn(&str) -> Result<String, String> + Clone + Send + Sync + 'static {
-    move |text| field.check(text).map(|()| text.to_owned()).map_err(|error| error.to_string())
+    move |text| accept(field, text).map(|()| text.to_owned())
 }
 
 fn parse_tag(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("accepted is KEY=VALUE")?;
-    Field::TagKey.check(key).map_err(|error| error.to_string())?;
-    Field::TagValue.check(value).map_err(|error| error.to_string())?;
+    accept(Field::TagKey, key)?;
+    accept(Field::TagValue, value)?;
     Ok((key.to_owned(), value.to_owned()))
 }

@@ -131,6 +131,8 @@ async fn watch(args: &TopArgs, shutdown: &Shutdown) -> Result<(), Error> {
     let mut ticks = feed::start(&args.broker.workers(), &args.levels)?;
     let mut services = services::watch(args.broker_status.0, args.worker.0);
     let mut state = State::new(args.broker.workers(), &args.levels);
+    // Before the first answer it is known at least who is asked.
+    state.services = services.borrow_and_update().clone();
     let mut screen = Screen::enter().map_err(Error::Terminal)?;
     let mut input = Input::start();
     // Its default action would leave a terminal that is still there in raw mode.

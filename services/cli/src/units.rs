@@ -6,7 +6,7 @@ const NS_PER_S: f64 = 1e9;
 /// Longest accepted duration, in seconds: what a timer can hold.
 const SECONDS_MAX: f64 = 4e9;
 /// Units of time and how many nanoseconds they have. A suffix stands before those that end in it.
-const TIME_UNITS: [(&str, f64); 9] = [
+const TIME_UNITS: [(&str, f64); 10] = [
     ("ns", 1.0),
     ("us", 1e3),
     ("µs", 1e3), // the micro sign
@@ -15,6 +15,7 @@ const TIME_UNITS: [(&str, f64); 9] = [
     ("min", 60.0 * NS_PER_S),
     ("m", 60.0 * NS_PER_S),
     ("h", 3_600.0 * NS_PER_S),
+    ("d", 86_400.0 * NS_PER_S),
     ("s", NS_PER_S),
 ];
 const SIZE_UNITS: [(&str, u64); 7] = [
@@ -27,9 +28,11 @@ const SIZE_UNITS: [(&str, u64); 7] = [
     ("B", 1),
 ];
 
+/// Which units a number may have.
+pub(crate) const TIME_UNITS_ACCEPTED: &str = "ns, us, ms, s, min, h or d behind it (s if none)";
 /// What a duration may look like.
 pub(crate) const DURATION_ACCEPTED: &str =
-    "a number from 0 to 4e9 seconds with ns, us, ms, s, min or h behind it (s if none)";
+    "a number with ns, us, ms, s, min, h or d behind it (s if none), from 0 to 4e9 s";
 
 /// A duration such as `1.5ms`, `200us` or `2`, which is 2 s.
 ///
@@ -84,12 +87,13 @@ mod tests {
             (" 2min ", 120_000_000_000),
             ("3m", 180_000_000_000),
             ("1h", 3_600_000_000_000),
+            ("1.5d", 129_600_000_000_000),
         ] {
             assert_eq!(parse_duration(text), Ok(Duration::from_nanos(ns)), "{text}");
         }
-        for bad in ["", "ms", "-1", "1d", "NaN", "inf", "1e99", "4000000001", "1 2", "1,5ms", "0x10"] {
+        for bad in ["", "ms", "-1", "1w", "5x", "NaN", "inf", "1e99", "4000000001", "1 2", "1,5ms", "0x10"] {
             let error = parse_duration(bad).unwrap_err();
-            assert!(error.starts_with("accepted is a number") && error.contains("4e9 seconds"), "{bad}");
+            assert!(error.starts_with("accepted is a number") && error.contains("4e9 s"), "{bad}");
         }
     }
 

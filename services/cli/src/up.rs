@@ -62,6 +62,8 @@ pub(crate) async fn run(config: Config, shutdown: Shutdown) -> Result<(), Error>
         Ok(parts) => parts,
         Err(error) => {
             stops.end_at_once();
+            // Nothing was begun, so nothing is left behind; the lock itself ends with this call.
+            let _ = fs::remove_file(config.data.join(LOCK_FILE));
             return Err(error);
         }
     };

@@ -236,15 +236,16 @@ fn without_a_broker_the_ports_and_the_worker_fail_with_what_to_do() {
     assert_eq!(said.code, Some(1));
     said.assert_finding("broker", "publishers' port", "FAIL", "Connection refused", "start zibrato up");
     said.assert_finding("broker", "workers' port", "FAIL", "Connection refused", "start zibrato up");
-    said.assert_finding("broker", "status", "warn", "cannot connect to", "--broker-status");
+    // Addresses that are given have to answer.
+    said.assert_finding("broker", "status", "FAIL", "cannot connect to", "--broker-status");
     said.assert_finding("worker", "status", "FAIL", "cannot connect to", "start a worker");
-    said.assert_finding("local", "status", "warn", "cannot connect to", "start zibrato-local");
+    said.assert_finding("local", "status", "FAIL", "cannot connect to", "start zibrato-local");
     assert!(!said.out.contains("forwarding"), "{}", said.out);
-    let expected = "zibrato doctor: error: 3 of 5 checks failed; the lines marked FAIL say what to do\n";
+    let expected = "zibrato doctor: error: 5 of 5 checks failed; the lines marked FAIL say what to do\n";
     assert_eq!(said.err, expected);
     let json = doctor.run(&["--json"]);
     let value: Value = serde_json::from_str(&json.out).unwrap();
-    assert_eq!((json.code, value["ok"].as_bool(), value["failed"].as_u64()), (Some(1), Some(false), Some(3)));
+    assert_eq!((json.code, value["ok"].as_bool(), value["failed"].as_u64()), (Some(1), Some(false), Some(5)));
     assert_eq!(value["findings"][0]["state"], "fail");
 }
 
@@ -310,9 +311,9 @@ fn services_that_hang_do_not_hang_doctor() {
     let said = Doctor { port, broker, worker, local: worker }.run(&[]);
     assert_eq!(said.code, Some(1));
     said.assert_finding("broker", "publishers' port", "FAIL", "does not speak ZeroMQ", "stop that program");
-    said.assert_finding("broker", "status", "warn", "no answer from", "--broker-status");
+    said.assert_finding("broker", "status", "FAIL", "no answer from", "--broker-status");
     said.assert_finding("worker", "status", "FAIL", "no answer from", "start a worker");
-    said.assert_finding("local", "status", "warn", "no answer from", "start zibrato-local");
+    said.assert_finding("local", "status", "FAIL", "no answer from", "start zibrato-local");
 }
 
 #[test]
@@ -371,14 +372,19 @@ fn bad_usage_ends_with_2() {
 #[test]
 fn a_reader_that_went_away_changes_no_exit_code() {
     let bus = Bus::start();
-    let doctor = Doctor { port: bus.port, broker: None, worker: None, local: None };
-    let mut child = Command::new(ZIBRATO)
-        .args(doctor.args())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    drop(child.stdout.take());
-    let output = child.wait_with_output().unwrap();
-    assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap()), (Some(0), String::new()));
+    let failed = "zibrato doctor: error: 1 of ";
+    for (worker, code, error) in [(None, 0, ""), (Some(Bus::closed()), 1, failed)] {
+        let doctor = Doctor { port: bus.port, broker: None, worker, local: None };
+        let mut child = Command::new(ZIBRATO)
+            .args(doctor.args())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.starts_with(error) && said.is_empty() == error.is_empty(), "{said}");
+    }
 }

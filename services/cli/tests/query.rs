@@ -152,7 +152,12 @@ fn what_is_stored_comes_as_table_csv_and_json() {
     assert_eq!(words(&list, "web.Requests"), ["web.Requests", "counter", "info"]);
     assert_eq!(words(&list, "web.latency"), ["web.latency", "timer", "debug", "s"]);
     assert!(list.ends_with("\n2 metrics\n"), "{list}");
-    assert_eq!(answer(local, &["*nothing*"]), "no metric matches *nothing*\n");
+    // A pattern that nothing matches is as wrong as a name that nothing has, in every format.
+    for format in ["table", "csv", "json"] {
+        let (code, out, err) = query(local, &["*nothing*", "--format", format]);
+        let expected = format!("zibrato query: error: no metric matches *nothing* at http://{local}/\n");
+        assert_eq!((code, out.as_str(), err), (Some(1), "", expected));
+    }
 
     // Nothing in the time asked for.
     let table = answer(local, &["queue.depth", "--last", "1s"]);
@@ -297,7 +302,8 @@ fn a_token_is_read_from_a_file_and_asked_for() {
     );
     assert_eq!((code, err), (Some(1), expected));
     let token = token.to_str().unwrap();
-    assert_eq!(answer(local, &["*", "--token-file", token]), "no metric matches *\n");
+    let (_, _, err) = query(local, &["*", "--token-file", token]);
+    assert!(err.contains("no metric matches * at "), "{err}");
 
     // It is not sent where others can read it.
     let (code, out, err) = run(&["x", "--url", "http://192.0.2.1:5580", "--token-file", token]);

@@ -6,6 +6,7 @@ mod bus;
 #[path = "support/pty.rs"]
 mod pty;
 
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::thread;
@@ -251,6 +252,19 @@ fn colours_are_used_unless_no_color_is_set() {
         pty.wait_for_text("test.work");
         assert_eq!(!colour_sequences(&pty.bytes()).is_empty(), expected, "{env:?}");
     }
+}
+
+#[test]
+fn a_worker_that_did_not_answer_yet_is_not_one_that_is_not_asked() {
+    // It takes the connection and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (port, worker) = (Bus::free_pair().to_string(), silent.local_addr().unwrap().to_string());
+    let args = ["top", "--port", &port, "--worker", &worker, "--broker-status", "none"];
+    let mut pty = Pty::start(ZIBRATO, &args, (100, 24), &[]);
+    pty.wait_for_text("worker: ");
+    assert!(!pty.screen().contains("not asked"), "{}", pty.screen());
+    pty.press("q");
+    assert!(pty.end().0.success());
 }
 
 #[test]

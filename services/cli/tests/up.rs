@@ -189,7 +189,7 @@ fn the_demo_arrives_in_the_store_and_the_end_accounts_for_every_measurement() {
     // Somebody has to stop somewhere: a status with a timer of the last flush.
     up.read_to("slowest demo.");
     let line = up.text.lines().last().unwrap().to_owned();
-    assert!(line.starts_with("recorded ") && line.contains(" dropped 0 "), "{line}");
+    assert!(line.starts_with("recorded ") && line.contains(" refused 0  dropped 0 "), "{line}");
     assert!(!up.text.contains('\u{1b}') && !up.text.contains('\r'), "{:?}", up.text);
 
     let (code, text, log) = up.stop();
@@ -266,6 +266,7 @@ fn a_busy_port_is_one_line_that_names_the_flag_and_exit_code_1() {
         assert_eq!((code, stderr.lines().count()), (Some(1), 1), "{stderr}");
         assert!(stderr.starts_with(expected), "{stderr}");
     };
+    let lock = directory.path().join("up.lock");
     expect(
         &["--port", "0", "--listen", &listen, "--no-http"],
         &format!("zibrato up: error: cannot listen on --listen {listen}; give a free local address: "),
@@ -280,6 +281,7 @@ fn a_busy_port_is_one_line_that_names_the_flag_and_exit_code_1() {
             "zibrato up: error: cannot listen on --http {listen}; give a free local address with --http"
         ),
     );
+    assert!(!lock.exists(), "nothing was begun, so nothing is left");
     let _up = Up::start(directory.path(), &["--no-http"]);
     expect(
         &["--port", "0", "--listen", "127.0.0.1:0", "--no-http"],
@@ -287,6 +289,7 @@ fn a_busy_port_is_one_line_that_names_the_flag_and_exit_code_1() {
             "zibrato up: error: the data directory {data} is in use by another zibrato up; give another one with --data"
         ),
     );
+    assert!(lock.exists(), "it is that of the other one");
 }
 
 #[test]

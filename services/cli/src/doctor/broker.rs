@@ -7,9 +7,9 @@ use zibrato_service::{BrokerReport, Report};
 use super::facts::{Answer, Asked, Facts, Ports};
 use super::finding::Findings;
 use super::probe::{self, Outcome};
-use super::service::{clock, law, some_of, status};
+use super::service::{clock, law, status};
 use super::zmtp::Peer;
-use crate::human::{bytes, duration, plural};
+use crate::human::{bytes, duration, plural, some_of};
 
 /// The level of the broker's own metrics.
 const OWN_LEVEL: &str = "zibrato";
@@ -122,6 +122,10 @@ fn report<'a>(asked: &'a Asked, findings: &mut Findings) -> Option<(&'a BrokerRe
     let advice = "start the broker with --http, or give its status address in --broker-status";
     let answer = match &asked.answer {
         Ok(answer) => answer,
+        Err(error) if asked.is_given => {
+            findings.fail("status", &error.text, advice);
+            return None;
+        }
         Err(error) => {
             findings.warn("status", &error.text, advice);
             return None;

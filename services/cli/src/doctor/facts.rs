@@ -58,6 +58,8 @@ pub(super) struct Ports {
 #[derive(Debug)]
 pub(super) struct Asked {
     pub(super) addr: SocketAddr,
+    /// Whether the user gave the address, so that somebody has to be there.
+    pub(super) is_given: bool,
     pub(super) answer: Result<Answer, NoAnswer>,
 }
 
@@ -82,12 +84,14 @@ impl Facts {
     /// Asks everybody.
     pub(super) async fn gather(args: &DoctorArgs, token: Option<Secret>) -> Self {
         let (host, port) = (args.broker.host.clone(), args.broker.port);
+        let (broker, local) = (args.broker_status(), args.local());
         let workers = args.worker.iter().filter_map(|worker| worker.0);
         let (ports, broker, workers, local) = tokio::join!(
             ports(&host, port),
-            maybe(args.broker_status.0.map(|addr| ask(addr, None))),
-            all(workers.map(|addr| ask(addr, None))),
-            maybe(args.local.0.map(|addr| ask(addr, token))),
+            maybe(broker.addr().map(|addr| ask(addr, broker.is_given, None))),
+            // Without a worker nothing is stored, so that somebody has to be there in any case.
+            all(workers.map(|addr| ask(addr, true, None))),
+            maybe(local.addr().map(|addr| ask(addr, local.is_given, token))),
         );
         Self { host, port, ports, broker, workers, local }
     }
@@ -150,7 +154,7 @@ async fn peers(addr: SocketAddr) -> [(SocketAddr, Peer); 2] {
 }
 
 /// Asks a service; again if an account does not add up.
-async fn ask(addr: SocketAddr, token: Option<Secret>) -> Asked {
+async fn ask(addr: SocketAddr, is_given: bool, token: Option<Secret>) -> Asked {
     let authorization = token.as_ref().map(authorization);
     let mut answer = ask_once(addr, authorization.as_deref()).await;
     for _ in 1..LAW_TRIES {
@@ -166,7 +170,7 @@ async fn ask(addr: SocketAddr, token: Option<Secret>) -> Asked {
         sleep(LAW_PAUSE).await;
         answer = ask_once(addr, authorization.as_deref()).await;
     }
-    Asked { addr, answer }
+    Asked { addr, is_given, answer }
 }
 
 async fn ask_once(addr: SocketAddr, authorization: Option<&str>) -> Result<Answer, NoAnswer> {
@@ -222,6 +226,7 @@ pub(super) mod tests {
     ) -> Facts {
         let asked = |report| Asked {
             addr: SocketAddr::from(([127, 0, 0, 1], 5_580)),
+            is_given: false,
             answer: Ok(Answer { report, skew_ms: 0 }),
         };
         let addr = |port| SocketAddr::from(([127, 0, 0, 1], port));

@@ -27,7 +27,7 @@ pub(super) fn examine(facts: &Facts, findings: &mut Findings) {
                 "give the file that holds its token with --token-file",
             );
         }
-        Err(error) => return unreachable(&error.text, is_used, findings),
+        Err(error) => return unreachable(&error.text, asked.is_given, is_used, findings),
     };
     let Report::Local(report) = &answer.report else {
         return findings.fail(
@@ -54,10 +54,11 @@ fn workers_post_to(facts: &Facts, asked: &Asked) -> Option<bool> {
     targets.map(posts_there).reduce(|one, other| one || other)
 }
 
-fn unreachable(error: &str, is_used: Option<bool>, findings: &mut Findings) {
+fn unreachable(error: &str, is_given: bool, is_used: Option<bool>, findings: &mut Findings) {
     const ADVICE: &str = "start zibrato-local, or give its address in --local; none if you do not use it";
     match is_used {
         Some(true) => findings.fail("status", format!("{error}; a worker posts there"), ADVICE),
+        _ if is_given => findings.fail("status", error, ADVICE),
         Some(false) => findings.ok("status", format!("not running, and no worker posts there ({error})")),
         None => findings.warn("status", error, ADVICE),
     }
@@ -107,6 +108,18 @@ fn database(report: &LocalReport, findings: &mut Findings) {
 mod tests {
     use super::super::finding::State;
     use super::*;
+
+    #[test]
+    fn whoever_does_not_answer_fails_if_somebody_counts_on_it() {
+        let state = |is_given, is_used| {
+            let mut findings = Findings::default();
+            unreachable("refused", is_given, is_used, &mut findings);
+            findings.list()[0].state
+        };
+        let used = [Some(true), Some(false), None];
+        assert_eq!(used.map(|used| state(true, used)), [State::Fail; 3]);
+        assert_eq!(used.map(|used| state(false, used)), [State::Fail, State::Ok, State::Warn]);
+    }
 
     #[test]
     fn little_room_on_the_disk_is_a_warning_and_next_to_none_a_failure() {

@@ -8,8 +8,6 @@ use super::facts::accounts;
 use super::finding::Findings;
 use crate::human::{age, plural};
 
-/// Most names in one line; more are counted.
-const NAMES_MAX: usize = 5;
 /// By how much the clock of a service may be off before it is worth a word, in milliseconds.
 pub(super) const SKEW_MS_MAX: u64 = 2_000;
 
@@ -71,17 +69,6 @@ pub(super) fn law(report: &Report, findings: &mut Findings) {
     );
 }
 
-/// The first names, and how many more there are.
-pub(super) fn some_of(names: &[impl AsRef<str>]) -> String {
-    let mut text: Vec<&str> = names.iter().take(NAMES_MAX).map(AsRef::as_ref).collect();
-    let more = names.len().saturating_sub(NAMES_MAX);
-    let rest = format!("and {more} more");
-    if more > 0 {
-        text.push(&rest);
-    }
-    text.join(", ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::finding::State;
@@ -98,10 +85,5 @@ mod tests {
             [2_000, -2_000, 2_001, -2_001, i64::MIN].map(state),
             [State::Ok, State::Ok, State::Warn, State::Warn, State::Warn]
         );
-    }
-    #[test]
-    fn many_names_are_cut_and_counted() {
-        assert_eq!(some_of(&["a", "b"]), "a, b");
-        assert_eq!(some_of(&["a", "b", "c", "d", "e", "f", "g"]), "a, b, c, d, e, and 2 more");
     }
 }

@@ -4,8 +4,8 @@ use zibrato_service::{PublisherReport, Report, WorkerReport};
 
 use super::facts::{Asked, Facts};
 use super::finding::Findings;
-use super::service::{SKEW_MS_MAX, clock, law, some_of, status};
-use crate::human::{age, bytes};
+use super::service::{SKEW_MS_MAX, clock, law, status};
+use crate::human::{age, bytes, some_of};
 
 /// Flushes that may be late before something is wrong, and what is allowed besides, in milliseconds.
 const FLUSHES_LATE: f64 = 3.0;

@@ -8,6 +8,7 @@ use super::summary::{Shown, Summary, bars};
 use super::window::Window;
 use crate::human::{clean, number, plural, seconds};
 use crate::paint::{Paint, Tone, is_pretty};
+use crate::percentile::quantile_within;
 use crate::spark::{self, Base};
 use crate::table::Table;
 
@@ -117,7 +118,7 @@ struct Step {
 impl Step {
     fn of(point: &Point) -> Self {
         let Point { time_s, value, count, sum, min, max, histogram } = point;
-        let [p50, p95, p99] = [0.5, 0.95, 0.99].map(|q| histogram.as_ref()?.quantile(q));
+        let [p50, p95, p99] = [0.5, 0.95, 0.99].map(|q| quantile_within(histogram.as_ref()?, q, *min, *max));
         Self { time: *time_s, value: *value, count: *count, sum: *sum, min: *min, max: *max, p50, p95, p99 }
     }
 }

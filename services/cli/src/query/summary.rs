@@ -6,6 +6,7 @@ use zibrato_core::histogram::Histogram;
 use super::catalogue::Kind;
 use super::series::{Point, Source};
 use super::window::Window;
+use crate::percentile::quantile_within;
 
 /// What a source did. Durations are in seconds; what is not known is `None`.
 #[derive(Clone, PartialEq, Debug, Default, Serialize)]
@@ -34,7 +35,9 @@ impl Summary {
         let sum_of = |amount: fn(&Point) -> f64| points.iter().map(amount).sum::<f64>();
         let (count, sum) = (sum_of(|point| point.count), sum_of(|point| point.sum));
         let all = merged(points);
-        let [p50, p95, p99] = [0.5, 0.95, 0.99].map(|q| all.as_ref()?.quantile(q));
+        let min = extreme(points, |point| point.min, f64::min);
+        let max = extreme(points, |point| point.max, f64::max);
+        let [p50, p95, p99] = [0.5, 0.95, 0.99].map(|q| quantile_within(all.as_ref()?, q, min, max));
         let rates = bars(source, kind, window, Shown::Rate);
         let has_rate = kind != Kind::Gauge;
         let amount = if kind == Kind::Counter { sum } else { count };
@@ -45,8 +48,8 @@ impl Summary {
             rate_max: rates.into_iter().flatten().reduce(f64::max).filter(|_| has_rate),
             mean: (count > 0.0).then(|| sum / count),
             last: points.last().map(|point| point.value),
-            min: extreme(points, |point| point.min, f64::min),
-            max: extreme(points, |point| point.max, f64::max),
+            min,
+            max,
             p50,
             p95,
             p99,
@@ -77,7 +80,7 @@ pub(super) fn bars(source: &Source, kind: Kind, window: &Window, shown: Shown) -
                 let amount = |point: &&Point| if kind == Kind::Counter { point.sum } else { point.count };
                 Some(points.iter().map(amount).sum::<f64>() / window.step_s(step).max(1.0))
             }
-            Shown::Value => merged(points.iter().copied()).and_then(|all| all.quantile(0.99)).or_else(|| {
+            Shown::Value => p99(points).or_else(|| {
                 let count: f64 = points.iter().map(|point| point.count).sum();
                 let sum: f64 = points.iter().map(|point| point.sum).sum();
                 (count > 0.0).then(|| sum / count)
@@ -85,6 +88,14 @@ pub(super) fn bars(source: &Source, kind: Kind, window: &Window, shown: Shown) -
         }
     };
     steps.iter().enumerate().map(bar).collect()
+}
+
+/// The 99th percentile of all points.
+fn p99(points: &[&Point]) -> Option<f64> {
+    let all = merged(points.iter().copied())?;
+    let min = extreme(points.iter().copied(), |point| point.min, f64::min);
+    let max = extreme(points.iter().copied(), |point| point.max, f64::max);
+    quantile_within(&all, 0.99, min, max)
 }
 
 /// The distribution of all points; `None` if one of them brought none.
@@ -96,8 +107,12 @@ fn merged<'a>(points: impl IntoIterator<Item = &'a Point>) -> Option<Histogram> 
     all
 }
 
-fn extreme(points: &[Point], of: fn(&Point) -> Option<f64>, choose: fn(f64, f64) -> f64) -> Option<f64> {
-    points.iter().map(|point| of(point).unwrap_or(point.value)).reduce(choose)
+fn extreme<'a>(
+    points: impl IntoIterator<Item = &'a Point>,
+    of: fn(&Point) -> Option<f64>,
+    choose: fn(f64, f64) -> f64,
+) -> Option<f64> {
+    points.into_iter().map(|point| of(point).unwrap_or(point.value)).reduce(choose)
 }
 
 #[cfg(test)]

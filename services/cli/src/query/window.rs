@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use zibrato_worker::clock::WallClock;
 
-use crate::units::{DURATION_ACCEPTED, parse_duration};
+use crate::units::{TIME_UNITS_ACCEPTED, parse_duration};
 
 /// The shortest and the longest time to look back.
 const SPAN_MIN: Duration = Duration::from_secs(1);
@@ -77,14 +77,8 @@ impl Window {
 /// # Errors
 /// What is accepted.
 pub(super) fn parse_span(text: &str) -> Result<Duration, String> {
-    let days = text.trim().strip_suffix('d').and_then(|days| days.trim().parse::<u64>().ok());
-    let span = match days {
-        Some(days) => Ok(Duration::from_secs(days.saturating_mul(DAY_S))),
-        None => parse_duration(text),
-    };
-    span.ok()
-        .filter(|span| (SPAN_MIN..=SPAN_MAX).contains(span))
-        .ok_or_else(|| format!("accepted are 1 s to 366 d: {DURATION_ACCEPTED}, or whole days with d"))
+    let span = parse_duration(text).ok().filter(|span| (SPAN_MIN..=SPAN_MAX).contains(span));
+    span.ok_or_else(|| format!("accepted is a number with {TIME_UNITS_ACCEPTED}, from 1 s to 366 d"))
 }
 
 #[cfg(test)]
@@ -132,13 +126,18 @@ mod tests {
 
     #[test]
     fn a_span_has_a_unit_and_limits() {
-        for (text, seconds) in
-            [("90s", 90), ("15min", 900), ("1h", 3_600), ("7d", 604_800), ("366d", 366 * DAY_S)]
-        {
+        for (text, seconds) in [
+            ("90s", 90),
+            ("15min", 900),
+            ("1h", 3_600),
+            ("7d", 604_800),
+            ("1.5d", 129_600),
+            ("366d", 366 * DAY_S),
+        ] {
             assert_eq!(parse_span(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
-        for bad in ["", "0s", "367d", "1.5d", "-1h", "soon", "10ms"] {
-            assert!(parse_span(bad).unwrap_err().starts_with("accepted are 1 s to 366 d"), "{bad}");
+        for bad in ["", "0s", "367d", "5x", "-1h", "soon", "10ms"] {
+            assert!(parse_span(bad).unwrap_err().ends_with("(s if none), from 1 s to 366 d"), "{bad}");
         }
     }
 }

@@ -8,6 +8,9 @@
 //! would look as if it had been there before. Its ages are divided by the speed as well; those of
 //! publishers that were there before stay, and what they had counted before stays out.
 //!
+//! *Ids.* Publishers with new ids count from zero again, so what they had counted before the recording is
+//! taken out; see [`Rebase`].
+//!
 //! *Times.* Points of gauges and legacy text say when they were measured, and worker and backend drop what is too
 //! old; see [`Times`].
 
@@ -18,6 +21,7 @@ use zibrato_core::frame::{
 };
 use zibrato_core::limits::FRAME_BYTES_MAX;
 
+use super::rebase::Rebase;
 use super::{Speed, Times};
 use crate::tally::Sort;
 
@@ -29,6 +33,7 @@ pub(super) struct Rewrite {
     times: Option<Times>,
     /// New ids by old ones; `None` leaves them as they are.
     fresh: Option<HashMap<PublisherId, PublisherId>>,
+    rebase: Rebase,
     /// Publishers that started during the recording, and those that did not.
     born: HashSet<PublisherId>,
     old: HashSet<PublisherId>,
@@ -39,7 +44,8 @@ impl Rewrite {
     pub(super) fn new(speed: Speed, fresh_ids: bool, times: Option<Times>) -> Self {
         let fresh = fresh_ids.then(HashMap::new);
         let buffer = vec![0; FRAME_BYTES_MAX];
-        Self { speed, times, fresh, born: HashSet::new(), old: HashSet::new(), buffer }
+        let rebase = Rebase::default();
+        Self { speed, times, fresh, rebase, born: HashSet::new(), old: HashSet::new(), buffer }
     }
 
     /// Changes a message that came `offset_us` behind the start.
@@ -51,12 +57,16 @@ impl Rewrite {
             Sort::Frame { level, header } => {
                 // The topic is the level between two bytes.
                 let header_at = level.len() + 2;
-                self.frame(&header, offset_us, &mut message[header_at..])?;
-                if let Some(times) = &self.times
-                    && let Some(moved) = move_frame(message, times, &mut self.buffer)
-                {
+                let is_born = self.frame(&header, offset_us, &mut message[header_at..])?;
+                let times = self.times.as_ref();
+                let changed = if self.fresh.is_some() && !is_born {
+                    self.rebase.frame(message, times, &mut self.buffer)
+                } else {
+                    times.and_then(|times| move_frame(message, times, &mut self.buffer))
+                };
+                if let Some(changed) = changed {
                     message.clear();
-                    message.extend_from_slice(moved);
+                    message.extend_from_slice(changed);
                 }
             }
             Sort::Legacy => {
@@ -69,15 +79,17 @@ impl Rewrite {
         Ok(())
     }
 
-    /// Changes age and id of a frame; `untopiced` is what stands behind its topic.
+    /// Changes age and id of a frame; `untopiced` is what stands behind its topic. Whether its publisher started
+    /// during the recording.
     fn frame(
         &mut self,
         header: &Header,
         offset_us: u64,
         untopiced: &mut [u8],
-    ) -> Result<(), getrandom::Error> {
+    ) -> Result<bool, getrandom::Error> {
         let Header { publisher, age_ms, .. } = *header;
-        if self.is_born(publisher, age_ms, offset_us) {
+        let is_born = self.is_born(publisher, age_ms, offset_us);
+        if is_born {
             set_age_ms(untopiced, self.speed.shorten_ms(age_ms));
         }
         if let Some(fresh) = &mut self.fresh {
@@ -91,7 +103,7 @@ impl Rewrite {
             };
             set_publisher(untopiced, new);
         }
-        Ok(())
+        Ok(is_born)
     }
 
     /// Whether a publisher started during the recording; its first frame says so.

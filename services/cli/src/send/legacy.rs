@@ -16,6 +16,7 @@ use crate::courier::{Courier, CourierError};
 pub(super) struct Legacy {
     courier: Courier,
     levels: BTreeSet<String>,
+    unheard: Vec<String>,
 }
 
 impl Legacy {
@@ -24,13 +25,22 @@ impl Legacy {
         timeout: Duration,
         shutdown: &Shutdown,
     ) -> Result<Self, CourierError> {
-        Ok(Self { courier: Courier::open(broker, timeout, shutdown)?, levels: BTreeSet::new() })
+        Ok(Self {
+            courier: Courier::open(broker, timeout, shutdown)?,
+            levels: BTreeSet::new(),
+            unheard: Vec::new(),
+        })
     }
 
     pub(super) fn publish(&mut self, measurement: &Measurement) -> Result<(), CourierError> {
         let Measurement { kind, name, level, source, .. } = measurement;
         if !self.levels.contains(level) {
             let topics: Vec<_> = legacy_topic(level).iter().map(|topic| topic.to_vec()).collect();
+            for topic in &topics {
+                if !self.courier.is_heard(topic)? {
+                    self.unheard.push(level.clone());
+                }
+            }
             self.courier.prepare(&topics)?;
             self.levels.insert(level.clone());
         }
@@ -49,7 +59,9 @@ impl Legacy {
         self.courier.turn(Duration::ZERO)
     }
 
-    pub(super) fn finish(mut self) -> Result<(), CourierError> {
-        self.courier.settle()
+    /// Waits for everything; the levels that nobody subscribes to.
+    pub(super) fn finish(mut self) -> Result<Vec<String>, CourierError> {
+        self.courier.settle()?;
+        Ok(self.unheard)
     }
 }

@@ -184,7 +184,17 @@ fn whole(text: &str) -> Option<u64> {
 }
 
 fn check(field: Field, text: &str) -> Result<(), String> {
-    field.check(text).map_err(|error| format!("{text:?}: {error}"))
+    accept(field, text).map_err(|error| format!("{text:?}: {error}"))
+}
+
+/// Refuses a text that its field does not accept, and names the character that is to blame if one is.
+pub(super) fn accept(field: Field, text: &str) -> Result<(), String> {
+    field.check(text).map_err(|error| {
+        match text.chars().find(|char| !field.accepts(char.encode_utf8(&mut [0; 4]))) {
+            Some(bad) => format!("{error}; it has {bad:?}"),
+            None => error.to_string(),
+        }
+    })
 }
 
 #[cfg(test)]
@@ -248,8 +258,8 @@ mod tests {
             ("counter n -1", "value \"-1\" of a counter is not accepted: give a whole number"),
             ("gauge n NaN", "give a finite number"),
             ("gauge n high", "give a finite number"),
-            ("timer n 1d", "give a number from 0 to 4e9 seconds"),
-            ("timer n -1", "give a number from 0 to 4e9 seconds"),
+            ("timer n 1w", "give a number with ns, us, ms, s, min, h or d behind it"),
+            ("timer n -1", "from 0 to 4e9 s"),
             ("counter a|b 1", "\"a|b\": name of 3 bytes refused"),
             ("counter n 1 a|b", "level of 3 bytes refused"),
             ("counter n 1 info a/b", "source of 3 bytes refused"),

@@ -12,6 +12,7 @@ use zmq::Context;
 
 use super::measurement::{Measurement, Value};
 use crate::broker_args::BrokerArgs;
+use crate::courier::{Courier, CourierError, LISTED_WITHIN};
 use crate::feed::{Event, Feed, FeedError, POLL};
 
 /// Records after which the window is ended. It is below what a ring holds: a record that spilled would
@@ -25,7 +26,7 @@ const LEVELS_MAX: usize = 1_000;
 /// See the module.
 pub(super) struct Native {
     client: Client,
-    publishers: String,
+    broker: BrokerArgs,
     feed: Feed,
     source: String,
     levels: BTreeMap<String, Level>,
@@ -70,11 +71,10 @@ impl Native {
         let context = Context::new();
         let mut feed = Feed::open(&context, &broker.workers())?;
         feed.confirm(timeout, || shutdown.is_requested(), |_| {})?;
-        let publishers = broker.publishers();
-        let client = Client::builder().endpoint(&publishers).source(source).build()?;
+        let client = Client::builder().endpoint(broker.publishers()).source(source).build()?;
         Ok(Self {
             client,
-            publishers,
+            broker: broker.clone(),
             feed,
             source: source.to_owned(),
             levels: BTreeMap::new(),
@@ -152,11 +152,18 @@ impl Native {
         Ok(level)
     }
 
-    /// Publishes the end frame of every level and waits until each came back.
+    /// Publishes the end frame of every level and waits until each came back; the levels that nobody
+    /// subscribes to.
     ///
     /// # Errors
     /// [`NativeError`] if one did not within `timeout`.
-    pub(super) fn finish(mut self, timeout: Duration, shutdown: &Shutdown) -> Result<Stats, NativeError> {
+    pub(super) fn finish(
+        mut self,
+        timeout: Duration,
+        shutdown: &Shutdown,
+    ) -> Result<Vec<String>, NativeError> {
+        // Before the proof subscribes to them.
+        let unheard = self.unheard(shutdown).unwrap_or_default();
         let is_stopped = || shutdown.is_immediate();
         // Only now: before, the frames of others would have come for nothing.
         for topic in self.levels.keys().filter_map(|level| topic(zibrato_core::frame::TOPIC_STATE, level)) {
@@ -167,7 +174,7 @@ impl Native {
         for level in self.levels.values() {
             let left = until.saturating_duration_since(Instant::now());
             if !self.client.wait_subscribed(*level, left) {
-                let (endpoint, timeout_s) = (self.publishers, timeout.as_secs());
+                let (endpoint, timeout_s) = (self.broker.publishers(), timeout.as_secs());
                 return Err(NativeError::NotConnected { endpoint, timeout_s });
             }
         }
@@ -190,7 +197,22 @@ impl Native {
         if lost > 0 || !stats.law_holds() {
             return Err(NativeError::Account { stats: Box::new(stats) });
         }
-        Ok(stats)
+        Ok(unheard)
+    }
+
+    /// The levels that nobody subscribes to, as another connection is told.
+    fn unheard(&self, shutdown: &Shutdown) -> Result<Vec<String>, CourierError> {
+        let mut courier = Courier::open(&self.broker, LISTED_WITHIN, shutdown)?;
+        let mut unheard = Vec::new();
+        for level in self.levels.keys() {
+            let topic = topic(zibrato_core::frame::TOPIC_STATE, level);
+            if let Some(topic) = topic
+                && !courier.is_heard(&topic)?
+            {
+                unheard.push(level.clone());
+            }
+        }
+        Ok(unheard)
     }
 }
 

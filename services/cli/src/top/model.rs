@@ -7,6 +7,8 @@ use zibrato_core::histogram::Histogram;
 use zibrato_core::kind::Kind;
 use zibrato_worker::measurement::{Measurement, SeriesKey, Value};
 
+use crate::percentile::quantile_within;
+
 /// Most series held. Beyond it one that was idle for [`HISTORY_S`] makes room; if there is none, the
 /// new one is left out and counted.
 pub(crate) const SERIES_MAX: usize = 5_000;
@@ -52,6 +54,7 @@ enum Second {
     Timer {
         count: u64,
         p99: Option<f64>,
+        min: f64,
         max: f64,
         histogram: Option<Box<Histogram>>,
     },
@@ -188,13 +191,15 @@ impl Series {
         self.figures = Figures { typical, ..Figures::default() };
         let mut events = 0.0;
         let mut merged: Option<Histogram> = None;
+        let mut timer_min: Option<f64> = None;
         for (at, second) in &self.seconds {
             let is_recent = at + RECENT_S > now;
             let figures = &mut self.figures;
             match second {
                 Second::Counter { delta } if is_recent => events += delta,
-                Second::Timer { count, max, histogram, .. } if is_recent => {
+                Second::Timer { count, min, max, histogram, .. } if is_recent => {
                     events += *count as f64;
+                    timer_min = Some(timer_min.map_or(*min, |old| old.min(*min)));
                     figures.max = Some(figures.max.map_or(*max, |old: f64| old.max(*max)));
                     if let Some(histogram) = histogram {
                         merged.get_or_insert_with(Histogram::new).merge(histogram);
@@ -211,7 +216,7 @@ impl Series {
         }
         self.figures.rate = events / observed_s.max(1) as f64;
         if let Some(histogram) = merged {
-            let at = |q| histogram.quantile(q);
+            let at = |q| quantile_within(&histogram, q, timer_min, self.figures.max);
             (self.figures.typical, self.figures.low, self.figures.p99) = (at(0.5), at(0.95), at(0.99));
         }
     }
@@ -240,12 +245,16 @@ fn second(value: &Value) -> Option<Second> {
                 points: points.len(),
             }
         }
-        Value::Timer(timer) => Second::Timer {
-            count: timer.count,
-            p99: timer.histogram.quantile(0.99),
-            max: timer.max_ns as f64 / 1e9,
-            histogram: Some(Box::new(timer.histogram.clone())),
-        },
+        Value::Timer(timer) => {
+            let [min, max] = [timer.min_ns, timer.max_ns].map(|ns| ns as f64 / 1e9);
+            Second::Timer {
+                count: timer.count,
+                p99: quantile_within(&timer.histogram, 0.99, Some(min), Some(max)),
+                min,
+                max,
+                histogram: Some(Box::new(timer.histogram.clone())),
+            }
+        }
         // The feed's ledger folds every timer.
         Value::RawTimer { .. } => return None,
     })
@@ -326,6 +335,11 @@ mod tests {
         assert_eq!(figures.rate, 50.0);
         let history = model.history(&model.series()[0]);
         assert!(near(history[0], 0.001) && near(history[1], 0.005));
+        let (mut one, key) = (Model::default(), self::key("one", Kind::Timer));
+        one.absorb(&[timer(&key, 2_500_000_000, 1)]);
+        let figures = &one.series()[0].figures;
+        assert_eq!([figures.typical, figures.low, figures.p99, figures.max], [Some(2.5); 4]);
+        assert_eq!(one.history(&one.series()[0])[0], Some(2.5));
         idle(&mut model, RECENT_S);
         assert_eq!(model.series()[0].figures, Figures::default());
         assert!(near(model.history(&model.series()[0])[0], 0.001), "the sparkline goes back further");

@@ -9,6 +9,8 @@ use zibrato_worker::backend::{
 use zibrato_worker::librato::Librato;
 use zibrato_worker::measurement::{Measurement, SeriesKey, Value};
 
+use crate::percentile::quantile_within;
+
 /// The percentile by which timers are compared.
 const QUANTILE: f64 = 0.99;
 /// How long the extremes are shown after the last flush that had a timer: publishers whose window is
@@ -114,7 +116,10 @@ impl Backend for Watched {
 
 fn extremes(measurements: &[Measurement]) -> Option<Extremes> {
     let mut timers = measurements.iter().filter_map(|measurement| match &measurement.value {
-        Value::Timer(timer) => Some((timer.histogram.quantile(QUANTILE)?, &*measurement.series)),
+        Value::Timer(timer) => {
+            let [min, max] = [timer.min_ns, timer.max_ns].map(|ns| Some(ns as f64 / 1e9));
+            Some((quantile_within(&timer.histogram, QUANTILE, min, max)?, &*measurement.series))
+        }
         Value::Counter { .. } | Value::Gauge { .. } | Value::RawTimer { .. } => None,
     });
     let first = timers.next()?;

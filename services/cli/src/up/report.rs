@@ -42,10 +42,11 @@ pub(crate) fn banner(parts: &Parts, data: &Path) -> String {
 /// The status line.
 pub(crate) fn status(snapshot: &Snapshot) -> String {
     let mut line = format!(
-        "recorded {}  delivered {} points  dropped {}",
+        "recorded {}  delivered {} points  refused {}  dropped {}",
         recorded(&snapshot.worker),
         short(u128::from(snapshot.local.points_accepted)),
-        short(dropped(snapshot)),
+        short(refused(snapshot).into()),
+        short(dropped(&snapshot.worker)),
     );
     match snapshot.board.extremes() {
         None => line.push_str("  no timers in the last flush"),
@@ -97,22 +98,24 @@ fn recorded(worker: &WorkerTotals) -> String {
     )
 }
 
-/// Everything that was given up or refused on the way, in the units of each stage.
-fn dropped(snapshot: &Snapshot) -> u128 {
+/// What the broker, the worker's ledger and the store did not accept, of whomever, in the units of each. The
+/// points of a batch that the store refused are counted there, once.
+fn refused(snapshot: &Snapshot) -> u64 {
     let Snapshot { broker, worker, local, .. } = snapshot;
-    let ledger = &worker.ledger;
-    let in_ledger = ledger
+    let in_store = local.points_refused.iter().filter(|(reason, _)| **reason != DUPLICATE);
+    broker.refused()
+        + worker.ledger.refused.values().sum::<u64>()
+        + in_store.map(|(_, points)| points).sum::<u64>()
+}
+
+/// What was accepted and lost, in the units of each stage.
+fn dropped(worker: &WorkerTotals) -> u128 {
+    let in_ledger = worker
+        .ledger
         .dropped
         .values()
         .map(|amounts| amounts.counters + amounts.timers + amounts.gauges + amounts.legacy_counters);
-    let in_store = local.points_refused.iter().filter(|(reason, _)| **reason != DUPLICATE);
-    let messages = broker.refused()
-        + ledger.refused.values().sum::<u64>()
-        + ledger.legacy_lost
-        + worker.refused.sum().points
-        + worker.dropped.sum().points
-        + in_store.map(|(_, points)| points).sum::<u64>();
-    in_ledger.sum::<u128>() + u128::from(messages)
+    in_ledger.sum::<u128>() + u128::from(worker.ledger.legacy_lost + worker.dropped.sum().points)
 }
 
 fn reasons(refused: &BTreeMap<&'static str, u64>) -> String {
@@ -166,12 +169,12 @@ mod tests {
         snapshot.worker.ledger.accepted.timers = 5;
         snapshot.worker.ledger.accepted.counters = 7;
         snapshot.local.points_refused.insert(DUPLICATE, 9);
-        let line = "recorded 5 timers, 7 counts, 0 gauges  delivered 1.23k points  dropped 0  no timers in the last flush";
+        let line = "recorded 5 timers, 7 counts, 0 gauges  delivered 1.23k points  refused 0  dropped 0  no timers in the last flush";
         assert_eq!(status(&snapshot), line);
         snapshot.local.points_refused.insert("too_old", 1);
         snapshot.broker.refused.insert("topic", 1);
         snapshot.worker.ledger.refused.insert("series_limit", 1);
         snapshot.worker.ledger.legacy_lost = 1;
-        assert!(status(&snapshot).contains("dropped 4 "), "{}", status(&snapshot));
+        assert!(status(&snapshot).contains(" refused 3  dropped 1 "), "{}", status(&snapshot));
     }
 }

@@ -116,13 +116,21 @@ fn a_replay_into_a_fresh_worker_counts_what_the_recorded_run_counted() {
         assert_eq!(begun.elapsed() > Duration::from_millis(900), speed == "1", "{:?}", begun.elapsed());
 
         // Known publishers count nothing twice, legacy text again, since nothing tells it from new text.
-        replay(bus.port, &place.file(), &["--speed", "max"]).well();
+        let said = replay(bus.port, &place.file(), &["--speed", "max"]).well();
+        let hint = "know these publishers count nothing twice; --fresh-ids plays them as new runs";
+        assert!(said.err.contains(hint), "{}", said.err);
         let again = fresh.read();
         assert!(again.keys().all(|series| series.ends_with(" text")), "{again:#?}");
         assert_eq!(again["info counter hits text"], "sum 125250");
-        // As new runs they count like the first time.
-        replay(bus.port, &place.file(), &["--speed", "max", "--fresh-ids"]).well();
-        assert_same(&fresh.read(), &counted, "--fresh-ids");
+        // As new runs those that started during the recording count like the first time.
+        let said = replay(bus.port, &place.file(), &["--speed", "max", "--fresh-ids"]).well();
+        assert!(!said.err.contains(hint), "{}", said.err);
+        let without_old = |series: &BTreeMap<String, String>| {
+            let mut series = series.clone();
+            series.retain(|name, _| !name.ends_with(" old"));
+            series
+        };
+        assert_same(&without_old(&fresh.read()), &without_old(&counted), "--fresh-ids");
         assert_eq!(fresh.counts().gaps_open, 0);
     }
 }
@@ -160,6 +168,72 @@ fn at_any_speed_a_publisher_counts_from_the_side_of_the_beginning_it_started_on(
         let counted = books.read();
         assert_eq!(counted["info counter hits src"], format!("sum {}", 400 + 55 + 9), "{speed}");
         assert_eq!(books.counts().joined_late.counters, 1_000_000, "{speed}");
+    }
+}
+
+#[test]
+fn with_fresh_ids_a_worker_counts_what_was_recorded_and_not_what_was_before() {
+    let place = Place::new();
+    let counter = |name, sum| Entry::new(name, State::Counter { sum });
+    let gauge = |sets, last| {
+        Entry::new("depth", State::Gauge { sets, last, last_ms: STARTED_MS, min: last, max: last })
+    };
+    // All in one bucket, which is also that of the mean.
+    let timer = |count, counts: &'static [u8], base| {
+        let histogram = HistogramState { counts, base, offset: -320, ..HistogramState::EMPTY };
+        let (sum_ns, sum_squares_ns2) = (count * 985_000, 0);
+        Entry::new("took", State::Timer { count, sum_ns, sum_squares_ns2, window_ns: None, histogram })
+    };
+    let message = |id, seq, is_key, age_ms, entries: &[Entry<'_>]| {
+        let change = |header: &mut zibrato_core::frame::Header| {
+            (header.flags.key, header.age_ms) = (is_key, age_ms);
+        };
+        frame(id, "info", seq, change, entries)
+    };
+    let second = 1_000_000;
+    write_capture(
+        &place.file(),
+        &[
+            // Young enough that every worker counts it from its start, but it had counted before.
+            (0, message(1, 41, false, 2_000, &[counter("hits", 1_000), timer(100, &[2], 40), gauge(9, 1.0)])),
+            (second, message(1, 42, false, 3_000, &[counter("hits", 1_010), timer(103, &[5], 40)])),
+            (2 * second, message(2, 1, true, 1_900, &[counter("born", 50)])),
+            (
+                2 * second,
+                message(
+                    1,
+                    43,
+                    true,
+                    4_000,
+                    &[counter("hits", 1_015), counter("idle", 70), timer(105, &[105], 0), gauge(9, 1.0)],
+                ),
+            ),
+            (
+                3 * second,
+                message(
+                    1,
+                    44,
+                    false,
+                    5_000,
+                    &[counter("hits", 1_020), counter("new", 7), timer(106, &[1], 43), gauge(10, 5.0)],
+                ),
+            ),
+            (4 * second, message(2, 2, false, 3_900, &[counter("born", 55)])),
+        ],
+    );
+    let bus = Bus::start();
+    let mut books = Books::open(bus.port, &LEVELS);
+    for _ in 0..2 {
+        replay(bus.port, &place.file(), &["--speed", "max", "--fresh-ids"]).well();
+        let expected = [
+            ("info counter born src", "sum 55"),
+            ("info counter hits src", "sum 20"),
+            ("info counter new src", "sum 7"),
+            ("info gauge depth src", "values 5"),
+            ("info timer took src", "count 6 sum_ns 5910000 buckets [(-320, 6)]"),
+        ];
+        let expected = expected.map(|(series, units)| (series.to_owned(), units.to_owned())).into();
+        assert_same(&books.read(), &expected, "--fresh-ids");
     }
 }
 

@@ -7,7 +7,8 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::net::TcpListener;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -63,11 +64,23 @@ fn doctor<'a>(port: &'a str, local: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     [&args[..], more].concat()
 }
 
+/// Something for `query` to find.
+fn store_a_metric(local: &str) {
+    let body = r#"{"gauges":[{"name":"stored","value":1}]}"#;
+    let mut stream = TcpStream::connect(local).unwrap();
+    let head = "POST /v1/metrics HTTP/1.1\r\nContent-Type: application/json\r\nConnection: close";
+    write!(stream, "{head}\r\nHost: {local}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
 #[test]
 fn every_exit_code_of_every_command_has_a_case_with_its_text() {
     let (bus, place, data) = (Bus::start(), Place::new(), tempfile::tempdir().unwrap());
     let local = bus.start_local(&data.path().join("local.db"));
     let (port, local) = (&*bus.port.to_string(), local.to_string());
+    store_a_metric(&local);
     let (url, original) = (format!("http://{local}"), FakeBroker::start(Fault::Original));
     let original = &*original.port.to_string();
     let path = |name: &str| data.path().join(name).to_str().unwrap().to_owned();
@@ -113,7 +126,12 @@ fn every_exit_code_of_every_command_has_a_case_with_its_text() {
         (vec!["send", "counter", "n", "1", "--host", "_x"], Pipes, 1, bad_host.to_owned()),
         (vec!["send", "counter", "n", "1", "--legacy", "--host", "_x"], Pipes, 1, bad_host.to_owned()),
         (vec!["send", "--port", port], Directory, 1, "1 bad line not sent, as said above".to_owned()),
-        (vec!["send", "counter"], Pipes, 2, "the following required arguments".to_owned()),
+        (
+            vec!["send", "counter", "x"],
+            Pipes,
+            2,
+            "a measurement is KIND NAME VALUE; give all three, or none to read lines of them from standard input".to_owned(),
+        ),
         (vec!["tap", "--port", port], Unread, 0, String::new()),
         (vec!["tap", "--host", "_x"], Pipes, 1, bad_host.to_owned()),
         (

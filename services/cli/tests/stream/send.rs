@@ -37,6 +37,33 @@ fn one_of_each_kind_is_counted_by_a_worker_when_the_command_has_ended() {
 }
 
 #[test]
+fn a_level_that_no_worker_listens_to_is_said_and_is_no_failure() {
+    let bus = Bus::start();
+    let mut books = Books::open(bus.port, &["info"]);
+    let lines = b"counter hits 1 audit\ncounter hits 2 info\ncounter hits 3 other\n";
+    for wire in [&["send"][..], &["send", "--legacy"]] {
+        let said = run_with(bus.port, wire, lines).well();
+        let hint =
+            "\nno worker subscribes to audit, other: what was sent there is forwarded and not stored (";
+        assert!(said.err.contains(hint), "{}", said.err);
+        assert_eq!(books.read().get("info counter hits not_specified").map(String::as_str), Some("sum 2"));
+        // A level whose name is longer is another one.
+        let said = run(bus.port, &[wire, &["counter", "hits", "1", "--level", "inf"]].concat()).well();
+        assert!(said.err.starts_with("no worker subscribes to inf: "), "{}", said.err);
+    }
+}
+
+#[test]
+fn a_name_that_is_refused_or_means_nothing_is_told_why() {
+    let said = run(0, &["send", "counter", "größe", "1"]);
+    let line = said.fails(2, "invalid value 'größe' for '[NAME]'");
+    assert!(line.contains("A-Z a-z 0-9 . : _ -; it has 'ö'"), "{line}");
+    let said = run(5_550, &["send", "counter", "n", "1", "--host", "nosuch.invalid", "--timeout", "1"]);
+    let line = said.fails(1, "no broker: the name in tcp://nosuch.invalid:5551 cannot be resolved");
+    assert!(line.contains("; check --host: "), "{line}");
+}
+
+#[test]
 fn lines_of_text_and_json_are_sent_and_bad_ones_are_named_by_their_number() {
     let bus = Bus::start();
     let mut books = Books::open(bus.port, &["info", "debug"]);
@@ -192,12 +219,15 @@ fn what_can_never_be_sent_is_bad_usage() {
             "invalid value 'count' for '[KIND]': kind \"count\" is not accepted",
         ),
         (&["send", "counter", "a|b", "1"], "invalid value 'a|b' for '[NAME]': name of 3 bytes refused"),
-        (&["send", "counter", "n"], "the following required arguments were not provided"),
+        (
+            &["send", "counter", "n"],
+            "a measurement is KIND NAME VALUE; give all three, or none to read lines",
+        ),
         (&["send", "counter", "n", "1.5"], "value \"1.5\" of a counter is not accepted: give a whole number"),
         (&["send", "gauge", "n", "nan"], "value \"nan\" of a gauge is not accepted: give a finite number"),
         (
             &["send", "timer", "n", "1 day"],
-            "value \"1 day\" of a timer is not accepted: give a number from 0",
+            "value \"1 day\" of a timer is not accepted: give a number with ns, us,",
         ),
         (&["send", "gauge", "n", "1", "--level", "a,b"], "invalid value 'a,b' for '--level <LEVEL>'"),
         (&["send", "gauge", "n", "1", "--tag", "x"], "invalid value 'x' for '--tag <KEY=VALUE>'"),
