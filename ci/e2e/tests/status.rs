@@ -185,7 +185,7 @@ fn a_killed_publisher_that_stays_silent_is_told_as_vanished() {
     worker_until(&worker, "a publisher", |report| the_one(report).is_some());
     recorder.kill();
     let gone = worker_until(&worker, "a publisher that vanished", |report| {
-        report.lost.get("vanished") == Some(&1) && the_one(report).is_some_and(|one| one.vanished)
+        report.vanished == 1 && the_one(report).is_some_and(|one| one.vanished)
     });
     let one = the_one(&gone).unwrap();
     assert!(!one.ended && one.silent_ms >= 5_000, "{one:?}");

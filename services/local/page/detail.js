@@ -101,6 +101,10 @@ async function refresh(isAtOnce = false) {
   if (drawn.isDirty) refresh();
 }
 
+function clash({ kind, also_sent_as }) {
+  return `Programs send this name as a ${kind} and as a ${also_sent_as}. Both are stored as one metric and shown as a ${kind}; rename one of them.`;
+}
+
 function build(row) {
   const main = element("div", { className: "chart big" });
   const heat = element("div", { className: "chart middle" });
@@ -147,6 +151,7 @@ function build(row) {
       element("h1", { id: "metric-title", textContent: row.display_name || row.name }),
       facts,
     ),
+    ...(row.also_sent_as ? [element("p", { className: "hint", role: "note", textContent: clash(row) })] : []),
     ...(row.description ? [element("p", { className: "hint", textContent: row.description })] : []),
     element(
       "section",

@@ -9,6 +9,7 @@ const root = document.getElementById("overview");
 const OWN_LEVEL = "zibrato";
 // Ages grow and publishers fall silent though nobody says anything.
 const READ_EVERY_MS = 5000;
+const VANISHED = "Vanished: silent without an end frame, as a killed program is. What it had sent is here; what it measured after its last frame, at most a window, is not.";
 let read = 0;
 let isReading = false;
 let isAgain = false;
@@ -55,6 +56,7 @@ function render(found) {
     tiles(found),
     ...(missing.length ? [notReached(missing)] : []),
     ...(losses.length ? [lost(losses)] : []),
+    ...(local.kind_clashes.length ? [clashes(local.kind_clashes)] : []),
     publishers(found.publishers, found.publishers_total),
     table("Brokers", "no broker answers", ["Condition", "Publishers at", "Workers at", "Messages in", "Forwarded", "Without subscriber", "Refused", "Kept", "Subscribed levels"], brokers.map(broker)),
     table("Workers", "no worker answers", ["Condition", "Backend", "Levels", "Brokers", "Series", "Last flush", "Last delivery", "Spool", "Lost"], workers.map(worker)),
@@ -64,13 +66,13 @@ function render(found) {
 }
 
 function tiles({ local, summary, services, stages, losses }) {
-  const { spool, publishers_alive, publishers_total } = summary;
+  const { spool, publishers_alive, publishers_total, publishers_vanished } = summary;
   const wrong = stages.filter(({ adds_up }) => !adds_up);
   const isSeen = services.some(({ report }) => report);
   return element(
     "div",
     { className: "tiles" },
-    tile("Publishers", isSeen ? `${count(publishers_alive)} alive` : "unknown", isSeen ? `${count(publishers_total)} known` : "no worker or broker answers", isSeen ? (publishers_alive > 0 ? "good" : "warn") : ""),
+    tile("Publishers", isSeen ? `${count(publishers_alive)} alive` : "unknown", isSeen ? `${count(publishers_total)} known${publishers_vanished ? `, ${count(publishers_vanished)} vanished` : ""}` : "no worker or broker answers", isSeen ? (publishers_alive > 0 ? "good" : "warn") : ""),
     tile("Loss", isSeen ? lossOf(losses) : "unknown", losses.map(lossText).join("; ") || "gaps, drops and refusals on the way", isSeen ? (losses.length === 0 ? "good" : "bad") : ""),
     tile("Spool", isSeen ? `${count(spool.batches)} batches` : "unknown", isSeen ? `${quantity(spool.bytes, "B")}${spool.oldest_ms === null ? "" : `, the oldest ${span(spool.oldest_ms / 1000)}`}` : "no worker or broker answers", isSeen ? (spool.oldest_ms > 120000 ? "bad" : spool.batches > 5 ? "warn" : "good") : ""),
     tile("Law", wrong.length === 0 ? "adds up" : "does not add up", wrong.map((each) => `${stageName(each)}, ${each.unit}`).join("; ") || `in ${stages.length === 1 ? "the one account" : `all ${count(stages.length)} accounts`}: accepted = delivered + held + dropped`, wrong.length === 0 ? "good" : "bad"),
@@ -100,7 +102,7 @@ function notReached(missing) {
 function publishers(list, total) {
   const title = total > list.length ? `Publishers (${count(list.length)} of ${count(total)})` : "Publishers";
   const rows = list.map((each) => {
-    const condition = each.ended ? ["", "ended"] : each.is_silent ? ["warn", "silent"] : ["good", "alive"];
+    const condition = each.ended ? ["", "ended"] : each.vanished ? ["", "vanished"] : each.is_silent ? ["warn", "silent"] : ["good", "alive"];
     return [
       state(...condition),
       breaks(each.program || (each.levels.join() === OWN_LEVEL ? "a broker, of itself" : "unknown program")),
@@ -109,7 +111,7 @@ function publishers(list, total) {
       each.levels.join(", "),
       number(each.series),
       `${span(each.silent_ms / 1000)} ago`,
-      each.age_ms ? span(each.age_ms / 1000) : "–",
+      each.age_ms ? span(each.ran_ms / 1000) : "–",
       each.clock_skew_ms === null ? "–" : `${count(each.clock_skew_ms)} ms`,
       number(each.gaps),
       onlyReasons(each.dropped),
@@ -117,7 +119,7 @@ function publishers(list, total) {
       element("span", { className: "mono", title: each.id }, each.id.slice(0, 8)),
     ];
   });
-  return table(title, "no program has published yet", ["State", "Program", "Host, pid", "Version", "Levels", "Series", "Last frame", "Runs for", "Clock ahead", "Open gaps", "Dropped", "Spilled", "Id"], rows);
+  return table(title, "no program has published yet", ["State", "Program", "Host, pid", "Version", "Levels", "Series", "Last frame", "Run time", "Clock ahead", "Open gaps", "Dropped", "Spilled", "Id"], rows, list.some(({ vanished }) => vanished) ? VANISHED : "");
 }
 
 function broker({ report, age_ms }) {
@@ -163,6 +165,17 @@ function lost(losses) {
     "",
     ["Stage", "Reason", "Amount", "Unit"],
     losses.map(({ stage, reason, amount, unit }) => [stage, breaks(words(reason)), number(amount), unit]),
+  );
+}
+
+/** Names under which programs record different kinds; a store without kinds has them as one metric. */
+function clashes(list) {
+  return table(
+    "Names of two kinds",
+    "",
+    ["Metric", "Shown as", "Also sent as"],
+    list.map(({ metric, is, sent }) => [breaks(metric), is, sent]),
+    "Programs record different kinds under one name. Both are stored as one metric; rename one of them.",
   );
 }
 

@@ -3,7 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use zibrato_service::KindClash;
+
 use crate::errors::Refusal;
+
+/// The most metrics of which [`Totals::kind_clashes`] tells; the points of all are counted.
+const KIND_CLASHES_MAX: usize = 100;
 
 /// What a receiver did so far.
 ///
@@ -24,6 +29,10 @@ pub struct Totals {
     pub points_refused: BTreeMap<&'static str, u64>,
     /// POSTs whose batch id was stored before.
     pub duplicate_batches: u64,
+    /// Stored points that came as another kind than their metric has.
+    pub kind_clash_points: u64,
+    /// The metrics of such points, by name in lower case: the first 100.
+    pub kind_clashes: BTreeMap<String, KindClash>,
 }
 
 impl Totals {
@@ -85,6 +94,29 @@ pub(crate) struct Ticket {
 impl Ticket {
     pub(crate) fn accept(mut self) {
         self.counters.lock().points_accepted += std::mem::take(&mut self.points);
+    }
+
+    /// Counts points that are stored though they came as another kind than their metric has. The log says
+    /// so once for each metric.
+    pub(crate) fn note_clashes(&self, clashes: Vec<KindClash>) {
+        if clashes.is_empty() {
+            return;
+        }
+        let mut totals = self.counters.lock();
+        totals.kind_clash_points += clashes.len() as u64;
+        for clash in clashes {
+            let key = clash.metric.to_ascii_lowercase();
+            if totals.kind_clashes.len() < KIND_CLASHES_MAX && !totals.kind_clashes.contains_key(&key) {
+                let KindClash { metric, is, sent } = &clash;
+                tracing::warn!(
+                    metric,
+                    is,
+                    sent,
+                    "two kinds of metric have one name and are stored as one; rename one of them"
+                );
+                totals.kind_clashes.insert(key, clash);
+            }
+        }
     }
 
     /// Takes `points` of them off, to settle them apart.

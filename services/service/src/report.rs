@@ -205,11 +205,13 @@ pub struct WorkerReport {
     /// Its accounts: those of the ledger and then those of the spool, one for each unit.
     pub accounts: Vec<Account>,
     /// What did not reach the ledger, by reason: `gaps_lost` are frames that never came and that no key
-    /// frame healed, `vanished` publishers that fell silent without an end frame, `legacy_lost` text
-    /// messages that a broker forwarded and that did not arrive, `buckets_unknown` timer records without
+    /// frame healed, `legacy_lost` text messages that a broker forwarded and that did not arrive, `buckets_unknown` timer records without
     /// their place in the distribution, `joined_late` series with history from before the subscription,
     /// `multipart` and `abandoned` messages. A reason that never occurred is left out.
     pub lost: BTreeMap<String, u64>,
+    /// Publishers, each counted at each of its levels, that fell silent without an end frame, as a killed
+    /// program does. Nothing that was sent is lost by that.
+    pub vanished: u64,
     /// Messages, frames or states that the ledger did not take, by reason.
     pub refused: BTreeMap<String, u64>,
     /// Series in the ledger.
@@ -307,6 +309,22 @@ pub struct LocalReport {
     pub disk_free_bytes: Option<u64>,
     /// Measurement time of the newest point, in seconds since 1970; none in an empty store.
     pub newest_s: Option<i64>,
+    /// Points stored since the start that came as another kind than their metric has.
+    pub kind_clash_points: u64,
+    /// The metrics of such points, at most 100.
+    pub kind_clashes: Vec<KindClash>,
+}
+
+/// A metric that programs record as two kinds; a store without kinds, as Librato's is, has them as one.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct KindClash {
+    /// Its name.
+    pub metric: String,
+    /// The kind it has in the store, that which came first: counter, gauge or timer.
+    pub is: String,
+    /// The kind that is sent as well.
+    pub sent: String,
 }
 
 #[cfg(test)]

@@ -96,6 +96,7 @@ impl About {
             brokers: view.brokers.clone(),
             accounts: ledger_accounts(totals).into_iter().chain(spool_accounts(totals)).collect(),
             lost: lost(totals),
+            vanished: totals.ledger.vanished,
             refused: totals
                 .ledger
                 .refused
@@ -174,7 +175,6 @@ fn lost(totals: &Totals) -> BTreeMap<String, u64> {
     let (ledger, seen) = (&totals.ledger, &totals.subscription);
     let counts = [
         ("gaps_lost", u64::try_from(ledger.gaps_lost).unwrap_or(u64::MAX)),
-        ("vanished", ledger.vanished),
         ("legacy_lost", ledger.legacy_lost),
         ("buckets_unknown", ledger.buckets_unknown),
         ("joined_late", ledger.joined_late_series),
@@ -223,6 +223,7 @@ mod tests {
                 refused: [("level", 7)].into(),
                 gaps_seen: 2,
                 gaps_lost: 2,
+                vanished: 3,
                 ..Counts::default()
             },
             offered: units(&[PointUnits::Counter(6.0), PointUnits::Gauge(2)]),
@@ -278,7 +279,7 @@ mod tests {
             (Some(1_000), Some(500), None)
         );
         assert!(report.publishers[0].silent_ms >= 2_005 && report.publishers[0].age_ms >= 2_070);
-        assert_eq!(report.lost, [("gaps_lost".to_owned(), 2)].into());
+        assert_eq!((report.lost, report.vanished), ([("gaps_lost".to_owned(), 2)].into(), 3));
         assert_eq!(report.refused, [("level".to_owned(), 7)].into());
         assert_eq!((report.process.unix_ms, report.process.degraded), (10_000, None));
     }

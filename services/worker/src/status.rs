@@ -65,7 +65,7 @@ pub(crate) fn page(totals: &Totals, backend: &str, now_ms: u64) -> String {
         ),
         (
             "zibrato_worker_vanished_total",
-            "Publishers, by level, that fell silent without an end frame.",
+            "Publishers, each at each of its levels, that fell silent without an end frame.",
             totals.ledger.vanished,
         ),
         ("zibrato_worker_flushes_total", "Committed flushes.", totals.flushes),

@@ -12,8 +12,8 @@ use crate::units::{ByReason, Units};
 
 /// What a worker did so far, in the units of the law.
 ///
-/// `offered = accepted + refused(reason)` and `accepted + restored = delivered + held +
-/// dropped(reason)`. Offered is what committed flushes took from the ledger, whose own law is in
+/// `offered = accepted + merged + refused(reason)` and `accepted + restored = delivered + held +
+/// dropped(reason)`; merged are sets of a gauge that a later one took the place of. Offered is what committed flushes took from the ledger, whose own law is in
 /// [`Counts::law_holds`].
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Totals {
@@ -109,7 +109,7 @@ impl fmt::Display for Totals {
         let (offered, taken) = (offered.without_points(), accepted.without_points());
         write!(
             f,
-            "offered [{offered}] = accepted [{taken}] + refused [{refused}] + merged [gauge_sets {merged_sets}]; \
+            "offered [{offered}] = accepted [{taken}] + merged [gauge_sets {merged_sets}] + refused [{refused}]; \
              accepted [{accepted}] + restored [{restored}] = \
              delivered [{delivered}] + held [{}] + dropped [{dropped}]",
             held.units
@@ -174,5 +174,7 @@ mod tests {
         assert!(!totals.law_holds());
         totals.merged_sets = 3;
         assert!(totals.law_holds());
+        let line = totals.to_string();
+        assert!(line.contains("] + merged [gauge_sets 3] + refused ["), "{line}");
     }
 }

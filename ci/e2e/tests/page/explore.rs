@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use zibrato_e2e::{Chromium, Key, Tab};
-use zibrato_service::{Report, WorkerReport};
+use zibrato_service::{PublisherReport, Report, WorkerReport};
 
 use crate::support::{NAMES, Site, WIDE, charts_drawn, now_s, send};
 
@@ -313,13 +313,27 @@ fn charts_that_are_gone_are_not_held() {
 fn losses_are_told_in_their_units_and_a_broken_law_with_what_is_missing() {
     let site = Site::start();
     let mut told = site.get("/page/overview");
-    let lost = [("gaps_lost".to_owned(), 4), ("vanished".to_owned(), 1)].into();
+    let lost = [("gaps_lost".to_owned(), 4), ("joined_late".to_owned(), 1)].into();
     let worker = Report::Worker(WorkerReport { lost, ..WorkerReport::default() });
     told["services"] = json!([{ "address": "127.0.0.1:1", "age_ms": 1, "report": worker, "error": null }]);
     told["losses"] = json!([
         { "stage": "worker", "reason": "gaps_lost", "amount": 4, "unit": "frames" },
-        { "stage": "worker", "reason": "vanished", "amount": 1, "unit": "publishers" },
+        { "stage": "worker", "reason": "joined_late", "amount": 1, "unit": "series" },
     ]);
+    let gone = PublisherReport {
+        id: "c0ffee00".to_owned(),
+        program: "loop".to_owned(),
+        silent_ms: 240_000,
+        age_ms: 242_000,
+        vanished: true,
+        ..PublisherReport::default()
+    };
+    let mut gone = json!(gone);
+    (gone["is_silent"], gone["ran_ms"]) = (true.into(), 2_000.into());
+    told["publishers"] = json!([gone]);
+    (told["publishers_total"], told["summary"]["publishers_total"]) = (1.into(), 1.into());
+    told["summary"]["publishers_vanished"] = 1.into();
+    told["local"]["kind_clashes"] = json!([{ "metric": "a", "is": "counter", "sent": "timer" }]);
     let mut broken = told["stages"][0].clone();
     broken["adds_up"] = false.into();
     (broken["service"], broken["stage"], broken["unit"]) =
@@ -343,7 +357,7 @@ fn losses_are_told_in_their_units_and_a_broken_law_with_what_is_missing() {
     let tiles = tab.evaluate("Object.fromEntries([...document.querySelectorAll('#overview .tile')].map((tile) => [tile.querySelector('h2').textContent, [...tile.querySelectorAll('p')].map((p) => p.textContent).concat(tile.dataset.state)]))");
     assert_eq!(
         tiles["Loss"],
-        json!(["2 kinds", "worker: 4 frames, gaps lost; worker: 1 publishers, vanished", "bad"])
+        json!(["2 kinds", "worker: 4 frames, gaps lost; worker: 1 series, joined late", "bad"])
     );
     assert_eq!(tiles["Law"], json!(["does not add up", "worker, ledger, gauge sets", "bad"]));
     let mut rows = |title: &str| {
@@ -353,10 +367,15 @@ fn losses_are_told_in_their_units_and_a_broken_law_with_what_is_missing() {
     };
     assert_eq!(
         rows("Lost"),
-        json!([["worker", "gaps lost", "4", "frames"], ["worker", "vanished", "1", "publishers"]])
+        json!([["worker", "gaps lost", "4", "frames"], ["worker", "joined late", "1", "series"]])
     );
-    // Frames and publishers are not added up.
-    assert_eq!(rows("Workers")[0][8], "gaps lost 4, vanished 1");
+    // A program that was killed lost nothing that it had sent, and ran until its last frame.
+    assert_eq!(tiles["Publishers"][1], json!("1 known, 1 vanished"));
+    let publisher = &rows("Publishers")[0];
+    assert_eq!((&publisher[0], &publisher[7]), (&json!("vanished"), &json!("2 s")), "{publisher}");
+    assert_eq!(rows("Names of two kinds"), json!([["a", "counter", "timer"]]));
+    // Frames and series are not added up.
+    assert_eq!(rows("Workers")[0][8], "gaps lost 4, joined late 1");
     assert_eq!(
         rows("Accounts")[1],
         json!(["worker, ledger", "gauge sets", "off by 2", "9", "9", "0", "0", "6", "1", "0"])

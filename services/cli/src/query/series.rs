@@ -123,6 +123,7 @@ pub(super) async fn read(
             ("start_time", start_s.to_string()),
             ("end_time", window.end_s.to_string()),
             ("resolution", window.resolution_s.to_string()),
+            ("buckets", "true".to_owned()),
         ];
         parameters.extend(source.map(|source| ("source", source.to_owned())));
         let Some(answer) = client.read::<Page>(&["v1", "metrics", name], &parameters).await? else {

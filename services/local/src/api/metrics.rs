@@ -40,7 +40,8 @@ pub(super) async fn list(State(app): State<Shared>, uri: Uri) -> Answer {
 }
 
 /// `GET /v1/metrics/:name`: what is known of the metric, and with a time interval (`count`,
-/// `start_time` or `end_time`) its measurements by source.
+/// `start_time` or `end_time`) its measurements by source; with `buckets=true` those of a timer have their
+/// distributions.
 pub(super) async fn show(State(app): State<Shared>, path: Path, uri: Uri) -> Answer {
     let query = Query::of(&uri);
     let metric = app.store.metric(path.part(0).to_owned()).await.map_err(failed)?;

@@ -64,6 +64,11 @@ async fn metrics(State(app): State<Shared>) -> Response {
         .sample(&[("reason", "deleted")], dropped.deleted.load(Ordering::Relaxed));
     text.counter("zibrato_local_duplicate_batches_total", "Batches that had been stored before.")
         .value(totals.duplicate_batches);
+    text.counter(
+        "zibrato_local_kind_clash_points_total",
+        "Points stored that came as another kind than their metric has.",
+    )
+    .value(totals.kind_clash_points);
     text.gauge("zibrato_local_bodies_bytes", "Bytes of the bodies that are being received or worked on.")
         .value(app.bodies_bytes());
     ([(header::CONTENT_TYPE, TEXT_FORMAT)], text.finish()).into_response()
@@ -78,13 +83,16 @@ async fn report(State(app): State<Shared>) -> Answer {
 /// What the receiver says of itself.
 pub(crate) async fn report_of(app: &App) -> Result<LocalReport, StoreError> {
     let facts = app.store.facts().await?;
+    let totals = app.counters.snapshot();
     Ok(LocalReport {
         process: Process::this(env!("CARGO_PKG_VERSION"), app.started, &health_of(app)),
-        account: account(&app.counters.snapshot()),
+        account: account(&totals),
         metrics: facts.metrics,
         db_bytes: facts.db_bytes,
         disk_free_bytes: facts.disk_free_bytes,
         newest_s: facts.newest,
+        kind_clash_points: totals.kind_clash_points,
+        kind_clashes: totals.kind_clashes.into_values().collect(),
     })
 }
 

@@ -64,6 +64,8 @@ pub(super) struct Summaries {
     breakout: bool,
     /// A function over the sources, instead of merging what they measured.
     group_by: Option<Group>,
+    /// Distributions with their buckets, which Librato's clients neither know nor want to read.
+    buckets: bool,
 }
 
 /// A function over what several sources measured.
@@ -96,6 +98,7 @@ impl Summaries {
             over_sources: query.flag("summarize_sources")?.unwrap_or(false) || is_grouped,
             breakout: query.flag("breakout_sources")?.unwrap_or(!is_grouped),
             group_by,
+            buckets: query.flag("buckets")?.unwrap_or(false),
         })
     }
 
@@ -112,7 +115,8 @@ impl Summaries {
         let mut json = Map::new();
         if self.breakout || !self.over_sources {
             for (source, Series(measurements)) in &series {
-                let measurements = measurements.iter().map(|(time, summary)| measurement(*time, summary));
+                let measurements =
+                    measurements.iter().map(|(time, summary)| self.measurement(*time, summary));
                 json.insert(source.to_string(), measurements.collect());
             }
         }
@@ -138,10 +142,32 @@ impl Summaries {
                     all.merge(summary);
                     all
                 });
-                merged.map_or(Value::Null, |all| measurement(time, &all))
+                merged.map_or(Value::Null, |all| self.measurement(time, &all))
             }
         });
         rows.collect()
+    }
+
+    /// A measurement; the distribution is an extension that only Zibrato's workers bring.
+    fn measurement(self, time: i64, summary: &Summary) -> Value {
+        let mut measurement = json!({
+            "measure_time": time,
+            "value": summary.mean(),
+            "count": number_as_sent(summary.count),
+            "sum": summary.sum,
+            "min": summary.min,
+            "max": summary.max,
+            "sum_squares": summary.sum_squares,
+        });
+        if self.buckets
+            && let Some(histogram) = &summary.histogram
+        {
+            let counts: Vec<u64> = histogram.cells_from_offset().map(|(_, count)| count).collect();
+            let (scale, offset, zero) = (histogram.scale(), histogram.offset(), histogram.zero());
+            measurement["buckets"] =
+                json!({ "scale": scale, "offset": offset, "counts": counts, "zero": zero });
+        }
+        measurement
     }
 }
 
@@ -184,25 +210,6 @@ impl Group {
             Self::Count => numbers.len() as f64,
         }
     }
-}
-
-/// A measurement; the distribution is an extension that only Zibrato's workers bring.
-fn measurement(time: i64, summary: &Summary) -> Value {
-    let mut measurement = json!({
-        "measure_time": time,
-        "value": summary.mean(),
-        "count": number_as_sent(summary.count),
-        "sum": summary.sum,
-        "min": summary.min,
-        "max": summary.max,
-        "sum_squares": summary.sum_squares,
-    });
-    if let Some(histogram) = &summary.histogram {
-        let counts: Vec<u64> = histogram.cells_from_offset().map(|(_, count)| count).collect();
-        let (scale, offset, zero) = (histogram.scale(), histogram.offset(), histogram.zero());
-        measurement["buckets"] = json!({ "scale": scale, "offset": offset, "counts": counts, "zero": zero });
-    }
-    measurement
 }
 
 #[cfg(test)]

@@ -125,9 +125,14 @@ pub(super) struct Steps {
     pub(super) now: i64,
 }
 
+/// A line of a chart ends, and a counter is no longer taken to count nothing, where more than so many
+/// times the usual distance of its points lies between two of them.
+pub(super) const INTERVALS_APART_MAX: i64 = 3;
+
 /// The numbers of lines. Those of [`Kind::Absolute`] must have come by source, and are merged here if
 /// `by_source` is not set.
 pub(super) fn tracks(kind: Kind, lines: &[Line], steps: Steps, by_source: bool) -> Vec<Track> {
+    let apart_s_max = INTERVALS_APART_MAX * interval(lines, steps.step).max(steps.step);
     let tracks = lines.iter().map(|line| {
         let mut figures: Vec<_> =
             line.steps.iter().map(|step| Figures::of(step.time, &step.summary)).collect();
@@ -137,7 +142,7 @@ pub(super) fn tracks(kind: Kind, lines: &[Line], steps: Steps, by_source: bool) 
             Kind::Timer => records(&mut figures, steps),
             Kind::Counter => {
                 spread(&mut figures, steps);
-                figures = filled(figures, steps);
+                figures = filled(figures, steps.step, apart_s_max);
             }
         }
         Track { source: line.source.clone(), steps: figures }
@@ -185,21 +190,21 @@ fn spread(figures: &mut [Figures], steps: Steps) {
     }
 }
 
-/// A worker says nothing of a counter that counted nothing, so steps without a point are ones with a
-/// rate of 0. The newest steps may still be on their way.
-fn filled(figures: Vec<Figures>, steps: Steps) -> Vec<Figures> {
-    let Some((first, last)) = figures.first().zip(figures.last()) else { return figures };
-    let gap = figures.windows(2).map(|pair| pair[1].time - pair[0].time).min().unwrap_or(steps.step);
-    let until = (steps.now - 2 * gap.max(steps.step)).min(steps.range.end).max(last.time + 1);
-    let (first, step) = (first.time, steps.step);
-    let mut found = figures.into_iter().peekable();
-    let times = (0..).map(|at| first + at * step).take_while(|time| *time < until);
-    times
-        .map(|time| {
-            let zero = Figures { time, rate: Some(0.0), ..Figures::default() };
-            found.next_if(|figures| figures.time <= time).unwrap_or(zero)
-        })
-        .collect()
+/// A worker says nothing of a counter that counted nothing, so a few steps without a point between two
+/// with one are ones with a rate of 0. More of them may be an outage as well as idleness, and nobody
+/// knows: they are left out, as are those after the newest point.
+fn filled(figures: Vec<Figures>, step: i64, apart_s_max: i64) -> Vec<Figures> {
+    let mut filled: Vec<Figures> = Vec::with_capacity(figures.len());
+    for figures in figures {
+        if let Some(last) = filled.last().map(|last| last.time)
+            && figures.time - last <= apart_s_max
+        {
+            let times = (1..).map(|at| last + at * step).take_while(|time| *time < figures.time);
+            filled.extend(times.map(|time| Figures { time, rate: Some(0.0), ..Figures::default() }));
+        }
+        filled.push(figures);
+    }
+    filled
 }
 
 /// Rates of an absolute counter: its growth since the step before. A counter that fell began anew, and
@@ -266,9 +271,18 @@ mod tests {
         let lines = [line(&[(10, 1.0, 5.0), (15, 1.0, 10.0), (25, 1.0, 20.0)])];
         let expected = [(10, 1.0), (15, 2.0), (20, 0.0), (25, 4.0)].map(|(time, rate)| (time, Some(rate)));
         assert_eq!(rates(Kind::Counter, &lines, steps(5, 30)), expected);
-        // What may still be on its way is not taken for nothing.
-        let later = rates(Kind::Counter, &lines, steps(5, 45));
-        assert_eq!(later.last(), Some(&(30, Some(0.0))), "{later:?}");
+        assert_eq!(rates(Kind::Counter, &lines, steps(5, 1_000)), expected, "nothing is known after it");
+    }
+
+    #[test]
+    fn a_counter_of_which_nothing_came_for_long_has_no_rate_then() {
+        let lines = [line(&[(0, 1.0, 5.0), (5, 1.0, 5.0), (10, 1.0, 5.0), (25, 1.0, 5.0), (265, 1.0, 5.0)])];
+        let found = rates(Kind::Counter, &lines, steps(5, 300));
+        let times: Vec<_> = found.iter().map(|(time, _)| *time).collect();
+        assert_eq!(times, [0, 5, 10, 15, 20, 25, 265]);
+        let zeros: Vec<_> =
+            found.iter().filter(|(_, rate)| *rate == Some(0.0)).map(|(time, _)| *time).collect();
+        assert_eq!(zeros, [15, 20]);
     }
 
     #[test]

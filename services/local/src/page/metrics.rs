@@ -1,9 +1,12 @@
 //! `GET /page/metrics`: the list of metrics, with search and filters.
 
+use std::collections::BTreeMap;
+
 use axum::extract::State;
 use axum::http::{Uri, header};
 use axum::response::IntoResponse;
 use serde_json::{Value, json};
+use zibrato_service::KindClash;
 
 use super::browse::{self, BrowseQuery, BrowsedMetric};
 use super::pictures::NOT_STORED;
@@ -28,9 +31,10 @@ pub(super) async fn show(State(app): State<Shared>, uri: Uri) -> Answer {
         offset: params.number("offset", 0, i64::from(u32::MAX))?.unwrap_or(0),
         length: params.number("length", 1, LENGTH_MAX)?.unwrap_or(LENGTH_DEFAULT),
     };
+    let clashes = app.counters.snapshot().kind_clashes;
     let offset = query.offset;
     let found = browse::list(&app.store, query).await?;
-    let metrics: Vec<_> = found.metrics.iter().map(metric).collect();
+    let metrics: Vec<_> = found.metrics.iter().map(|one| metric(one, &clashes)).collect();
     let body = json!({
         "found": found.found,
         "total": found.total,
@@ -43,7 +47,7 @@ pub(super) async fn show(State(app): State<Shared>, uri: Uri) -> Answer {
     Ok((headers, body.to_string()).into_response())
 }
 
-fn metric(metric: &BrowsedMetric) -> Value {
+fn metric(metric: &BrowsedMetric, clashes: &BTreeMap<String, KindClash>) -> Value {
     let kind = metric.kind();
     json!({
         "id": metric.id,
@@ -56,5 +60,6 @@ fn metric(metric: &BrowsedMetric) -> Value {
         "sources": metric.sources,
         "newest": metric.newest,
         "latest": metric.latest,
+        "also_sent_as": clashes.get(&metric.name.to_ascii_lowercase()).map(|clash| clash.sent.as_str()),
     })
 }

@@ -38,6 +38,8 @@ struct Overview {
 struct Summary {
     publishers_alive: usize,
     publishers_total: usize,
+    /// Those that fell silent without an end frame, as a killed program does. That is no loss by itself.
+    publishers_vanished: usize,
     /// All workers' batches on disk.
     spool: SpoolReport,
 }
@@ -63,6 +65,8 @@ struct Stage {
 #[derive(Serialize)]
 struct Publisher {
     is_silent: bool,
+    /// How long it ran: until now or, if it ended or vanished, until its last frame.
+    ran_ms: u64,
     #[serde(flatten)]
     report: PublisherReport,
 }
@@ -160,7 +164,8 @@ fn join(known: &mut BTreeMap<String, PublisherReport>, other: PublisherReport) {
 }
 
 fn publisher(report: PublisherReport) -> Publisher {
-    Publisher { is_silent: is_silent(&report), report }
+    let since_ms = if report.ended || report.vanished { report.silent_ms } else { 0 };
+    Publisher { is_silent: is_silent(&report), ran_ms: report.age_ms.saturating_sub(since_ms), report }
 }
 
 fn is_silent(publisher: &PublisherReport) -> bool {
@@ -172,10 +177,12 @@ fn reports(watched: &[Watched]) -> impl Iterator<Item = &Report> {
 }
 
 fn summary(watched: &[Watched], publishers: &[PublisherReport]) -> Summary {
-    let is_alive = |publisher: &&PublisherReport| !publisher.ended && !is_silent(publisher);
+    let is_alive =
+        |publisher: &&PublisherReport| !publisher.ended && !publisher.vanished && !is_silent(publisher);
     let mut summary = Summary {
         publishers_alive: publishers.iter().filter(is_alive).count(),
         publishers_total: publishers.len(),
+        publishers_vanished: publishers.iter().filter(|publisher| publisher.vanished).count(),
         ..Summary::default()
     };
     for report in reports(watched) {
@@ -269,7 +276,6 @@ fn dropped_unit(reason: &str) -> &'static str {
 fn lost_unit(reason: &str) -> &'static str {
     match reason {
         "gaps_lost" => "frames",
-        "vanished" => "publishers",
         "buckets_unknown" => "timer records",
         "joined_late" => "series",
         _ => "messages",
@@ -325,9 +331,15 @@ mod tests {
             found.iter().map(|one| (one.id.as_str(), one.program.as_str(), one.silent_ms)).collect();
         assert_eq!(shown, [("a", "loop", 5), ("b", "", 5)]);
         assert_eq!(found[0].levels, ["debug", "info"]);
+        let ran_ms = |report: PublisherReport| publisher(report).ran_ms;
+        let gone = PublisherReport { age_ms: 9_000, silent_ms: 2_000, ..PublisherReport::default() };
+        assert_eq!(ran_ms(gone.clone()), 9_000);
+        assert_eq!(ran_ms(PublisherReport { ended: true, ..gone.clone() }), 7_000);
+        let gone = PublisherReport { id: "d".to_owned(), vanished: true, ..gone };
+        assert_eq!(ran_ms(gone.clone()), 7_000);
         let silent = PublisherReport { id: "c".to_owned(), silent_ms: 30_001, ..Default::default() };
-        let told = summary(&[], &[found[0].clone(), found[1].clone(), silent]);
-        assert_eq!((told.publishers_alive, told.publishers_total), (1, 3));
+        let told = summary(&[], &[found[0].clone(), found[1].clone(), silent, gone]);
+        assert_eq!((told.publishers_alive, told.publishers_total, told.publishers_vanished), (1, 4, 1));
     }
 
     #[test]
@@ -345,6 +357,7 @@ mod tests {
                 ..account(7.0, 1.0)
             }],
             lost: [("gaps_lost".to_owned(), 4)].into(),
+            vanished: 9,
             refused: [("bad_frame".to_owned(), 2)].into(),
             ..WorkerReport::default()
         };

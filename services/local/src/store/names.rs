@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use rusqlite::{Connection, OptionalExtension, params};
 use serde_json::{Map, Value};
 
-use super::model::Origin;
+use super::model::{Origin, OriginKind};
 use crate::validate::{Kind, Point};
 
 /// The most entries that are remembered, of metrics, sources and series together; then all are
@@ -36,8 +36,9 @@ struct Series {
     newest: i64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Known {
+    kind: OriginKind,
     levels: HashSet<String>,
 }
 
@@ -67,9 +68,6 @@ impl Names {
                 metric
             }
         };
-        if let Some(origin) = &point.origin {
-            self.note_origin(connection, metric.id, origin)?;
-        }
         Ok(metric)
     }
 
@@ -126,15 +124,25 @@ impl Names {
         Ok(id)
     }
 
-    /// Keeps the kind and unit that came first, and all levels.
-    fn note_origin(&mut self, connection: &Connection, metric: i64, origin: &Origin) -> rusqlite::Result<()> {
+    /// Keeps the kind and unit that came first, and all levels. Returns the kind that the metric has.
+    pub(super) fn origin(
+        &mut self,
+        connection: &Connection,
+        metric: i64,
+        origin: &Origin,
+    ) -> rusqlite::Result<OriginKind> {
         if !self.origins.contains_key(&metric) {
-            connection
-                .prepare_cached("UPDATE metrics SET origin = ?2, unit = ?3 WHERE id = ?1 AND origin IS NULL")?
-                .execute(params![metric, origin.kind.as_str(), origin.unit])?;
+            let kind: String = connection
+                .prepare_cached(
+                    "UPDATE metrics SET origin = coalesce(origin, ?2), unit = iif(origin IS NULL, ?3, unit)
+                     WHERE id = ?1 RETURNING origin",
+                )?
+                .query_row(params![metric, origin.kind.as_str(), origin.unit], |row| row.get(0))?;
             self.make_room();
+            let kind = OriginKind::of(&kind).unwrap_or(origin.kind);
+            self.origins.insert(metric, Known { kind, levels: HashSet::new() });
         }
-        let known = self.origins.entry(metric).or_default();
+        let Some(known) = self.origins.get_mut(&metric) else { return Ok(origin.kind) };
         for level in &origin.levels {
             if !known.levels.contains(level) {
                 connection
@@ -145,7 +153,7 @@ impl Names {
                 known.levels.insert(level.clone());
             }
         }
-        Ok(())
+        Ok(known.kind)
     }
 
     fn make_room(&mut self) {

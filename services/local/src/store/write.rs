@@ -1,6 +1,7 @@
 //! Writing: one batch, one transaction.
 
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use zibrato_service::KindClash;
 
 use super::distribution;
 use super::model::{Complex, RawPoint};
@@ -44,14 +45,19 @@ pub(super) fn store(
     changed: &mut Vec<i64>,
 ) -> rusqlite::Result<Outcome> {
     let Batch { id, points, user_agent, now, ticket } = batch;
-    let result = transact(connection, names, (id.as_deref(), now), &points, user_agent.as_deref(), changed);
+    let mut clashes = Vec::new();
+    let of = (id.as_deref(), now);
+    let result = transact(connection, names, of, &points, user_agent.as_deref(), changed, &mut clashes);
     if !matches!(result, Ok(Outcome::Stored | Outcome::Duplicate)) {
         // What it made was rolled back.
         names.forget();
         changed.clear();
     }
     match &result {
-        Ok(Outcome::Stored) => ticket.accept(),
+        Ok(Outcome::Stored) => {
+            ticket.note_clashes(clashes);
+            ticket.accept();
+        }
         Ok(Outcome::Duplicate) => ticket.refuse(Refusal::DuplicateBatch),
         Ok(Outcome::Clash { .. }) => ticket.refuse(Refusal::TypeClash),
         Err(_) => ticket.refuse(Refusal::StoreFailed),
@@ -72,6 +78,7 @@ fn transact(
     points: &[Point],
     user_agent: Option<&str>,
     changed: &mut Vec<i64>,
+    clashes: &mut Vec<KindClash>,
 ) -> rusqlite::Result<Outcome> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     if let Some(id) = id {
@@ -86,6 +93,13 @@ fn transact(
         let metric = names.metric(&transaction, point, user_agent, now)?;
         if metric.kind != point.kind {
             return Ok(Outcome::Clash { name: point.name.clone(), is: metric.kind.as_str() });
+        }
+        if let Some(origin) = &point.origin {
+            let is = names.origin(&transaction, metric.id, origin)?;
+            if is != origin.kind {
+                let (is, sent) = (is.as_str().to_owned(), origin.kind.as_str().to_owned());
+                clashes.push(KindClash { metric: point.name.clone(), is, sent });
+            }
         }
         let source = names.source(&transaction, point)?;
         let series = names.series(&transaction, metric.id, source, point.measure_time)?;

@@ -98,6 +98,10 @@ fn complex(measurement: &Measurement, name: &str) -> Result<Numbers, Flaw> {
     }
     let Some(sum) = get("sum", &measurement.sum)? else { return refuse("sum", None, "is required") };
     let (min, max) = (get("min", &measurement.min)?, get("max", &measurement.max)?);
+    // Librato's answer is not on record; quantiles are held between the two, so they must be in order.
+    if min.zip(max).is_some_and(|(min, max)| min > max) {
+        return refuse("min", measurement.min.as_ref(), "must not be greater than max");
+    }
     let mean = sum / count;
     // Three ways to say the same: the last two come with tags only, as the deviation from the mean, per
     // sample and in all.

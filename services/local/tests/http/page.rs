@@ -113,6 +113,61 @@ async fn numbers_are_what_was_posted_in_steps_and_by_source() {
     );
 }
 
+/// The numbers that a picture carries for the page.
+fn metadata(picture: &str) -> Value {
+    let (_, metadata) = picture.split_once("<metadata>").unwrap();
+    let (metadata, _) = metadata.split_once("</metadata>").unwrap();
+    serde_json::from_str(&metadata.replace("&quot;", "\"")).unwrap()
+}
+
+#[tokio::test]
+async fn no_quantile_is_above_the_largest_record_however_wide_its_bucket_is() {
+    let (_directory, db) = database();
+    let receiver = Receiver::on(&db).await;
+    let t = (now() - 60) / 10 * 10;
+    // The bucket from 2 to 4 s.
+    let took = json!({ "name": "took", "measure_time": t, "count": 1, "sum": 2.5, "min": 2.5, "max": 2.5,
+                       "buckets": { "scale": 0, "zero": 0, "offset": 1, "counts": [1] },
+                       "origin": { "kind": "timer", "levels": ["info"] } });
+    assert_eq!(receiver.post(&json!({ "gauges": [took] }).to_string()).await.status, 200);
+    let range = format!("metric=took&start={t}&end={}", t + 10);
+    let data = receiver.get(&format!("/page/data?{range}&step=10")).await.json();
+    let moment = receiver.get(&format!("/page/histogram?{range}")).await.json();
+    for key in ["p50", "p95", "p99", "max"] {
+        assert_eq!(data["lines"][0]["steps"][0][key], json!(2.5), "{key} of {data}");
+        assert_eq!(moment[key], json!(2.5), "{key} of {moment}");
+    }
+    for view in ["line", "histogram"] {
+        let picture = receiver.get(&format!("/page/chart.svg?{range}&view={view}")).await;
+        let metadata = metadata(&picture.body);
+        let latest =
+            metadata["readings"].as_array().unwrap().iter().map(|one| one["latest"].as_str().unwrap());
+        assert_eq!(latest.collect::<Vec<_>>(), ["2.5 s"; 4], "{view}");
+    }
+}
+
+#[tokio::test]
+async fn an_outage_of_a_counter_is_a_gap_and_not_a_rate_of_0() {
+    let (_directory, db) = database();
+    let receiver = Receiver::on(&db).await;
+    let first = (now() - 600) / 10 * 10;
+    let hits =
+        |t: i64| json!({ "name": "hits", "measure_time": t, "value": 10, "origin": { "kind": "counter" } });
+    // A report each 10 s: one is missing, and then 240 s of them.
+    let times = [0, 10, 20, 40, 50, 60, 300, 310, 320].map(|at| first + at);
+    let gauges = times.map(hits).to_vec();
+    assert_eq!(receiver.post(&json!({ "gauges": gauges }).to_string()).await.status, 200);
+    let range = format!("metric=hits&start={first}&end={}", first + 330);
+    let data = receiver.get(&format!("/page/data?{range}&step=10")).await.json();
+    let steps: Vec<_> = data["lines"][0]["steps"].as_array().unwrap().iter().collect();
+    let told: Vec<_> = steps.iter().map(|step| step["time"].as_i64().unwrap() - first).collect();
+    assert_eq!(told, [0, 10, 20, 30, 40, 50, 60, 300, 310, 320]);
+    assert_eq!((&steps[3]["rate"], &steps[4]["rate"]), (&json!(0.0), &json!(1.0)));
+    let later = format!("metric=hits&start={}&end={}", first + 40, first + 330);
+    let picture = receiver.get(&format!("/page/chart.svg?{later}")).await;
+    assert_eq!(metadata(&picture.body)["readings"][0]["min"], json!("1/s"), "{}", picture.body);
+}
+
 #[tokio::test]
 async fn a_moment_is_a_distribution_of_all_its_records() {
     let (_directory, db) = database();

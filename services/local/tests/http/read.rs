@@ -109,14 +109,21 @@ async fn measurements_come_raw_or_merged_by_source() {
         (format!("{start}&source=*1"), json!({"b.1": b})),
         (format!("{start}&source=*"), json!({"a": a, "b.1": b})),
         (format!("{start}&source=c"), json!({})),
-        (format!("{after}&end_time={}", t + 59), json!({"a": [complex]})),
+        (format!("{after}&end_time={}", t + 59), json!({"a": [complex.clone()]})),
         (format!("end_time={}", t - 1), json!({})),
         ("count=1".to_owned(), json!({"a": [bare], "b.1": b})),
         (format!("count=1&{start}"), json!({"a": [point(t, 4.0)], "b.1": b})),
         (format!("count=1&end_time={}", t + 59), json!({"a": [complex], "b.1": b})),
         (format!("{start}&resolution=60"), json!({"a": [merged, bare], "b.1": b})),
     ] {
+        let query = format!("{query}&buckets=true");
         assert_eq!(receiver.measurements("m", &query).await, expected, "{query}");
+    }
+    // Only who asks for the buckets gets them.
+    complex.as_object_mut().unwrap().remove("buckets");
+    let end = format!("{after}&end_time={}", t + 59);
+    for query in [end.clone(), format!("{end}&buckets=false")] {
+        assert_eq!(receiver.measurements("m", &query).await, json!({"a": [complex]}), "{query}");
     }
     let whole = receiver.get(&format!("/v1/metrics/m?{start}&resolution=60")).await.json();
     assert_eq!(
@@ -134,6 +141,10 @@ async fn measurements_come_raw_or_merged_by_source() {
         (
             "start_time=9&end_time=9",
             r#"{"errors":{"params":{"start_time":["must be before end_time"]}},"request_time":T}"#,
+        ),
+        (
+            "count=1&buckets=all",
+            r#"{"errors":{"params":{"buckets":["must be true or false"]}},"request_time":T}"#,
         ),
         (
             "count=1&source=a[b]",

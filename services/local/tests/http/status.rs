@@ -1,7 +1,7 @@
 //! `/healthz`, `/metrics` and `/status`.
 
 use serde_json::json;
-use zibrato_service::Report;
+use zibrato_service::{KindClash, Report};
 
 use crate::client::{Receiver, database, now};
 use crate::table::{check, row};
@@ -46,6 +46,43 @@ async fn the_totals_are_told_to_machines_and_people() {
         (std::process::id(), env!("CARGO_PKG_VERSION"))
     );
     assert!((local.process.unix_ms as i64 / 1_000 - now()).abs() < 60);
+}
+
+#[tokio::test]
+async fn a_name_with_two_kinds_is_one_metric_and_is_told() {
+    let (_directory, db) = database();
+    let receiver = Receiver::on(&db).await;
+    let one = |name: &str, kind: &str| {
+        json!({ "gauges": [{ "name": name, "value": 1, "origin": { "kind": kind, "levels": ["info"] } }] })
+            .to_string()
+    };
+    let told = async || {
+        let report = receiver.get("/status").await;
+        let Report::Local(local) = serde_json::from_str(&report.body).unwrap() else { panic!("{report:?}") };
+        (local.kind_clash_points, local.kind_clashes, local.account.accepted)
+    };
+    for body in [one("a", "counter"), one("A", "counter"), one("b", "timer")] {
+        assert_eq!(receiver.post(&body).await.status, 200);
+    }
+    assert_eq!(told().await, (0, Vec::new(), 3.0));
+    for body in [one("A", "timer"), one("a", "gauge"), one("b", "timer")] {
+        assert_eq!(receiver.post(&body).await.status, 200);
+    }
+    let clash = KindClash { metric: "A".to_owned(), is: "counter".to_owned(), sent: "timer".to_owned() };
+    assert_eq!(told().await, (2, vec![clash.clone()], 6.0), "both kinds are stored");
+    let text = receiver.get("/metrics").await.body;
+    assert!(text.contains("\nzibrato_local_kind_clash_points_total 2\n"), "{text}");
+    let also = async |name: &str| {
+        let found = receiver.get(&format!("/page/metrics?metric={name}")).await.json();
+        found["metrics"][0]["also_sent_as"].clone()
+    };
+    assert_eq!((also("a").await, also("b").await), (json!("timer"), json!(null)));
+    receiver.stop().await;
+    // What came first is in the database; a clash is found again after a restart.
+    let receiver = Receiver::on(&db).await;
+    assert_eq!(receiver.post(&one("a", "timer")).await.status, 200);
+    let report = receiver.get("/status").await.json();
+    assert_eq!(report["kind_clashes"], json!([{ "metric": "a", "is": "counter", "sent": "timer" }]));
 }
 
 #[tokio::test]

@@ -135,12 +135,16 @@ pub struct Counts {
 }
 
 impl fmt::Display for Counts {
-    /// The law with its numbers as one line.
+    /// The law with its numbers as one line, in the words of every stage: what came in was offered, and
+    /// what a flush took is delivered.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { accepted, flushed, held, merged, dropped, .. } = self;
+        let Self { accepted: offered, flushed, held, merged, dropped, .. } = self;
+        let mut accepted = *offered;
+        accepted -= *merged;
         write!(
             f,
-            "accepted [{accepted}] = flushed [{flushed}] + held [{held}] + merged [gauges {}] + dropped [",
+            "offered [{offered}] = accepted [{accepted}] + merged [gauges {}]; \
+             accepted [{accepted}] = delivered [{flushed}] + held [{held}] + dropped [",
             merged.gauges
         )?;
         if dropped.is_empty() {
@@ -180,5 +184,30 @@ impl Counts {
 
     pub(super) fn drop_amounts(&mut self, reason: &'static str, amounts: Amounts) {
         *self.dropped.entry(reason).or_default() += amounts;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_law_is_told_in_the_words_of_every_stage() {
+        let gauges = |gauges| Amounts { gauges, ..Amounts::default() };
+        let counts = Counts {
+            accepted: gauges(9),
+            merged: gauges(4),
+            flushed: gauges(3),
+            held: gauges(1),
+            dropped: [("too_old", gauges(1))].into(),
+            ..Counts::default()
+        };
+        assert!(counts.law_holds());
+        let short = counts.to_string().replace("counters 0 timers 0 ", "").replace(" legacy_counters 0", "");
+        assert_eq!(
+            short,
+            "offered [gauges 9] = accepted [gauges 5] + merged [gauges 4]; \
+             accepted [gauges 5] = delivered [gauges 3] + held [gauges 1] + dropped [too_old: gauges 1]"
+        );
     }
 }

@@ -7,10 +7,8 @@ use plotters::style::{Color, RGBColor};
 
 use super::axis::ValueAxis;
 use super::picture::{DrawError, Frame, PX};
+use crate::page::figures::INTERVALS_APART_MAX;
 use crate::page::quantity::Quantity;
-
-/// A line ends where more than so many steps are missing.
-const STEPS_MISSING_MAX: f64 = 3.0;
 
 /// What to draw.
 #[derive(Clone, Debug)]
@@ -54,7 +52,7 @@ pub(in crate::page) fn lines(frame: &Frame<'_>, content: &Lines) -> Result<Strin
             .x_label_area_size(bottom)
             .build_cartesian_2d(frame.time_axis(), axis)?;
         frame.mesh(&mut chart)?;
-        let gap = STEPS_MISSING_MAX * frame.step.max(frame.interval) as f64;
+        let gap = (INTERVALS_APART_MAX * frame.step.max(frame.interval)) as f64;
         if let Some(band) = &content.band {
             for part in parts(&band.points, gap, |point| point.0) {
                 let upper = part.iter().map(|(time, _, high)| (*time, *high));

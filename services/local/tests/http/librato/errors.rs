@@ -80,6 +80,7 @@ async fn each_bad_batch_gets_its_exact_error_and_stores_nothing() {
         ("3.3", gauge(r#""count":0,"sum":0"#), named("count", "must be positive")),
         ("2.1", gauge(r#""sum":1"#), named("count", "is required")),
         ("2.1", gauge(r#""value":1,"count":1,"sum":1"#), named("value", "must not be set with count")),
+        ("3.6", gauge(r#""count":2,"sum":3,"min":5,"max":1"#), named("min", "must not be greater than max")),
         (
             "3.3",
             r#"{"counters":[{"name":"x","value":-1}]}"#.to_owned(),
