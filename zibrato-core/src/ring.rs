@@ -31,7 +31,7 @@ mod index;
 use core::mem::MaybeUninit;
 
 use crate::record::Record;
-use crate::sync::{AtomicUsize, Ordering, Slot};
+use crate::sync::{AtomicUsize, Ordering, Slot, array, const_fn, publish};
 
 /// Bytes that the producer's and the consumer's words keep between them: two cache lines, since
 /// x86-64 fetches lines in pairs.
@@ -91,14 +91,16 @@ impl<const N: usize> Default for Ring<N> {
 }
 
 impl<const N: usize> Ring<N> {
-    /// An empty ring; its bytes are all zero.
-    #[must_use]
-    pub const fn new() -> Self {
-        const { assert!(N.is_power_of_two(), "a ring's capacity is a power of two") };
-        Self {
-            producer: Padded(ProducerWords { tail: AtomicUsize::new(0), limit: AtomicUsize::new(0) }),
-            head: Padded(AtomicUsize::new(0)),
-            slots: [const { Slot::new(MaybeUninit::uninit()) }; N],
+    const_fn! {
+        /// An empty ring; its bytes are all zero.
+        #[must_use]
+        pub fn new() -> Self {
+            const { assert!(N.is_power_of_two(), "a ring's capacity is a power of two") };
+            Self {
+                producer: Padded(ProducerWords { tail: AtomicUsize::new(0), limit: AtomicUsize::new(0) }),
+                head: Padded(AtomicUsize::new(0)),
+                slots: array!(Slot::new(MaybeUninit::uninit()); N),
+            }
         }
     }
 
@@ -137,7 +139,7 @@ impl<const N: usize> Ring<N> {
             // does not touch it (R2); we are the only producer (R3).
             unsafe { slot.write(MaybeUninit::new(Record { metric, value })) }
         });
-        words.tail.store(tail.wrapping_add(1), Ordering::Release);
+        words.tail.store(tail.wrapping_add(1), publish());
         true
     }
 
@@ -216,5 +218,5 @@ impl<const N: usize> Consumer<'_, N> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;

@@ -17,6 +17,11 @@ fn ring_started_at<const N: usize>(start: usize) -> Ring<N> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: if cfg!(miri) { 5 } else { 256 },
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
     #[test]
     fn any_sequence_of_operations_is_a_queue(
         operations in proptest::collection::vec(prop_oneof![3 => Just(true), 1 => Just(false)], 0..200),
