@@ -17,24 +17,30 @@
 //! Each metric has one state word, which is gate and index in one load. Recording at an off level
 //! costs that load and a branch.
 
+#[cfg(not(loom))]
 mod counter;
+#[cfg(not(loom))]
 mod gauge;
 mod spill;
+#[cfg(not(loom))]
 mod timer;
 
+#[cfg(not(loom))]
 pub use counter::Counter;
+#[cfg(not(loom))]
 pub use gauge::Gauge;
 pub use spill::{Spill, Spilled};
+#[cfg(not(loom))]
 pub use timer::Timer;
-#[cfg(feature = "std")]
+#[cfg(all(feature = "std", not(loom)))]
 pub use timer::TimerGuard;
 
 use core::fmt;
-use core::sync::atomic::{AtomicU32, Ordering};
 
 use crate::kind::Kind;
 use crate::level::Level;
 use crate::limits::TAGS_MAX;
+use crate::sync::{AtomicU32, Ordering, const_fn};
 use crate::text::Field;
 
 /// State word of a metric that is off: its records are not offered.
@@ -67,20 +73,22 @@ pub struct Metric {
 }
 
 impl Metric {
-    const fn new(kind: Kind, name: &'static str, level: Level) -> Self {
-        assert!(Field::Name.accepts(name), "metric name: accepted are 1 to 255 of A-Z a-z 0-9 . : _ -");
-        Self {
-            state: AtomicU32::new(UNREGISTERED),
-            slot: AtomicU32::new(NO_SLOT),
-            spill: Spill::new(),
-            #[cfg(feature = "std")]
-            link: crate::registry::Link::new(),
-            kind,
-            level,
-            name,
-            source: "",
-            unit: "",
-            tags: &[],
+    const_fn! {
+        pub(crate) fn new(kind: Kind, name: &'static str, level: Level) -> Self {
+            assert!(Field::Name.accepts(name), "metric name: accepted are 1 to 255 of A-Z a-z 0-9 . : _ -");
+            Self {
+                state: AtomicU32::new(UNREGISTERED),
+                slot: AtomicU32::new(NO_SLOT),
+                spill: Spill::new(),
+                #[cfg(feature = "std")]
+                link: crate::registry::Link::new(),
+                kind,
+                level,
+                name,
+                source: "",
+                unit: "",
+                tags: &[],
+            }
         }
     }
 
@@ -154,7 +162,10 @@ impl Metric {
     pub(crate) fn set_state(&self, state: u32) {
         self.state.store(state, Ordering::Relaxed);
     }
+}
 
+#[cfg(not(loom))]
+impl Metric {
     /// Whether records of this metric are taken now.
     #[inline(always)]
     pub(crate) fn is_on(&'static self) -> bool {
@@ -182,6 +193,7 @@ impl fmt::Debug for Metric {
     }
 }
 
+#[cfg(not(loom))]
 /// Refuses tags that no frame could carry; `const`, so that a static with such tags does not compile.
 const fn check_tags(tags: &[Tag]) {
     assert!(tags.len() <= TAGS_MAX, "tags: accepted are at most 8");
@@ -197,6 +209,7 @@ const fn check_tags(tags: &[Tag]) {
 }
 
 /// The `const` builders that all three kinds share.
+#[cfg(not(loom))]
 macro_rules! declare {
     ($kind:ident) => {
         impl $kind {
@@ -257,7 +270,8 @@ macro_rules! declare {
         }
     };
 }
+#[cfg(not(loom))]
 use declare;
 
-#[cfg(all(test, feature = "std"))]
+#[cfg(all(test, feature = "std", not(loom)))]
 mod tests;

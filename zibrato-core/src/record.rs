@@ -42,6 +42,13 @@ impl TimerValue {
         }
     }
 
+    /// The record's value for nanoseconds below a second, which need no limit.
+    #[inline]
+    #[must_use]
+    pub(crate) const fn subsecond_to_bits(ns: u32) -> u64 {
+        ns as u64 | NANOSECONDS
+    }
+
     /// The record's value for a duration in nanoseconds.
     #[inline]
     #[must_use]

@@ -1,10 +1,11 @@
 //! The lock-free ring between one producer and the drain.
 //!
-//! `head` and `tail` count records since the ring was made and wrap at `usize`; the slot of an
-//! index is its low bits. Slots from `head` to `tail` hold records, the others hold nothing.
+//! `head` and `tail` count the bytes of records since the ring was made and wrap at `usize`; the
+//! offset of a slot is the low bits of its index. Slots from `head` to `tail` hold records, the
+//! others hold nothing.
 //!
 //! # Invariants
-//! - **R1** `tail - head` (wrapping) is 0 to `N`, and `limit - tail` is 0 to `N`.
+//! - **R1** `tail - head` and `limit - tail` (wrapping) are 0 to `N` records.
 //! - **R2** Slots from `head` to `tail` are initialised; nobody writes them until `head` has passed.
 //! - **R3** One producer writes `tail` and `limit`; one consumer writes `head`.
 //! - **R4** The consumer writes into consumed slots only before its release of `head`.
@@ -16,7 +17,8 @@
 //! | consumer loads `tail` | Acquire | the store above |
 //! | consumer stores `head` | Release | producer's load of `head`: the consumer is done with the slots (R2, R4) |
 //! | producer loads `head` | Acquire | the store above |
-//! | producer loads `tail`, loads and stores `limit` | Relaxed | only the producer writes them (R3) |
+//! | producer loads `tail` | Relaxed | only the producer writes it (R3) |
+//! | producer loads and stores `limit` | none | nobody else has it (R3) |
 //! | consumer loads `head` | Relaxed | only the consumer writes it (R3) |
 //!
 //! The producer keeps `limit`, the highest index it may fill, so that a push compares two words of
@@ -31,7 +33,7 @@ mod index;
 use core::mem::MaybeUninit;
 
 use crate::record::Record;
-use crate::sync::{AtomicUsize, Ordering, Slot};
+use crate::sync::{AtomicUsize, Ordering, Slot, array, const_fn, publish};
 
 /// Bytes that the producer's and the consumer's words keep between them: two cache lines, since
 /// x86-64 fetches lines in pairs.
@@ -68,11 +70,11 @@ pub struct Ring<const N: usize> {
 #[derive(Debug)]
 struct ProducerWords {
     tail: AtomicUsize,
-    limit: AtomicUsize,
+    limit: Slot<usize>,
 }
 
 // SAFETY: R2 and R3: slots are reached by one producer and one consumer, which the indices keep
-// apart; `Record` is `Copy` and `Send`.
+// apart, and `limit` by the producer; `Record` is `Copy` and `Send`.
 unsafe impl<const N: usize> Sync for Ring<N> {}
 
 /// What one pass of the drain took out of a ring.
@@ -91,14 +93,16 @@ impl<const N: usize> Default for Ring<N> {
 }
 
 impl<const N: usize> Ring<N> {
-    /// An empty ring; its bytes are all zero.
-    #[must_use]
-    pub const fn new() -> Self {
-        const { assert!(N.is_power_of_two(), "a ring's capacity is a power of two") };
-        Self {
-            producer: Padded(ProducerWords { tail: AtomicUsize::new(0), limit: AtomicUsize::new(0) }),
-            head: Padded(AtomicUsize::new(0)),
-            slots: [const { Slot::new(MaybeUninit::uninit()) }; N],
+    const_fn! {
+        /// An empty ring; its bytes are all zero.
+        #[must_use]
+        pub fn new() -> Self {
+            const { assert!(N.is_power_of_two(), "a ring's capacity is a power of two") };
+            Self {
+                producer: Padded(ProducerWords { tail: AtomicUsize::new(0), limit: Slot::new(0) }),
+                head: Padded(AtomicUsize::new(0)),
+                slots: array!(Slot::new(MaybeUninit::uninit()); N),
+            }
         }
     }
 
@@ -129,7 +133,8 @@ impl<const N: usize> Ring<N> {
     pub(crate) unsafe fn push(&self, metric: &'static crate::metric::Metric, value: u64) -> bool {
         let words = &self.producer.0;
         let tail = words.tail.load(Ordering::Relaxed);
-        if tail == words.limit.load(Ordering::Relaxed) {
+        // SAFETY: R3: only the producer has the limit.
+        if words.limit.with(|limit| unsafe { limit.read() }) == tail {
             return false;
         }
         self.slots[index::slot::<N>(tail)].with_mut(|slot| {
@@ -137,7 +142,7 @@ impl<const N: usize> Ring<N> {
             // does not touch it (R2); we are the only producer (R3).
             unsafe { slot.write(MaybeUninit::new(Record { metric, value })) }
         });
-        words.tail.store(tail.wrapping_add(1), Ordering::Release);
+        words.tail.store(index::next(tail), publish());
         true
     }
 
@@ -148,7 +153,8 @@ impl<const N: usize> Ring<N> {
     pub(crate) unsafe fn refresh(&self) -> bool {
         let words = &self.producer.0;
         let limit = index::limit::<N>(self.head.0.load(Ordering::Acquire));
-        words.limit.store(limit, Ordering::Relaxed);
+        // SAFETY: R3: only the producer has the limit.
+        words.limit.with_mut(|place| unsafe { place.write(limit) });
         words.tail.load(Ordering::Relaxed) != limit
     }
 
@@ -166,8 +172,9 @@ impl<const N: usize> Ring<N> {
             self.head.0.store(tail, Ordering::Release);
             return Drained { records: 0, corrupt: true };
         }
-        for at in 0..records {
-            let slot = &self.slots[index::slot::<N>(head.wrapping_add(at))];
+        let mut at = head;
+        while at != tail {
+            let slot = &self.slots[index::slot::<N>(at)];
             // SAFETY: R2: nobody writes slots from `head` to `tail`, and the acquire of `tail` made
             // their content visible.
             let content = slot.with(|slot| unsafe { slot.read() });
@@ -179,6 +186,7 @@ impl<const N: usize> Ring<N> {
                     unsafe { slot.cast::<u8>().write_volatile(0) };
                 }
             });
+            at = index::next(at);
         }
         self.head.0.store(tail, Ordering::Release);
         Drained { records, corrupt: false }
@@ -216,5 +224,5 @@ impl<const N: usize> Consumer<'_, N> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;

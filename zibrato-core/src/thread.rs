@@ -3,27 +3,25 @@
 //! The thread-local is `const` and has no destructor, so that it costs one segment-relative load
 //! and works until the very end of the thread. A second thread-local, touched once, has the
 //! destructor: it points the first one away from slab and ring before they are given up, and what
-//! is recorded after that goes to the metric's spill cell. So does what is recorded while a slab
-//! or ring is being made, by an instrumented allocator for instance.
+//! is recorded after that goes to the metric's spill cell. So does what is recorded while cells or a
+//! ring are being made, by an instrumented allocator for instance.
 //!
 //! # Invariants
-//! - **T1** `cells` points to [`SLAB_CELLS`] cells of the slab this thread owns while `counters`
-//!   is not 0, and `counters` is at most their number.
-//! - **T2** `ring` points to [`EMPTY`], which is never written, or to the ring of that slab, which
-//!   nobody frees while the slab is `LIVE`.
-#![expect(
-    unsafe_code,
-    reason = "the thread-local holds pointers to what the thread owns; T1 and T2 say what"
-)]
+//! - **T1** `cells` points to at least `counters` cells, the present ones of `own_cells`.
+//! - **T2** `ring` points to [`EMPTY`], which is never written, or to the ring of `own_ring`.
+//! - **T3** `own_cells` and `own_ring` point to nodes that this thread added and did not close; they
+//!   are cleared, and the pointers of T1 and T2 turned away, before a node is closed.
+#![expect(unsafe_code, reason = "the thread-local holds pointers to what the thread owns; T1 to T3 say what")]
 
 use core::cell::Cell;
 use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::boxed::Box;
 
 use crate::kind::Kind;
 use crate::metric::{Metric, OFF, UNREGISTERED};
 use crate::registry;
-use crate::slab::{SLAB_CELLS, Slab, ThreadRing};
+use crate::slab::{Cells, Node, SLAB_CELLS_MAX, SLABS, ThreadRing, new_ring};
 
 /// The ring of a thread that has none: always full, never written.
 static EMPTY: ThreadRing = ThreadRing::new();
@@ -34,7 +32,8 @@ struct Local {
     counters: Cell<u32>,
     /// The thread has ended, or is inside the cold path: record into the spill cells.
     bypass: Cell<bool>,
-    slab: Cell<Option<&'static Slab>>,
+    own_ring: Cell<*const Node<ThreadRing>>,
+    own_cells: Cell<*const Node<Cells>>,
 }
 
 std::thread_local! {
@@ -44,7 +43,8 @@ std::thread_local! {
             cells: Cell::new(ptr::null()),
             counters: Cell::new(0),
             bypass: Cell::new(false),
-            slab: Cell::new(None),
+            own_ring: Cell::new(ptr::null()),
+            own_cells: Cell::new(ptr::null()),
         }
     };
     static EXIT: Exit = const { Exit };
@@ -61,7 +61,7 @@ pub(crate) fn add(metric: &'static Metric, n: u64) {
         if state < local.counters.get() {
             // SAFETY: T1: `state` is below the number of cells.
             let cell = unsafe { local.cells.get().add(state as usize) };
-            // SAFETY: T1: the slab lives for ever.
+            // SAFETY: T1 and T3: the cells live while this thread owns them.
             let cell = unsafe { &*cell };
             cell.store(cell.load(Relaxed).wrapping_add(n), Relaxed);
         } else {
@@ -83,11 +83,11 @@ pub(crate) fn push(metric: &'static Metric, value: u64) {
     });
 }
 
-/// Gives this thread its slab and ring now, so that its first record costs no more than any other.
+/// Gives this thread its cells and its ring now, so that its first record costs no more than any other.
 pub fn prepare_thread() {
     LOCAL.with(|local| {
-        if !local.bypass.get() && ptr::eq(local.ring.get(), &EMPTY) {
-            make_ring(local);
+        if !local.bypass.get() {
+            let _ = make_cells(local, registry::counters()) && make_ring(local);
         }
     });
 }
@@ -120,7 +120,7 @@ fn add_cold(metric: &'static Metric, n: u64) {
         return;
     }
     LOCAL.with(|local| {
-        if (state as usize) < SLAB_CELLS && (local.counters.get() != 0 || make_cells(local)) {
+        if (state as usize) < SLAB_CELLS_MAX && make_cells(local, state) {
             add(metric, n);
         } else {
             metric.spill.add_to_counter(n);
@@ -132,7 +132,7 @@ fn add_cold(metric: &'static Metric, n: u64) {
 #[inline(never)]
 fn push_cold(metric: &'static Metric, value: u64) {
     LOCAL.with(|local| {
-        let has_ring = !ptr::eq(local.ring.get(), &EMPTY) || make_ring(local);
+        let has_ring = make_ring(local);
         // SAFETY: T2: the ring is there.
         let ring = unsafe { &*local.ring.get() };
         // SAFETY: T2: we own the ring, since it is not EMPTY.
@@ -151,38 +151,53 @@ fn spill(metric: &Metric, value: u64) {
     }
 }
 
-/// Finds this thread a slab; false while bypassing.
-fn make_cells(local: &Local) -> bool {
-    if local.bypass.replace(true) {
-        return false;
-    }
-    // From here to the end of the thread the destructor will run.
-    if EXIT.try_with(|_| ()).is_err() {
-        return false;
-    }
-    let slab = Slab::acquire();
-    local.slab.set(Some(slab));
-    local.cells.set(slab.cells.as_ptr());
-    local.counters.set(SLAB_CELLS as u32);
-    local.bypass.set(false);
-    true
+/// Sees to it that this thread has a cell for the counter `index`; false while bypassing.
+fn make_cells(local: &Local, index: u32) -> bool {
+    index < local.counters.get()
+        || local.make(|| {
+            let mut own = local.own_cells.get();
+            if own.is_null() {
+                own = SLABS.cells.add(Box::new(Node::new(Cells::new())));
+                local.own_cells.set(own);
+            }
+            // SAFETY: T3: the node is ours, and nobody frees it before we close it.
+            let slab = unsafe { &(*own).content };
+            if index as usize >= slab.cells().len() {
+                slab.grow((index as usize + 1).next_power_of_two());
+            }
+            let cells = slab.cells();
+            local.cells.set(cells.as_ptr());
+            local.counters.set(cells.len() as u32);
+        })
 }
 
-/// Finds this thread a slab and a ring; false while bypassing.
+/// Sees to it that this thread has a ring; false while bypassing.
 fn make_ring(local: &Local) -> bool {
-    if local.slab.get().is_none() && !make_cells(local) {
-        return false;
-    }
-    let Some(slab) = local.slab.get() else { return false };
-    if local.bypass.replace(true) {
-        return false;
-    }
-    local.ring.set(slab.ring());
-    local.bypass.set(false);
-    true
+    !local.own_ring.get().is_null()
+        || local.make(|| {
+            let own = SLABS.rings.add(new_ring());
+            local.own_ring.set(own);
+            // SAFETY: T3: the node is ours, and nobody frees it before we close it.
+            local.ring.set(unsafe { &raw const (*own).content });
+        })
 }
 
 impl Local {
+    /// Runs `make` with the cold path bypassed; false, and nothing made, inside of it and after the
+    /// destructor has run.
+    fn make(&self, make: impl FnOnce()) -> bool {
+        if self.bypass.replace(true) {
+            return false;
+        }
+        // From here to the end of the thread the destructor will run; if it has, bypassing is for good.
+        if EXIT.try_with(|_| ()).is_err() {
+            return false;
+        }
+        make();
+        self.bypass.set(false);
+        true
+    }
+
     /// Whether the destructor has run: bypassing for good.
     fn is_ended(&self) -> bool {
         self.bypass.get() && EXIT.try_with(|_| ()).is_err()
@@ -198,8 +213,13 @@ impl Drop for Exit {
             local.bypass.set(true);
             local.ring.set(&raw const EMPTY);
             local.counters.set(0);
-            if let Some(slab) = local.slab.take() {
-                slab.close();
+            // SAFETY: T3: the node is ours until we close it.
+            if let Some(own) = unsafe { local.own_cells.replace(ptr::null()).as_ref() } {
+                own.close();
+            }
+            // SAFETY: as above.
+            if let Some(own) = unsafe { local.own_ring.replace(ptr::null()).as_ref() } {
+                own.close();
             }
         });
     }

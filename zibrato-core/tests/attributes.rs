@@ -33,10 +33,10 @@ fn recorded<R>(work: impl FnOnce() -> R) -> (R, Recorded) {
 fn recorded_with<R>(levels: &[&str], work: impl FnOnce() -> R) -> (R, Recorded) {
     let (_guard, mut drain) = alone();
     drain.pass(|_| ());
-    let before = totals(&drain);
+    let before = totals(&mut drain);
     registry::switch(true, levels.iter().map(|&level| level.into()).collect());
     let result = work();
-    let mut found = totals(&drain);
+    let mut found = totals(&mut drain);
     found.retain(|name, total| {
         *total -= before.get(name).copied().unwrap_or(0);
         *total > 0
@@ -55,7 +55,7 @@ fn alone() -> (MutexGuard<'static, ()>, Drain) {
 }
 
 /// Total of each counter of the process.
-fn totals(drain: &Drain) -> Recorded {
+fn totals(drain: &mut Drain) -> Recorded {
     let mut cells = vec![];
     drain.counters(&mut cells);
     let mut found = Recorded::new();

@@ -85,7 +85,7 @@ impl Worker {
                 None => {}
                 Some(Request::Stats(ticket)) => {
                     self.publisher.fold_rings(&mut self.drain);
-                    self.publisher.fold_cells(&self.drain);
+                    self.publisher.fold_cells(&mut self.drain);
                     self.shared.answer(ticket, self.stats());
                 }
                 Some(Request::Flush(ticket)) => {
@@ -193,7 +193,7 @@ impl Worker {
 
     fn end_window(&mut self) {
         clock::refine();
-        self.publisher.fold_cells(&self.drain);
+        self.publisher.fold_cells(&mut self.drain);
         self.tell_subscriptions();
         if self.config.wire == Wire::Legacy {
             self.publisher.queue_legacy_window();
@@ -250,11 +250,11 @@ impl Worker {
     fn shutdown(&mut self, deadline: Instant) {
         let started = Instant::now();
         self.publisher.fold_rings(&mut self.drain);
-        self.publisher.fold_cells(&self.drain);
+        self.publisher.fold_cells(&mut self.drain);
         registry::switch(false, Vec::new());
         // What other threads recorded until they saw the switch.
         self.publisher.fold_rings(&mut self.drain);
-        self.publisher.fold_cells(&self.drain);
+        self.publisher.fold_cells(&mut self.drain);
         let connect_by = deadline.min(started + FIRST_CONNECTION);
         while self.links.connected() == 0 && Instant::now() < connect_by {
             if !self.read_only() {
@@ -264,7 +264,7 @@ impl Worker {
         }
         // Guards that were running at the switch may have ended meanwhile.
         self.publisher.fold_rings(&mut self.drain);
-        self.publisher.fold_cells(&self.drain);
+        self.publisher.fold_cells(&mut self.drain);
         if self.config.wire == Wire::Legacy {
             self.end_legacy(deadline);
             return;

@@ -21,7 +21,7 @@ use zibrato_core::kind::Kind;
 use zibrato_core::metric::{Metric, NO_SLOT};
 use zibrato_core::record::{Record, TimerValue};
 use zibrato_core::series::{GaugeSeries, TimerSeries};
-use zibrato_core::{Drain, SLAB_CELLS, clock, registry};
+use zibrato_core::{Drain, clock, registry};
 
 use crate::legacy::LegacyQueue;
 use crate::stats::{Flow, Losses};
@@ -283,7 +283,7 @@ impl Publisher {
     }
 
     /// Takes what is in cells and spill cells.
-    pub(crate) fn fold_cells(&mut self, drain: &Drain) {
+    pub(crate) fn fold_cells(&mut self, drain: &mut Drain) {
         if registry::len() != self.metrics_seen {
             self.meet_metrics();
         }
@@ -356,9 +356,8 @@ impl Publisher {
     }
 }
 
-/// A counter's total over all threads; beyond the slabs its shared part alone.
+/// A counter's total over all threads: in their cells, and in its shared part.
 fn total_of(totals: &[u64], metric: &Metric) -> u64 {
-    let index = metric.index() as usize;
-    let cells = if index < SLAB_CELLS { totals.get(index).copied().unwrap_or(0) } else { 0 };
+    let cells = totals.get(metric.index() as usize).copied().unwrap_or(0);
     cells.wrapping_add(metric.spill().counter())
 }

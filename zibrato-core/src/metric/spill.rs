@@ -4,9 +4,10 @@
 //! Only targets with 64-bit atomics have them; elsewhere such a measurement is lost.
 
 #[cfg(target_has_atomic = "64")]
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::sync::{AtomicU64, Ordering::Relaxed};
 
 use crate::record::TimerValue;
+use crate::sync::const_fn;
 
 /// Shared cells on a cache line of their own, all zero at the start.
 #[derive(Debug)]
@@ -48,20 +49,22 @@ pub struct Spilled {
 }
 
 impl Spill {
-    pub(super) const fn new() -> Self {
-        Self {
-            #[cfg(target_has_atomic = "64")]
-            count: AtomicU64::new(0),
-            #[cfg(target_has_atomic = "64")]
-            sum: AtomicU64::new(0),
-            #[cfg(target_has_atomic = "64")]
-            min_complement: AtomicU64::new(0),
-            #[cfg(target_has_atomic = "64")]
-            max: AtomicU64::new(0),
-            #[cfg(target_has_atomic = "64")]
-            last: AtomicU64::new(0),
-            #[cfg(target_has_atomic = "64")]
-            odd: AtomicU64::new(0),
+    const_fn! {
+        pub(crate) fn new() -> Self {
+            Self {
+                #[cfg(target_has_atomic = "64")]
+                count: AtomicU64::new(0),
+                #[cfg(target_has_atomic = "64")]
+                sum: AtomicU64::new(0),
+                #[cfg(target_has_atomic = "64")]
+                min_complement: AtomicU64::new(0),
+                #[cfg(target_has_atomic = "64")]
+                max: AtomicU64::new(0),
+                #[cfg(target_has_atomic = "64")]
+                last: AtomicU64::new(0),
+                #[cfg(target_has_atomic = "64")]
+                odd: AtomicU64::new(0),
+            }
         }
     }
 
@@ -133,7 +136,7 @@ impl Spill {
         self.min_complement.fetch_max(!value, Relaxed);
         self.sum.fetch_add(sum, Relaxed);
         // Last, so that whoever takes the count takes at least what belongs to it.
-        self.count.fetch_add(1, core::sync::atomic::Ordering::Release);
+        self.count.fetch_add(1, crate::sync::Ordering::Release);
     }
 
     /// Takes what was folded since the last call. Counts and sums are exact over all calls; a
@@ -144,7 +147,7 @@ impl Spill {
         if self.count.load(Relaxed) == 0 && self.odd.load(Relaxed) == 0 {
             return None;
         }
-        let count = self.count.swap(0, core::sync::atomic::Ordering::Acquire);
+        let count = self.count.swap(0, crate::sync::Ordering::Acquire);
         let sum = self.sum.swap(0, Relaxed);
         let max = self.max.swap(0, Relaxed);
         let min_complement = self.min_complement.swap(0, Relaxed);

@@ -9,7 +9,7 @@ use std::{thread, vec};
 use super::*;
 use crate::record::{Record, TimerValue};
 use crate::registry;
-use crate::slab::{Drain, RING_RECORDS, SLAB_CELLS};
+use crate::slab::{Drain, RING_RECORDS, SLAB_CELLS, SLAB_CELLS_MAX};
 
 /// One test at a time owns the switches and the drain of the process.
 fn alone() -> (MutexGuard<'static, ()>, Drain) {
@@ -31,7 +31,7 @@ fn drained(drain: &mut Drain, metric: &'static Metric) -> Vec<u64> {
     values
 }
 
-fn total(drain: &Drain, counter: &'static Counter) -> u64 {
+fn total(drain: &mut Drain, counter: &'static Counter) -> u64 {
     let mut totals = vec![];
     drain.counters(&mut totals);
     let in_slabs = totals.get(counter.metric().index() as usize).copied().unwrap_or(0);
@@ -39,9 +39,9 @@ fn total(drain: &Drain, counter: &'static Counter) -> u64 {
 }
 
 #[test]
-fn counters_of_many_threads_add_up_and_their_slabs_are_reused() {
+fn counters_of_threads_that_ended_still_count() {
     static COUNTER: Counter = Counter::new("t.many", Level::INFO);
-    let (_guard, drain) = alone();
+    let (_guard, mut drain) = alone();
     for _ in 0..20 {
         thread::scope(|scope| {
             for _ in 0..4 {
@@ -49,21 +49,40 @@ fn counters_of_many_threads_add_up_and_their_slabs_are_reused() {
             }
         });
     }
-    assert_eq!(total(&drain, &COUNTER), 20 * 4 * 100 * 3);
+    assert_eq!(total(&mut drain, &COUNTER), 20 * 4 * 100 * 3);
 }
 
 #[test]
-fn counters_beyond_the_slabs_share_an_atomic() {
-    let (_guard, drain) = alone();
-    let counters: Vec<&'static Counter> =
-        (0..SLAB_CELLS + 10).map(|_| &*Box::leak(Box::new(Counter::new("t.beyond", Level::INFO)))).collect();
-    for counter in &counters {
-        counter.add(2);
-        counter.increment();
-    }
-    assert!(counters.iter().all(|counter| total(&drain, counter) == 3));
-    let last = counters.last().unwrap();
-    assert_eq!(last.metric().spill().counter(), 3, "the last one has no cell");
+fn the_cells_of_each_thread_grow_with_the_counters() {
+    let (_guard, mut drain) = alone();
+    let counters: Vec<&'static Counter> = (0..2 * SLAB_CELLS + 10)
+        .map(|_| &*Box::leak(Box::new(Counter::new("t.beyond", Level::INFO))))
+        .collect();
+    let count_all = || counters.iter().for_each(|counter| counter.add(3));
+    let mut all_are = |expected| {
+        let mut totals = vec![];
+        drain.counters(&mut totals);
+        counters.iter().all(|counter| totals[counter.metric().index() as usize] == expected)
+    };
+    count_all();
+    thread::scope(|scope| {
+        scope.spawn(count_all);
+    });
+    assert!(all_are(6));
+    assert!(all_are(6), "what an ended thread counted is counted once");
+    count_all();
+    assert!(all_are(9));
+    assert!(counters.iter().all(|counter| counter.metric().spill().counter() == 0), "each has a cell");
+}
+
+#[test]
+fn a_counter_without_a_cell_shares_an_atomic() {
+    static COUNTER: Counter = Counter::new("t.shared", Level::INFO);
+    let (_guard, mut drain) = alone();
+    COUNTER.add(1);
+    COUNTER.metric().set_state(SLAB_CELLS_MAX as u32);
+    COUNTER.add(2);
+    assert_eq!((COUNTER.metric().spill().counter(), total(&mut drain, &COUNTER)), (2, 3));
 }
 
 #[test]
@@ -119,29 +138,29 @@ fn an_off_level_records_nothing_and_reads_no_clock() {
     let before = reads();
     record_all();
     assert_eq!(reads(), before, "no clock is read while nobody subscribes");
-    assert_eq!((total(&drain, &COUNTER), drain.pass(|_| ()).records), (0, 0));
+    assert_eq!((total(&mut drain, &COUNTER), drain.pass(|_| ()).records), (0, 0));
     let early = TIMER.start();
     registry::switch(true, vec!["debug".into()]);
     drop(early);
     record_all();
     assert_eq!(reads(), before + 2);
-    assert_eq!((total(&drain, &COUNTER), drain.pass(|_| ()).records), (5, 2));
+    assert_eq!((total(&mut drain, &COUNTER), drain.pass(|_| ()).records), (5, 2));
     registry::switch(true, vec!["deb".into()]);
     record_all();
     registry::switch(false, vec!["debug".into()]);
     record_all();
-    assert_eq!((reads(), total(&drain, &COUNTER)), (before + 2, 5));
+    assert_eq!((reads(), total(&mut drain, &COUNTER)), (before + 2, 5));
 }
 
 #[test]
 fn always_levels_are_off_until_a_client_runs() {
     static COUNTER: Counter = Counter::new("t.early", Level::INFO);
-    let (_guard, drain) = alone();
+    let (_guard, mut drain) = alone();
     registry::switch(false, vec![]);
     COUNTER.add(1);
     registry::switch(true, vec![]);
     COUNTER.add(10);
-    assert_eq!(total(&drain, &COUNTER), 10);
+    assert_eq!(total(&mut drain, &COUNTER), 10);
 }
 
 #[test]
@@ -180,7 +199,7 @@ fn a_thread_local_destructor_can_still_record() {
     })
     .join()
     .unwrap();
-    assert_eq!(total(&drain, &COUNTER), 8);
+    assert_eq!(total(&mut drain, &COUNTER), 8);
     let sum = |timer: &'static Timer, drain: &mut Drain| {
         let in_ring = drained(drain, timer.metric()).len() as u64;
         in_ring + timer.metric().spill().take().map_or(0, |spilled| spilled.count)
@@ -221,7 +240,7 @@ fn a_second_drain_is_refused_while_the_first_is_held() {
 fn recording_takes_no_lock_after_the_first_record() {
     static COUNTER: Counter = Counter::new("t.lock", Level::INFO);
     static TIMER: Timer = Timer::new("t.lock.timer", Level::INFO);
-    let (_guard, drain) = alone();
+    let (_guard, mut drain) = alone();
     const EACH: usize = if cfg!(miri) { 50 } else { RING_RECORDS };
     let (go, gone) = std::sync::mpsc::channel::<()>();
     let (done, finished) = std::sync::mpsc::channel();
@@ -242,5 +261,5 @@ fn recording_takes_no_lock_after_the_first_record() {
     });
     go.send(()).unwrap();
     recorder.join().unwrap();
-    assert_eq!(total(&drain, &COUNTER), 2 * EACH as u64);
+    assert_eq!(total(&mut drain, &COUNTER), 2 * EACH as u64);
 }

@@ -20,11 +20,15 @@ declare!(Timer);
 
 impl Timer {
     /// Records a duration that was measured elsewhere; longer ones than 146 years as 146 years.
-    #[inline]
+    #[inline(always)]
     pub fn record(&'static self, duration: Duration) {
         if self.metric.is_on() {
-            let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-            self.push(TimerValue::nanoseconds_to_bits(ns));
+            let bits = match duration.as_secs() {
+                // Short ones need no multiplication.
+                0 => TimerValue::subsecond_to_bits(duration.subsec_nanos()),
+                _ => TimerValue::nanoseconds_to_bits(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)),
+            };
+            self.push(bits);
         }
     }
 

@@ -8,15 +8,21 @@ use crate::metric::Gauge;
 
 static METRIC: Gauge = Gauge::new("ring.test", Level::INFO);
 
+/// An empty ring after `start` records.
 fn ring_started_at<const N: usize>(start: usize) -> Ring<N> {
-    let ring = Ring::new();
-    ring.producer.0.tail.store(start, Ordering::Relaxed);
-    ring.producer.0.limit.store(start, Ordering::Relaxed);
-    ring.head.0.store(start, Ordering::Relaxed);
+    let start = start.wrapping_mul(index::STEP);
+    let mut ring = Ring::new();
+    ring.producer.0 = ProducerWords { tail: AtomicUsize::new(start), limit: Slot::new(start) };
+    ring.head.0 = AtomicUsize::new(start);
     ring
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: if cfg!(miri) { 5 } else { 256 },
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
     #[test]
     fn any_sequence_of_operations_is_a_queue(
         operations in proptest::collection::vec(prop_oneof![3 => Just(true), 1 => Just(false)], 0..200),
@@ -47,7 +53,7 @@ proptest! {
 #[test]
 fn indices_out_of_range_empty_the_ring_and_are_reported() {
     let mut ring = Ring::<4>::new();
-    ring.producer.0.tail.store(100, Ordering::Relaxed);
+    ring.producer.0.tail.store(100 * index::STEP, Ordering::Relaxed);
     let (_, mut consumer) = ring.split();
     assert_eq!(consumer.drain(|_| panic!("nothing can be read")), Drained { records: 0, corrupt: true });
     assert_eq!(consumer.drain(|_| ()), Drained::default());
