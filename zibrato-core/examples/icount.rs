@@ -20,8 +20,11 @@ static OFF_HITS: Counter = Counter::new("icount.off.hits", Level::DEBUG);
 static OFF_TOOK: Timer = Timer::new("icount.off.took", Level::DEBUG);
 static OFF_DEPTH: Gauge = Gauge::new("icount.off.depth", Level::DEBUG);
 
+/// Does an operation so many times.
+type Run = fn(u64);
+
 /// The operations by name; `loop` is what the loop itself takes.
-const OPERATIONS: &[(&str, fn(u64))] = &[
+const OPERATIONS: &[(&str, Run)] = &[
     ("loop", |n| repeat(n, || ())),
     ("fetch_add", |n| {
         repeat(n, || {
