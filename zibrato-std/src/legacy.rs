@@ -67,7 +67,7 @@ impl LegacyQueue {
     pub(crate) fn offer_timer(
         &mut self,
         label: &str,
-        key: &SeriesKey,
+        key: SeriesKey,
         ns: u64,
         n: u64,
         losses: &mut Losses,
@@ -88,9 +88,9 @@ impl LegacyQueue {
     }
 
     /// Queues the message of a window for a counter or gauge.
-    pub(crate) fn push(&mut self, kind: Kind, units: u64, level: &str, key: &SeriesKey, value: f64) {
-        let source = if key.source.is_empty() { self.source.as_str() } else { key.source };
-        let message = Message { level, kind, name: key.name, value, timestamp_s: now_ms() / 1_000, source };
+    pub(crate) fn push(&mut self, kind: Kind, units: u64, level: &str, key: SeriesKey, value: f64) {
+        let source = if key.source().is_empty() { self.source.as_str() } else { key.source() };
+        let message = Message { level, kind, name: key.name(), value, timestamp_s: now_ms() / 1_000, source };
         self.messages.push_back(Text { level: level.to_owned(), kind, units, text: message.to_string() });
     }
 

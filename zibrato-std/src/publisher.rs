@@ -6,6 +6,7 @@
 mod frames;
 mod resolve;
 
+use frames::Packed;
 pub(crate) use frames::{FrameKind, Frames, now_ms};
 pub(crate) use resolve::{SeriesKey, overflow_name};
 
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use zibrato_core::Pass;
 use zibrato_core::frame::{LossReason, PublisherId};
-use zibrato_core::histogram::{Histogram, HostCells};
+use zibrato_core::histogram::HostCells;
 use zibrato_core::kind::Kind;
 use zibrato_core::metric::{Metric, NO_SLOT};
 use zibrato_core::record::{Record, TimerValue};
@@ -43,13 +44,13 @@ pub(crate) struct Identity {
 #[derive(Debug)]
 enum SeriesState {
     Counter { sum: u64 },
-    Gauge { gauge: GaugeSeries, set_by: &'static Metric },
-    Timer { timer: Box<TimerSeries<HostCells>>, base: Option<Box<Histogram<HostCells>>> },
+    Gauge { gauge: Box<GaugeSeries>, set_by: &'static Metric },
+    Timer { timer: Box<TimerSeries<HostCells>>, base: Option<Box<Packed>> },
 }
 
 #[derive(Debug)]
 struct Series {
-    level: usize,
+    level: u32,
     key: SeriesKey,
     state: SeriesState,
     dirty: bool,
@@ -70,7 +71,7 @@ pub(crate) struct Level {
     handed_out: Instant,
     /// Somebody needs a key frame before anything else.
     pub(crate) wants_key: bool,
-    series: Vec<usize>,
+    series: Vec<u32>,
 }
 
 impl Level {
@@ -170,20 +171,20 @@ impl Publisher {
     /// Where it answers true the change counts as carried.
     pub(crate) fn each_legacy_change(
         &mut self,
-        mut carry: impl FnMut(&str, &SeriesKey, Kind, u64, f64) -> bool,
+        mut carry: impl FnMut(&str, SeriesKey, Kind, u64, f64) -> bool,
     ) {
         let now = now_ms();
         for series in self.series.iter_mut().filter(|series| series.dirty) {
-            let level = self.levels[series.level].label;
+            let level = self.levels[series.level as usize].label;
             let carried = match &mut series.state {
                 SeriesState::Counter { .. } => {
                     let delta = series.legacy_pending;
-                    carry(level, &series.key, Kind::Counter, delta, delta as f64)
+                    carry(level, series.key, Kind::Counter, delta, delta as f64)
                 }
                 SeriesState::Gauge { gauge, set_by } => {
                     gauge.end_window(now, set_by.spill().last());
                     let units = gauge.sets.wrapping_sub(series.legacy_pending);
-                    let carried = carry(level, &series.key, Kind::Gauge, units, gauge.last);
+                    let carried = carry(level, series.key, Kind::Gauge, units, gauge.last);
                     if carried {
                         series.legacy_pending = gauge.sets;
                     }
@@ -213,7 +214,7 @@ impl Publisher {
     pub(crate) fn accepted(&self, level: usize) -> Flow {
         let mut flow = Flow::default();
         for &index in &self.levels[level].series {
-            match &self.series[index].state {
+            match &self.series[index as usize].state {
                 SeriesState::Counter { sum } => flow.counters = flow.counters.wrapping_add(*sum),
                 SeriesState::Gauge { gauge, .. } => flow.gauges = flow.gauges.wrapping_add(gauge.sets),
                 SeriesState::Timer { timer, .. } => flow.timers = flow.timers.wrapping_add(timer.count),
@@ -249,8 +250,8 @@ impl Publisher {
                 if let Some(legacy) = &mut self.legacy {
                     // Without a subscriber a legacy timer is not offered.
                     if !legacy.offer_timer(
-                        self.levels[series.level].label,
-                        &series.key,
+                        self.levels[series.level as usize].label,
+                        series.key,
                         ns,
                         1,
                         &mut self.losses,
@@ -333,8 +334,8 @@ impl Publisher {
             SeriesState::Timer { timer, .. } => {
                 if let Some(legacy) = &mut self.legacy {
                     let mean = spilled.sum.checked_div(spilled.count).unwrap_or(0);
-                    let label = self.levels[series.level].label;
-                    if !legacy.offer_timer(label, &series.key, mean, spilled.count, &mut self.losses) {
+                    let label = self.levels[series.level as usize].label;
+                    if !legacy.offer_timer(label, series.key, mean, spilled.count, &mut self.losses) {
                         return;
                     }
                 }

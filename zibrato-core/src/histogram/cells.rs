@@ -72,6 +72,10 @@ impl<const N: usize> Cells for heapless::Vec<u32, N> {
     }
 }
 
+/// Cells that [`HostCells`] grow by, half an octave at the finest scale.
+#[cfg(feature = "alloc")]
+const GROWTH_CELLS: usize = 16;
+
 /// Cells that grow, 32 bits each until one of them needs more.
 #[cfg(feature = "alloc")]
 #[derive(Clone, Debug)]
@@ -141,8 +145,12 @@ impl Cells for HostCells {
 
     fn grow(&mut self, front: usize, back: usize) -> bool {
         fn zeros<T: Copy + Default>(cells: &mut Vec<T>, front: usize, back: usize) {
-            let old = cells.len();
-            cells.resize(old + front + back, T::default());
+            let (old, new) = (cells.len(), cells.len() + front + back);
+            if new > cells.capacity() {
+                // In small steps and not by doubling: a program has as many of these as timers.
+                cells.reserve_exact(new.next_multiple_of(GROWTH_CELLS) - old);
+            }
+            cells.resize(new, T::default());
             if front > 0 {
                 cells.copy_within(..old, front);
                 cells[..front].fill(T::default());

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use zibrato_core::frame::{
-    About, EncodeError, Encoder, Entry, Flags, Header, HistogramState, Prelude, State, encode_buckets,
-    set_parts,
+    About, BucketRuns, EncodeError, Encoder, Entry, Flags, Header, HistogramState, Prelude, State,
+    encode_buckets, set_parts,
 };
 use zibrato_core::histogram::{Histogram, HostCells};
 use zibrato_core::limits::{HISTOGRAM_BUCKETS_MAX, KEY_FRAME_WINDOWS, PARTS_MAX};
@@ -50,7 +50,7 @@ impl Publisher {
         }
         state.windows_since_key += 1;
         let key = state.wants_key || state.windows_since_key >= KEY_FRAME_WINDOWS;
-        let dirty = || state.series.iter().any(|&index| self.series[index].dirty);
+        let dirty = || state.series.iter().any(|&index| self.series[index as usize].dirty);
         Some(match key {
             true => FrameKind::Key,
             false if dirty() => FrameKind::Delta,
@@ -114,7 +114,7 @@ impl Publisher {
     }
 
     fn selected(&self, level: usize, all: bool) -> Vec<usize> {
-        let series = self.levels[level].series.iter().copied();
+        let series = self.levels[level].series.iter().map(|&index| index as usize);
         series.filter(|&index| all || self.series[index].dirty).collect()
     }
 
@@ -171,7 +171,7 @@ impl Series {
                 let histogram = match counts_then {
                     Some(then) if base != 0 => {
                         let mut grown = timer.histogram.clone();
-                        grown.subtract(then);
+                        grown.subtract(&then.unpack());
                         histogram_state(&grown, base, scratch)
                     }
                     _ => histogram_state(&timer.histogram, 0, scratch),
@@ -186,7 +186,7 @@ impl Series {
             }
         };
         let key = &self.key;
-        Entry { name: key.name, source: key.source, unit: key.unit.0, tags: key.tags.clone(), state }
+        Entry { name: key.name(), source: key.source(), unit: key.unit(), tags: key.tags(), state }
     }
 
     fn handed_out(&mut self, is_key: bool) {
@@ -194,7 +194,7 @@ impl Series {
         if let SeriesState::Timer { timer, base } = &mut self.state {
             timer.end_window();
             if is_key {
-                *base = Some(Box::new(timer.histogram.clone()));
+                *base = Some(Box::new(Packed::of(&timer.histogram)));
             }
         }
     }
@@ -206,6 +206,27 @@ impl SeriesState {
         if let Self::Gauge { gauge, set_by } = self {
             gauge.end_window(now_ms, set_by.spill().last());
         }
+    }
+}
+
+/// A histogram at the last key frame, as the wire has it: some half of what its cells take.
+#[derive(Debug)]
+pub(super) struct Packed {
+    scale: i8,
+    zero: u64,
+    offset: i32,
+    counts: Box<[u8]>,
+}
+
+impl Packed {
+    fn of(histogram: &Histogram<HostCells>) -> Self {
+        let mut scratch = [0; BUCKET_BYTES_MAX];
+        let HistogramState { scale, zero, offset, counts, .. } = histogram_state(histogram, 0, &mut scratch);
+        Self { scale, zero, offset, counts: counts.into() }
+    }
+
+    fn unpack(&self) -> Histogram<HostCells> {
+        Histogram::from_parts(self.scale, self.zero, self.offset, BucketRuns::new(&self.counts))
     }
 }
 

@@ -1,10 +1,11 @@
 //! Which series a metric belongs to: found or made at its first record.
 
+use std::hash::{Hash, Hasher};
+
 use zibrato_core::kind::Kind;
 use zibrato_core::limits::TAGS_MAX;
 use zibrato_core::metric::{Metric, NO_SLOT};
 use zibrato_core::registry;
-use zibrato_core::series::GaugeSeries;
 
 use super::{CLASH_SLOT, Cell, Level, Publisher, Series, SeriesState};
 
@@ -23,53 +24,77 @@ pub(super) struct Claim {
     slot: u32,
 }
 
-/// What makes two metrics one series. The kind is not part of it: a second kind is a clash.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct SeriesKey {
-    level: &'static str,
-    pub(crate) name: &'static str,
-    pub(crate) source: &'static str,
-    pub(super) unit: Unit,
-    pub(super) tags: heapless::Vec<(&'static str, &'static str), TAGS_MAX>,
-}
-
-/// A unit describes a series and does not tell it from another.
+/// What makes two metrics one series: level, name, source and tags. The kind is not part of it: a
+/// second kind is a clash; the unit describes a series and does not tell it from another.
+///
+/// Two words, since a program may have as many as it has series: the metric that came first stands
+/// for all with its texts, or for the overflow series of its level and kind.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Unit(pub(super) &'static str);
-
-impl PartialEq for Unit {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
+pub(crate) struct SeriesKey {
+    metric: &'static Metric,
+    is_overflow: bool,
 }
 
-impl Eq for Unit {}
-
-impl std::hash::Hash for Unit {
-    fn hash<H: std::hash::Hasher>(&self, _: &mut H) {}
-}
+/// Tags in the order of their keys, of two with one key the first.
+pub(super) type Tags = heapless::Vec<(&'static str, &'static str), TAGS_MAX>;
 
 impl SeriesKey {
-    fn of(metric: &'static Metric) -> Self {
-        let mut tags = heapless::Vec::<_, TAGS_MAX>::new();
-        for &tag in metric.tags() {
+    const fn of(metric: &'static Metric) -> Self {
+        Self { metric, is_overflow: false }
+    }
+
+    /// The overflow series of the level and kind of `metric`.
+    const fn overflow(metric: &'static Metric) -> Self {
+        Self { metric, is_overflow: true }
+    }
+
+    /// Whether this is one of the series that take what is beyond the limit.
+    pub(super) const fn is_overflow(self) -> bool {
+        self.is_overflow
+    }
+
+    fn level(self) -> &'static str {
+        self.metric.level().label()
+    }
+
+    pub(crate) const fn name(self) -> &'static str {
+        if self.is_overflow { overflow_name(self.metric.kind()) } else { self.metric.name() }
+    }
+
+    /// Its own source, or empty for the client's.
+    pub(crate) const fn source(self) -> &'static str {
+        if self.is_overflow { "" } else { self.metric.source() }
+    }
+
+    pub(super) const fn unit(self) -> &'static str {
+        if self.is_overflow { "" } else { self.metric.unit() }
+    }
+
+    pub(super) fn tags(self) -> Tags {
+        let mut tags = Tags::new();
+        for &tag in if self.is_overflow { &[] } else { self.metric.tags() } {
             if !tags.iter().any(|&(key, _)| key == tag.0) {
                 // A metric has at most TAGS_MAX tags.
                 let _ = tags.push(tag);
             }
         }
         tags.sort_unstable();
-        let unit = Unit(metric.unit());
-        Self { level: metric.level().label(), name: metric.name(), source: metric.source(), unit, tags }
+        tags
     }
+}
 
-    fn overflow(level: &'static str, kind: Kind) -> Self {
-        Self { level, name: overflow_name(kind), source: "", unit: Unit(""), tags: heapless::Vec::new() }
+impl PartialEq for SeriesKey {
+    fn eq(&self, other: &Self) -> bool {
+        (self.level(), self.name(), self.source()) == (other.level(), other.name(), other.source())
+            && self.tags() == other.tags()
     }
+}
 
-    /// Whether this is one of the series that take what is beyond the limit.
-    pub(super) fn is_overflow(&self) -> bool {
-        self.name.starts_with("zibrato.overflow.")
+impl Eq for SeriesKey {}
+
+impl Hash for SeriesKey {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        (self.level(), self.name(), self.source(), self.tags().as_slice()).hash(hasher);
     }
 }
 
@@ -108,12 +133,12 @@ impl Publisher {
             self.meet_metrics();
         }
         let own = SeriesKey::of(metric);
-        let slot = match self.claim(own.clone(), metric.kind()) {
+        let slot = match self.claim(own, metric.kind()) {
             Claim { slot: NO_SLOT, kind }
                 if kind == metric.kind() && self.series.len() >= self.series_max =>
             {
-                let overflow = SeriesKey::overflow(metric.level().label(), metric.kind());
-                match self.claim(overflow.clone(), metric.kind()) {
+                let overflow = SeriesKey::overflow(metric);
+                match self.claim(overflow, metric.kind()) {
                     Claim { slot: NO_SLOT, .. } => self.make(overflow, metric),
                     Claim { slot, .. } => slot,
                 }
@@ -140,16 +165,16 @@ impl Publisher {
     }
 
     fn make(&mut self, key: SeriesKey, metric: &'static Metric) -> u32 {
-        let level = self.level_of(key.level);
+        let level = self.level_of(key.level());
         let state = match metric.kind() {
             Kind::Counter => SeriesState::Counter { sum: 0 },
-            Kind::Gauge => SeriesState::Gauge { gauge: GaugeSeries::default(), set_by: metric },
+            Kind::Gauge => SeriesState::Gauge { gauge: Box::default(), set_by: metric },
             Kind::Timer => SeriesState::Timer { timer: Box::default(), base: None },
         };
         let index = self.series.len();
-        self.levels[level].series.push(index);
-        self.by_key.insert(key.clone(), Claim { kind: metric.kind(), slot: index as u32 });
-        self.series.push(Series { level, key, state, dirty: false, legacy_pending: 0 });
+        self.levels[level].series.push(index as u32);
+        self.by_key.insert(key, Claim { kind: metric.kind(), slot: index as u32 });
+        self.series.push(Series { level: level as u32, key, state, dirty: false, legacy_pending: 0 });
         index as u32
     }
 
