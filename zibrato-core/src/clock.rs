@@ -21,7 +21,7 @@ pub trait Clock {
 }
 
 #[cfg(feature = "std")]
-pub use host::{Host, calibrate, refine, ticks, to_ns};
+pub use host::{Host, calibrate, refine, ticks, ticks_behind, to_ns};
 
 #[cfg(feature = "std")]
 mod host {
@@ -64,6 +64,32 @@ mod host {
         tests::READS.with(|reads| reads.set(reads.get() + 1));
         raw()
     }
+
+    /// Reads the raw counter behind everything that stands before it in the program: the processor
+    /// waits until that has happened. Elsewhere than on x86-64 and aarch64 the same as [`ticks`].
+    #[inline(always)]
+    #[must_use]
+    pub fn ticks_behind() -> u64 {
+        wait_for_all_before();
+        ticks()
+    }
+
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    #[inline(always)]
+    fn wait_for_all_before() {
+        // SAFETY: part of every x86-64 CPU; waits until earlier instructions have completed locally.
+        unsafe { core::arch::x86_64::_mm_lfence() };
+    }
+
+    #[cfg(all(target_arch = "aarch64", not(miri)))]
+    #[inline(always)]
+    fn wait_for_all_before() {
+        // SAFETY: empties the pipeline; no memory, no flags.
+        unsafe { core::arch::asm!("isb", options(nostack, preserves_flags)) };
+    }
+
+    #[cfg(not(any(all(target_arch = "x86_64", not(miri)), all(target_arch = "aarch64", not(miri)))))]
+    const fn wait_for_all_before() {}
 
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     #[inline(always)]

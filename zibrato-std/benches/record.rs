@@ -60,6 +60,9 @@ fn record(c: &mut Criterion) {
         });
     });
     group.bench_function("timer_guard", |b| b.iter_custom(|n| batches(&client, n, || drop(TOOK.start()))));
+    group.bench_function("timer_guard_exact", |b| {
+        b.iter_custom(|n| batches(&client, n, || drop(TOOK.start_exact())));
+    });
     group.bench_function("timer_record", |b| {
         b.iter_custom(|n| batches(&client, n, || TOOK.record(black_box(Duration::from_nanos(500)))));
     });

@@ -106,6 +106,67 @@ fn gauges_and_timers_go_through_the_ring() {
     assert!(matches!(values[2..], [TimerValue::Ticks(_), TimerValue::Ticks(_)]), "{values:?}");
 }
 
+/// A future that is ready at its second poll.
+fn ready_at_the_second_poll() -> impl Future<Output = u32> {
+    let mut polls = 0;
+    core::future::poll_fn(move |_| {
+        polls += 1;
+        if polls == 2 { core::task::Poll::Ready(7) } else { core::task::Poll::Pending }
+    })
+}
+
+#[test]
+fn a_future_is_measured_as_a_whole_or_by_its_polls() {
+    static TIMER: Timer = Timer::new("t.future", Level::INFO);
+    let (_guard, mut drain) = alone();
+    let mut context = core::task::Context::from_waker(core::task::Waker::noop());
+    {
+        let mut whole = core::pin::pin!(TIMER.instrument(ready_at_the_second_poll()));
+        assert!(whole.as_mut().poll(&mut context).is_pending());
+        assert_eq!(drained(&mut drain, TIMER.metric()).len(), 0, "it has not ended");
+        assert_eq!(whole.as_mut().poll(&mut context), core::task::Poll::Ready(7));
+    }
+    assert_eq!(drained(&mut drain, TIMER.metric()).len(), 1);
+    {
+        let mut dropped = core::pin::pin!(TIMER.instrument(ready_at_the_second_poll()));
+        assert!(dropped.as_mut().poll(&mut context).is_pending());
+    }
+    assert_eq!(drained(&mut drain, TIMER.metric()).len(), 1, "a dropped future ends there");
+    let mut polls = core::pin::pin!(TIMER.instrument_polls(ready_at_the_second_poll()));
+    assert!(polls.as_mut().poll(&mut context).is_pending());
+    assert_eq!(polls.as_mut().poll(&mut context), core::task::Poll::Ready(7));
+    assert_eq!(drained(&mut drain, TIMER.metric()).len(), 2);
+}
+
+#[test]
+#[cfg(not(miri))]
+fn an_exact_guard_reads_at_least_what_a_plain_one_does() {
+    static TIMER: Timer = Timer::new("t.exact", Level::INFO);
+    let (_guard, mut drain) = alone();
+    let ticks = |drain: &mut Drain| -> u64 {
+        let values = drained(drain, TIMER.metric()).into_iter();
+        let ticks = values.map(|value| match TimerValue::from_bits(value) {
+            TimerValue::Ticks(ticks) => ticks,
+            other => panic!("{other:?}"),
+        });
+        ticks.min().unwrap()
+    };
+    // A chain of dependent divisions, which a plain guard does not wait for.
+    let work = || (0..20).fold(core::hint::black_box(1.5f64), |value, _| 3.0 / value);
+    let mut shortest = [u64::MAX; 2];
+    for _ in 0..1_000 {
+        let guard = TIMER.start();
+        core::hint::black_box(work());
+        drop(guard);
+        shortest[0] = shortest[0].min(ticks(&mut drain));
+        let guard = TIMER.start_exact();
+        core::hint::black_box(work());
+        drop(guard);
+        shortest[1] = shortest[1].min(ticks(&mut drain));
+    }
+    assert!(shortest[1] >= shortest[0], "{shortest:?}");
+}
+
 #[test]
 fn a_full_ring_spills_and_no_count_or_sum_is_lost() {
     static TIMER: Timer = Timer::new("t.full", Level::INFO);
