@@ -131,7 +131,8 @@ fn during_an_outage_spool_and_memory_stay_flat_and_everything_arrives_after_it()
     let page = worker.metrics();
     let (batches, flushes) =
         (page.sum("zibrato_worker_spool_batches", &[]), page.sum("zibrato_worker_flushes_total", &[]));
-    assert!(batches >= 4.0 && batches <= flushes, "{batches} batches of {flushes} flushes");
+    // The program runs for five flushes; the first and the last may have nothing of it.
+    assert!(batches >= 3.0 && batches <= flushes, "{batches} batches of {flushes} flushes");
     // A series takes its hundred bytes a flush, however often it was recorded.
     let bytes = page.sum("zibrato_worker_spool_bytes", &[]) / batches;
     assert!(bytes < 16_384.0, "{bytes} bytes a batch");
