@@ -66,7 +66,8 @@ fn the_cells_of_each_thread_grow_with_the_counters() {
     };
     count_all();
     thread::scope(|scope| {
-        scope.spawn(count_all);
+        // A join waits for the thread's destructors too, the end of a scope does not.
+        scope.spawn(count_all).join().unwrap();
     });
     assert!(all_are(6));
     assert!(all_are(6), "what an ended thread counted is counted once");
