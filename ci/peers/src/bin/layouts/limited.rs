@@ -69,7 +69,7 @@ impl<R: Copy> Ring<R> {
             let slot = self.slots[at % (SLOTS * STEP) / STEP].get();
             // SAFETY: slots from `head` to `tail` were written, and the acquire made that visible.
             fold(unsafe { (*slot).assume_init() });
-            if slot.addr() % LINE_BYTES == 0 {
+            if slot.addr().is_multiple_of(LINE_BYTES) {
                 // SAFETY: the slot is consumed, and `head` has not passed it yet.
                 unsafe { slot.cast::<u8>().write_volatile(0) };
             }

@@ -11,6 +11,7 @@ mod layout;
 mod limited;
 mod linked;
 mod measure;
+mod private;
 
 use cores::Cores;
 use measure::{Measured, Row, median};
@@ -29,6 +30,7 @@ fn main() {
         Box::new(Row::<indexed::Indexed>::new()),
         Box::new(Row::<limited::ByNumber>::new()),
         Box::new(Row::<limited::ByAddress>::new()),
+        Box::new(Row::<private::OwnTail>::new()),
         Box::new(Row::<bump::Bump>::new()),
         Box::new(Row::<linked::Shipped>::new()),
         Box::new(Row::<linked::ShippedRing>::new()),

@@ -41,8 +41,9 @@ pub struct Figures {
 }
 
 pub struct Row<L: Layout> {
-    producer: L::Producer,
-    consumer: L::Consumer,
+    /// On lines of their own, as two threads have them.
+    producer: Padded<L::Producer>,
+    consumer: Padded<L::Consumer>,
     sums: Sums,
     own: Vec<(f64, f64)>,
     remote: Vec<(f64, f64)>,
@@ -62,15 +63,22 @@ impl<L: Layout> Row<L> {
     pub fn new() -> Self {
         let (producer, consumer) = L::make();
         let (own, remote, live_ns) = Default::default();
-        Self { producer, consumer, sums: Sums::default(), own, remote, live_ns }
+        Self {
+            producer: Padded(producer),
+            consumer: Padded(consumer),
+            sums: Sums::default(),
+            own,
+            remote,
+            live_ns,
+        }
     }
 
     /// Nanoseconds a push, drained by the same thread between bursts.
     fn own_ns(&mut self) -> f64 {
         let mut ns = 0.0;
         for _ in 0..BURSTS {
-            ns += burst::<L>(&mut self.producer, &mut self.sums);
-            L::drain(&mut self.consumer, |value| self.sums.drained += value);
+            ns += burst::<L>(&mut self.producer.0, &mut self.sums);
+            L::drain(&mut self.consumer.0, |value| self.sums.drained += value);
         }
         ns / BURSTS as f64
     }
@@ -81,7 +89,7 @@ impl<L: Layout> Row<L> {
         const DRAIN: u32 = 1;
         const END: u32 = 2;
         let turn = Padded(AtomicU32::new(PUSH));
-        let Self { producer, consumer, sums, .. } = self;
+        let Self { producer: Padded(producer), consumer: Padded(consumer), sums, .. } = self;
         thread::scope(|scope| {
             let drain = scope.spawn(|| {
                 cores.pin_to_second();
@@ -123,7 +131,7 @@ impl<L: Layout> Row<L> {
         const DRAINING: u32 = 1;
         const END: u32 = 2;
         let state = Padded(AtomicU32::new(COMING));
-        let Self { producer, consumer, sums, live_ns, .. } = self;
+        let Self { producer: Padded(producer), consumer: Padded(consumer), sums, live_ns, .. } = self;
         thread::scope(|scope| {
             let drain = scope.spawn(|| {
                 cores.pin_to_second();
