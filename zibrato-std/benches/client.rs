@@ -22,6 +22,8 @@ use zibrato_std::{Client, Counter, Level, Timer, prepare_thread};
 
 /// Threads for each row.
 const ROUNDS: usize = 300;
+/// Threads that live at the same time, so that each has memory that was nobody's before.
+const ALIVE: usize = 64;
 /// Most that a thread's first record may cost at the default capacity, in nanoseconds.
 const FIRST_NS_MAX: f64 = 5_000.0;
 /// How long the client is watched at rest.
@@ -107,6 +109,34 @@ fn first_records(client: &Client, table: &mut Table) {
         samples.sort_unstable();
         table.row(name, samples[ROUNDS / 2].as_nanos() as f64, "ns", most);
     }
+    let rows: [(&str, fn()); 2] =
+        [("worst of 2 048, one before", record), ("worst of 2 048, prepared", prepare_thread)];
+    for (name, before) in rows {
+        let mut samples = worst_records(before);
+        client.stats().unwrap();
+        samples.sort_unstable();
+        table.row(name, samples[ALIVE / 2].as_nanos() as f64, "ns", None);
+    }
+}
+
+/// The worst of the first 2 048 records of each of many threads that did nothing but `before`.
+fn worst_records(before: fn()) -> Vec<Duration> {
+    let all_done = Barrier::new(ALIVE);
+    let worst = || {
+        before();
+        let each = (0..RING_RECORDS / 2).map(|_| {
+            let start = Instant::now();
+            record();
+            start.elapsed()
+        });
+        let worst = each.max();
+        all_done.wait();
+        worst
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..ALIVE).map(|_| scope.spawn(worst)).collect();
+        threads.into_iter().filter_map(|thread| thread.join().unwrap()).collect()
+    })
 }
 
 /// How long `work` takes a thread that did nothing but `before`.
