@@ -82,10 +82,13 @@ fn main() -> ExitCode {
     if table.missed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
+/// A name, what a thread did before, what is measured then, and the most nanoseconds that it may take.
+type FirstRecord = (&'static str, fn(), fn(), Option<f64>);
+
 /// What calls cost a fresh thread; of each row the middle one of many threads.
 fn first_records(client: &Client, table: &mut Table) {
     let nothing = || ();
-    let rows: [(&str, fn(), fn(), Option<f64>); 8] = [
+    let rows: [FirstRecord; 8] = [
         ("nothing, two clock reads", nothing, nothing, None),
         ("first counter add of a thread", allocate, add, Some(FIRST_NS_MAX)),
         ("first timer record of a thread", allocate, record, Some(FIRST_NS_MAX)),
