@@ -1,9 +1,11 @@
 //! `zibrato bench`: what recording costs on this machine, and how much gets through.
 //!
 //! ```text
-//! load -> client -> broker -> worker (deployment) -> end_to_end -> print
+//! calls -----------------------------------------------------------> print
+//! load -> client -> broker -> worker (deployment) -> end_to_end ---> print
 //! ```
 
+mod calls;
 mod deployment;
 mod end_to_end;
 mod load;
@@ -14,7 +16,7 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 use zibrato_service::{Shutdown, init_logging, run_service, whole_number};
@@ -37,11 +39,18 @@ const THREADS_MAX: u32 = 64;
 const RATE_MIN: f64 = 1_000.0;
 const RATE_MAX: f64 = 1e9;
 
-/// Measures what this machine makes of it: from the hot loop to the ledger.
+/// Measures on this machine what a call costs, and how much gets through from the hot loop to the ledger.
 ///
-/// Threads record in a hot loop, as fast as --rate says; what they record goes through a client, a broker and a
-/// worker, all in this process on free loopback ports, to a store that only adds up. At the end every
-/// record and every increment must be there. Let nothing else run meanwhile. A debug build's figures mean nothing.
+/// First what each operation costs the thread that calls it: nanoseconds, and the ratio to an uncontended relaxed
+/// fetch_add measured right before and behind it; of timer guards also what they take beyond two readings
+/// of the clock. Medians of many short rounds. Then threads record in a hot loop, as fast as --rate says; what
+/// they record goes through a client, a broker and a worker, all in this process on free loopback ports, to
+/// a store that only adds up. At the end every record and every increment must be there.
+///
+/// It takes 10 s, with --long a minute. Let nothing else run meanwhile. A debug build's figures mean nothing.
+///
+/// With --json one object is printed: `version`, `unix_ms`, `debug_build`, `calls`, a list of `operation`, `ns`,
+/// `fetch_adds`, `beyond_clock_reads_ns` or null, and `end_to_end`, an object; what --only leaves out is null.
 ///
 /// Exit codes: 0 measured, 1 if the totals are not exact or something fails, and after Ctrl-C, 2 on bad usage.
 #[derive(Clone, Debug, Args)]
@@ -75,12 +84,25 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_window)]
     window: Duration,
 
+    /// Measure one part only.
+    #[arg(long, value_name = "PART")]
+    only: Option<Only>,
+
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
 }
 
-/// What to do.
+/// A part of the measurements.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+enum Only {
+    /// What a call costs.
+    Calls,
+    /// What gets through.
+    EndToEnd,
+}
+
+/// What to do in the end-to-end part.
 #[derive(Clone, Debug)]
 struct Plan {
     duration: Duration,
@@ -159,11 +181,30 @@ fn run(args: &BenchArgs, runtime: &Handle, shutdown: &Shutdown) -> Result<(), Er
     if cfg!(debug_assertions) {
         note("this is a debug build: its figures mean nothing; build with --release");
     }
-    let outcome = end_to_end::run(&args.plan(), runtime, shutdown)?;
-    let text =
-        if args.json { print::json(Some(&outcome)) } else { print::end_to_end(&outcome, Paint::stdout()) };
-    print_out(&text)?;
-    if outcome.exact { Ok(()) } else { Err(Error::NotExact) }
+    let paint = Paint::stdout();
+    let calls = (args.only != Some(Only::EndToEnd)).then(|| calls::measure(shutdown)).transpose()?;
+    if let (Some(calls), false) = (&calls, args.json) {
+        print_out(&print::calls(calls, paint))?;
+    }
+    let run = || end_to_end::run(&args.plan(), runtime, shutdown);
+    let outcome = (args.only != Some(Only::Calls)).then(run).transpose()?;
+    if let (Some(outcome), false) = (&outcome, args.json) {
+        print_out(&print::end_to_end(outcome, paint))?;
+    }
+    if args.json {
+        print_out(&print::json(calls.as_deref(), outcome.as_ref()))?;
+    }
+    if outcome.is_none_or(|outcome| outcome.exact) { Ok(()) } else { Err(Error::NotExact) }
+}
+
+/// The middle of these numbers, which are put in order; 0 of none.
+fn median(numbers: &mut [f64]) -> f64 {
+    numbers.sort_by(f64::total_cmp);
+    match numbers.get(numbers.len() / 2) {
+        Some(upper) if numbers.len() % 2 == 1 => *upper,
+        Some(upper) => (numbers[numbers.len() / 2 - 1] + upper) / 2.0,
+        None => 0.0,
+    }
 }
 
 /// Why nothing was measured, or nothing good.
@@ -204,6 +245,13 @@ enum Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert_eq!(median(&mut [3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&mut [4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert_eq!(median(&mut []), 0.0);
+    }
 
     #[test]
     fn rates_have_a_unit_and_a_range() {

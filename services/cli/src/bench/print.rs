@@ -5,9 +5,22 @@ use std::time::Duration;
 use serde::Serialize;
 use zibrato_worker::clock::WallClock;
 
+use super::calls::Call;
 use super::end_to_end::{Outcome, Part};
 use crate::human;
 use crate::paint::{Paint, Tone};
+use crate::table::Table;
+
+/// The table of what calls cost.
+pub(super) fn calls(calls: &[Call], paint: Paint) -> String {
+    let columns = [("", false), ("ns", true), ("x fetch_add", true), ("beyond two clock reads", true)];
+    let mut table = Table::new(columns);
+    for Call { operation, ns, fetch_adds, beyond_clock_reads_ns } in calls {
+        let beyond = beyond_clock_reads_ns.map_or(String::new(), |ns| format!("{ns:+.2} ns"));
+        table.row([format!("  {operation}"), format!("{ns:.2}"), format!("{fetch_adds:.2}"), beyond]);
+    }
+    format!("{}\n{table}\n", paint.tone(Tone::Strong, "what a call costs its thread"))
+}
 
 /// The lines of the end-to-end part.
 pub(super) fn end_to_end(outcome: &Outcome, paint: Paint) -> String {
@@ -93,15 +106,17 @@ struct Json<'a> {
     version: &'static str,
     unix_ms: u64,
     debug_build: bool,
+    calls: Option<&'a [Call]>,
     end_to_end: Option<&'a Outcome>,
 }
 
 /// One JSON object on one line.
-pub(super) fn json(end_to_end: Option<&Outcome>) -> String {
+pub(super) fn json(calls: Option<&[Call]>, end_to_end: Option<&Outcome>) -> String {
     let object = Json {
         version: env!("CARGO_PKG_VERSION"),
         unix_ms: WallClock::system().now_ms(),
         debug_build: cfg!(debug_assertions),
+        calls,
         end_to_end,
     };
     // Texts and numbers have no way to fail.
