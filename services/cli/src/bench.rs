@@ -2,10 +2,12 @@
 //!
 //! ```text
 //! calls -----------------------------------------------------------> print
+//! load, calls -> curves -------------------------------------------> picture
 //! load -> client -> broker -> worker (deployment) -> end_to_end ---> print
 //! ```
 
 mod calls;
+mod curves;
 mod deployment;
 mod end_to_end;
 mod load;
@@ -13,6 +15,7 @@ mod print;
 mod threads;
 
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -24,6 +27,7 @@ use zibrato_service::{Shutdown, init_logging, run_service, whole_number};
 use crate::paint::{Paint, PrintError, print as print_out};
 use crate::progress::note;
 use crate::units::parse_duration;
+use load::Spread;
 
 /// How long the short and the long form record.
 const DURATION_SHORT: Duration = Duration::from_secs(5);
@@ -35,6 +39,9 @@ const COUNTERS_LONG: u32 = 100_000;
 const COUNTERS_MAX: u32 = 500_000;
 const TIMERS_MAX: u32 = 100_000;
 const THREADS_MAX: u32 = 64;
+const TIMERS_DEFAULT: u32 = 10;
+const RATE_DEFAULT: f64 = 12e6;
+const WINDOW: Duration = Duration::from_secs(1);
 /// Accepted rates, in records a second.
 const RATE_MIN: f64 = 1_000.0;
 const RATE_MAX: f64 = 1e9;
@@ -73,7 +80,7 @@ pub(crate) struct BenchArgs {
     threads: u32,
 
     /// Timers they record, in turn, 1 to 100000.
-    #[arg(long, value_name = "N", default_value_t = 10, value_parser = whole_number::<u32>(1, TIMERS_MAX))]
+    #[arg(long, value_name = "N", default_value_t = TIMERS_DEFAULT, value_parser = whole_number::<u32>(1, TIMERS_MAX))]
     timers: u32,
 
     /// Counters that another thread adds one to in every window, 0 to 500000. Default: 0, with --long 100000.
@@ -87,6 +94,11 @@ pub(crate) struct BenchArgs {
     /// Measure one part only.
     #[arg(long, value_name = "PART")]
     only: Option<Only>,
+
+    /// Measure instead how costs grow with threads, metrics and the spread of durations, in half a minute, and
+    /// write threads.svg, metrics.svg and spread.svg into DIR. It is created if it is missing; pictures in it are replaced.
+    #[arg(long, value_name = "DIR", exclusive = true)]
+    curves: Option<PathBuf>,
 
     /// Print one JSON object.
     #[arg(long)]
@@ -112,6 +124,22 @@ struct Plan {
     timers: u32,
     counters: u32,
     window: Duration,
+    spread: Spread,
+}
+
+impl Default for Plan {
+    /// The short form.
+    fn default() -> Self {
+        Self {
+            duration: DURATION_SHORT,
+            rate: Some(RATE_DEFAULT),
+            threads: 1,
+            timers: TIMERS_DEFAULT,
+            counters: 0,
+            window: WINDOW,
+            spread: Spread::LOGNORMAL,
+        }
+    }
 }
 
 impl Plan {
@@ -132,6 +160,7 @@ impl BenchArgs {
             timers: self.timers,
             counters: self.counters.unwrap_or(counters),
             window: self.window,
+            spread: Spread::LOGNORMAL,
         }
     }
 }
@@ -169,7 +198,7 @@ fn parse_window(text: &str) -> Result<Duration, String> {
 /// Runs the command.
 pub(crate) fn main(args: BenchArgs) -> ExitCode {
     // The log is for what needs care. That the parts end one after the other is no news.
-    init_logging("warn,zibrato_worker::subscription::connection=error");
+    init_logging("warn,zibrato_std=error,zibrato_worker::subscription::connection=error");
     run_service("zibrato bench", async |shutdown| {
         let runtime = Handle::current();
         spawn_blocking(move || run(&args, &runtime, &shutdown)).await??;
@@ -180,6 +209,9 @@ pub(crate) fn main(args: BenchArgs) -> ExitCode {
 fn run(args: &BenchArgs, runtime: &Handle, shutdown: &Shutdown) -> Result<(), Error> {
     if cfg!(debug_assertions) {
         note("this is a debug build: its figures mean nothing; build with --release");
+    }
+    if let Some(directory) = &args.curves {
+        return curves::draw(directory, shutdown);
     }
     let paint = Paint::stdout();
     let calls = (args.only != Some(Only::EndToEnd)).then(|| calls::measure(shutdown)).transpose()?;
@@ -234,6 +266,12 @@ enum Error {
     /// The client's thread does not answer.
     #[error("the client does not answer; the machine is overloaded")]
     NoStats,
+    /// A picture cannot be written.
+    #[error("cannot write pictures into {}; give a directory that can be written with --curves", path.display())]
+    Curves { path: PathBuf, source: io::Error },
+    /// A picture cannot be drawn.
+    #[error("a picture cannot be drawn: {0}")]
+    Draw(String),
     /// Ctrl-C.
     #[error("stopped before it was done")]
     Stopped,

@@ -138,14 +138,16 @@ fn bad_values_are_told_what_is_accepted() {
 
 #[test]
 fn what_cannot_be_set_up_is_one_line_with_a_way_out() {
-    let mut command = Command::new(ZIBRATO);
-    command.args(["bench", "--only", "end-to-end", "--duration", "1s"]).env_clear();
-    let output = command.env("TMPDIR", "/proc/nowhere").stdin(Stdio::null()).output().unwrap();
-    let err = String::from_utf8(output.stderr).unwrap();
-    let line = err.strip_prefix(DEBUG_NOTE).unwrap_or(&err);
-    assert_eq!((output.status.code(), line.lines().count()), (Some(1), 1), "{err}");
-    assert!(
-        line.contains("zibrato bench: error: cannot make a directory") && line.contains("TMPDIR"),
-        "{err}"
-    );
+    for (args, text, way_out) in [
+        (&["--only", "end-to-end", "--duration", "1s"][..], "cannot make a directory", "TMPDIR"),
+        (&["--curves", "/proc/nowhere"][..], "cannot write pictures into /proc/nowhere", "--curves"),
+    ] {
+        let mut command = Command::new(ZIBRATO);
+        command.arg("bench").args(args).env_clear().env("TMPDIR", "/proc/nowhere");
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        let err = String::from_utf8(output.stderr).unwrap();
+        let line = err.strip_prefix(DEBUG_NOTE).unwrap_or(&err);
+        assert_eq!((output.status.code(), line.lines().count()), (Some(1), 1), "{err}");
+        assert!(line.contains(&format!("zibrato bench: error: {text}")) && line.contains(way_out), "{err}");
+    }
 }

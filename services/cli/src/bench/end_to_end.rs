@@ -12,6 +12,7 @@ use super::deployment::{Accounts, Deployment};
 use super::load::{Load, Metrics, Recorded};
 use super::threads::{Cpu, Usage, memory_bytes};
 use super::{Error, Plan};
+use crate::demo::random::Random;
 use crate::human;
 use crate::progress::Progress;
 
@@ -108,10 +109,10 @@ fn record(plan: &Plan, client: &Client, deployment: &Deployment, shutdown: &Shut
     if !client.wait_subscribed(Level::INFO, SUBSCRIBED_MAX) {
         return Err(Error::NoSubscription);
     }
-    let metrics = Metrics::new(plan);
+    let metrics = Metrics::new(plan.timers, plan.counters, &mut Random::new(1));
     let progress = Progress::bar("hot loop to ledger", plan.duration.as_millis() as u64);
     let (usage, began) = (Usage::now(), Instant::now());
-    let load = Load::start(plan, metrics).map_err(Error::Thread)?;
+    let load = Load::start(plan, &metrics).map_err(Error::Thread)?;
     let mut first = None;
     while began.elapsed() < plan.duration && !shutdown.is_requested() {
         let next = if first.is_none() { FIRST } else { plan.duration };

@@ -29,25 +29,63 @@ const STEPS_MAX: u32 = 100;
 const STEP_MIN: Duration = Duration::from_millis(1);
 
 /// The metrics, which live as long as the process.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Metrics {
-    timers: Vec<&'static Timer>,
-    counters: Vec<&'static Counter>,
+    pub(super) timers: Vec<&'static Timer>,
+    pub(super) counters: Vec<&'static Counter>,
 }
 
 impl Metrics {
-    /// As many as the plan says. They are made here and not by the client, which makes no more than
-    /// [`RUN_TIME_METRICS_MAX`](zibrato_std::RUN_TIME_METRICS_MAX).
-    pub(super) fn new(plan: &Plan) -> Self {
+    /// As many of each, in an order that `random` makes. They are made here and not by the client, which makes no
+    /// more than [`RUN_TIME_METRICS_MAX`](zibrato_std::RUN_TIME_METRICS_MAX).
+    pub(super) fn new(timers: u32, counters: u32, random: &mut Random) -> Self {
         let name = |what, at| -> &'static str { Box::leak(format!("bench.{what}.{at:06}").into_boxed_str()) };
         let timer =
             |at| -> &'static Timer { Box::leak(Box::new(Timer::new(name("timer", at), Level::INFO))) };
         let counter =
             |at| -> &'static Counter { Box::leak(Box::new(Counter::new(name("counter", at), Level::INFO))) };
-        Self {
-            timers: (0..plan.timers).map(timer).collect(),
-            counters: (0..plan.counters).map(counter).collect(),
-        }
+        let mut metrics =
+            Self { timers: (0..timers).map(timer).collect(), counters: (0..counters).map(counter).collect() };
+        shuffle(&mut metrics.timers, random);
+        shuffle(&mut metrics.counters, random);
+        metrics
+    }
+
+    /// The first timers alone.
+    pub(super) fn first(&self, timers: u32) -> Self {
+        Self { timers: self.timers[..timers as usize].to_vec(), counters: Vec::new() }
+    }
+}
+
+/// Each comes anywhere.
+pub(super) fn shuffle<T>(all: &mut [T], random: &mut Random) {
+    for at in (1..all.len()).rev() {
+        all.swap(at, random.below(at + 1));
+    }
+}
+
+/// How the durations that are recorded are spread.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum Spread {
+    /// As a program has them: half above [`DURATION_MEDIAN`], with this standard deviation of the logarithm.
+    Lognormal(f64),
+    /// Evenly on a logarithmic scale over so many decades from [`DURATION_MEDIAN`] on.
+    Decades(f64),
+}
+
+impl Spread {
+    /// What a program has.
+    pub(super) const LOGNORMAL: Self = Self::Lognormal(1.0);
+
+    fn durations(self, seed: u64) -> [Duration; DURATIONS] {
+        let mut random = Random::new(seed);
+        std::array::from_fn(|_| match self {
+            Self::Lognormal(sigma) => random.lognormal(DURATION_MEDIAN, sigma, DURATION_MAX),
+            Self::Decades(decades) => {
+                let part = random.below(DURATIONS) as f64 / (DURATIONS - 1) as f64;
+                DURATION_MEDIAN.mul_f64(10_f64.powf(decades * part))
+            }
+        })
     }
 }
 
@@ -72,21 +110,22 @@ pub(super) struct Recorded {
 
 impl Load {
     /// Starts the threads.
-    pub(super) fn start(plan: &Plan, metrics: Metrics) -> io::Result<Self> {
+    pub(super) fn start(plan: &Plan, metrics: &Metrics) -> io::Result<Self> {
         let mut load =
             Self { stop: Arc::default(), recorded: Vec::new(), producers: Vec::new(), counting: None };
-        let timers: Arc<[_]> = metrics.timers.into();
+        let timers: Arc<[_]> = metrics.timers.as_slice().into();
         for seed in 0..plan.threads {
             let (stop, recorded) = (Arc::clone(&load.stop), Arc::<AtomicU64>::default());
             load.recorded.push(Arc::clone(&recorded));
             let timers = Arc::clone(&timers);
             let pace = plan.rate.map(|rate| Pace::new(rate / f64::from(plan.threads)));
-            let run = move || record(&timers, durations(seed.into()), pace, &stop, &recorded);
+            let durations = plan.spread.durations(seed.into());
+            let run = move || record(&timers, &durations, pace, &stop, &recorded);
             load.producers.push(Builder::new().name(PRODUCER.to_owned()).spawn(run)?);
         }
         if !metrics.counters.is_empty() {
-            let (stop, window) = (Arc::clone(&load.stop), plan.window);
-            let run = move || count(&metrics.counters, window, &stop);
+            let (stop, window, counters) = (Arc::clone(&load.stop), plan.window, metrics.counters.clone());
+            let run = move || count(&counters, window, &stop);
             load.counting = Some(Builder::new().name(COUNTING.to_owned()).spawn(run)?);
         }
         Ok(load)
@@ -112,7 +151,7 @@ impl Load {
 /// The hot loop of a thread; how often it recorded.
 fn record(
     timers: &[&'static Timer],
-    durations: [Duration; DURATIONS],
+    durations: &[Duration; DURATIONS],
     mut pace: Option<Pace>,
     stop: &AtomicBool,
     recorded: &AtomicU64,
@@ -134,12 +173,6 @@ fn record(
         recorded.store(records, Relaxed);
     }
     records
-}
-
-/// Durations as a program has them: a lognormal spread of sigma 1.
-fn durations(seed: u64) -> [Duration; DURATIONS] {
-    let mut random = Random::new(seed);
-    std::array::from_fn(|_| random.lognormal(DURATION_MEDIAN, 1.0, DURATION_MAX))
 }
 
 /// Bursts at a steady rate. Between them the thread reads the clock and does not sleep.
