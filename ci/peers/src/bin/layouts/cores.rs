@@ -6,9 +6,12 @@ use std::thread;
 use std::time::Instant;
 
 use crate::layout::Padded;
+use crate::measure::median;
 
-/// Turns of a line in one measurement.
-const TURNS: u32 = 2_000;
+/// Turns of a line in a stretch that is timed.
+const TURNS: u32 = 50;
+/// Stretches in one measurement, of which the middle one counts: in some a thread has to wait for its core.
+const STRETCHES: u32 = 41;
 
 /// Numbers of two CPUs that this process may run on.
 pub struct Cores {
@@ -45,7 +48,7 @@ impl Cores {
         thread::scope(|scope| {
             scope.spawn(|| {
                 self.pin_to_second();
-                for turn in 0..=TURNS {
+                for turn in 0..=TURNS * STRETCHES {
                     wait(2 * turn + 1);
                     line.store(2 * turn + 2, Ordering::Release);
                 }
@@ -53,12 +56,17 @@ impl Cores {
             // The first turn waits for the thread to come.
             line.store(1, Ordering::Release);
             wait(2);
-            let start = Instant::now();
-            for turn in 1..=TURNS {
-                line.store(2 * turn + 1, Ordering::Release);
-                wait(2 * turn + 2);
-            }
-            start.elapsed().as_nanos() as f64 / f64::from(TURNS)
+            let stretches: Vec<f64> = (0..STRETCHES)
+                .map(|stretch| {
+                    let start = Instant::now();
+                    for turn in (stretch * TURNS + 1)..=(stretch + 1) * TURNS {
+                        line.store(2 * turn + 1, Ordering::Release);
+                        wait(2 * turn + 2);
+                    }
+                    start.elapsed().as_nanos() as f64 / f64::from(TURNS)
+                })
+                .collect();
+            median(&stretches)
         })
     }
 }

@@ -14,7 +14,7 @@ mod measure;
 mod private;
 
 use cores::Cores;
-use measure::{Measured, Row, median};
+use measure::{Measured, Place, Row, median};
 
 /// Rounds; each has every layout in every situation once.
 const ROUNDS: usize = 100;
@@ -41,7 +41,8 @@ fn main() {
     let mut trips_ns = Vec::with_capacity(ROUNDS);
     for round in 0..ROUNDS {
         eprint!("\rround {} of {ROUNDS}", round + 1);
-        trips_ns.push(cores.round_trip_ns());
+        let trip_ns = cores.round_trip_ns();
+        trips_ns.push(trip_ns);
         let mut order: Vec<usize> = (0..rows.len()).collect();
         for at in (1..order.len()).rev() {
             random ^= random << 13;
@@ -50,7 +51,7 @@ fn main() {
             order.swap(at, (random % (at as u64 + 1)) as usize);
         }
         for at in order {
-            rows[at].sample(&cores, work_steps);
+            rows[at].sample(&cores, Place::of(trip_ns), work_steps);
         }
     }
     eprintln!();
@@ -63,24 +64,30 @@ fn main() {
 }
 
 fn print(rows: &[Box<dyn Measured>], trips_ns: &[f64]) {
-    let (low, high) =
-        trips_ns.iter().fold((f64::MAX, 0.0f64), |(low, high), &ns| (low.min(ns), high.max(ns)));
-    println!(
-        "A cache line went from core to core and back in {:.0} ns (median; {low:.0} to {high:.0}).\n",
-        median(trips_ns)
-    );
-    println!("| layout | own thread: ns | x `fetch_add` | other core: ns | x `fetch_add` | live: ns added |");
-    println!("|---|--:|--:|--:|--:|--:|");
-    for row in rows {
-        let figures = row.figures();
+    for place in [Place::Near, Place::Far] {
+        let trips: Vec<f64> = trips_ns.iter().copied().filter(|&ns| Place::of(ns) == place).collect();
+        let name = if place == Place::Near { "near" } else { "far" };
         println!(
-            "| {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} |",
-            row.name(),
-            figures.own_ns,
-            figures.own_ratio,
-            figures.remote_ns,
-            figures.remote_ratio,
-            figures.live_ns
+            "In {} of {ROUNDS} rounds the cores were {name}: a cache line went there and back in {:.0} ns.",
+            trips.len(),
+            median(&trips)
         );
+    }
+    println!();
+    println!(
+        "| layout | own thread: ns | x `fetch_add` | near core: ns | x `fetch_add` | live: ns added \
+         | far core: ns | x `fetch_add` | live: ns added |"
+    );
+    println!("|---|--:|--:|--:|--:|--:|--:|--:|--:|");
+    for row in rows {
+        let own = row.own();
+        print!("| {} | {:.2} | {:.2} |", row.name(), own.ns, own.ratio);
+        for place in [Place::Near, Place::Far] {
+            match row.remote(place) {
+                Some((bursts, live_ns)) => print!(" {:.2} | {:.2} | {live_ns:.2} |", bursts.ns, bursts.ratio),
+                None => print!(" | | |"),
+            }
+        }
+        println!();
     }
 }

@@ -20,24 +20,49 @@ const WORK_NS: f64 = 32.0;
 /// Pauses of the processor between two passes of a drain that never rests.
 const PAUSES: usize = 200;
 
+/// From this way there and back on, cores are far from each other.
+const FAR_NS: f64 = 150.0;
+/// Fewer samples than this say nothing.
+const SAMPLES_MIN: usize = 10;
+
 /// A row of the table.
 pub trait Measured {
     fn name(&self) -> &'static str;
-    /// Takes one sample of each situation.
-    fn sample(&mut self, cores: &Cores, work_steps: u32);
-    fn figures(&self) -> Figures;
+    /// Takes one sample of each situation; `place` says where the other core is now.
+    fn sample(&mut self, cores: &Cores, place: Place, work_steps: u32);
+    fn own(&self) -> Figure;
+    /// Drained by another core at `place`: between bursts, and what a push adds to some work while it drains
+    /// all the time. `None` if the other core was hardly ever there.
+    fn remote(&self, place: Place) -> Option<(Figure, f64)>;
     /// Whether all that was pushed was drained, by the sum of the values.
     fn is_exact(&self) -> bool;
 }
 
-/// Medians.
-pub struct Figures {
-    pub own_ns: f64,
-    pub own_ratio: f64,
-    pub remote_ns: f64,
-    pub remote_ratio: f64,
-    /// Added to the work beside which a record was pushed.
-    pub live_ns: f64,
+/// Where the other core is, by the time that a cache line takes there and back. A host moves its guests' cores.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Behind the same cache.
+    Near,
+    Far,
+}
+
+impl Place {
+    pub fn of(trip_ns: f64) -> Self {
+        if trip_ns < FAR_NS { Self::Near } else { Self::Far }
+    }
+}
+
+/// Medians: nanoseconds a push, and its ratio to a `fetch_add` next to it.
+pub struct Figure {
+    pub ns: f64,
+    pub ratio: f64,
+}
+
+impl Figure {
+    fn of(samples: &[(f64, f64)]) -> Self {
+        let (ns, ratios): (Vec<f64>, Vec<f64>) = samples.iter().copied().unzip();
+        Self { ns: median(&ns), ratio: median(&ratios) }
+    }
 }
 
 pub struct Row<L: Layout> {
@@ -46,7 +71,16 @@ pub struct Row<L: Layout> {
     consumer: Padded<L::Consumer>,
     sums: Sums,
     own: Vec<(f64, f64)>,
-    remote: Vec<(f64, f64)>,
+    remote: Places,
+}
+
+/// What was drained by another core, by its place.
+#[derive(Default)]
+struct Places([Remote; 2]);
+
+#[derive(Default)]
+struct Remote {
+    bursts: Vec<(f64, f64)>,
     live_ns: Vec<f64>,
 }
 
@@ -62,15 +96,8 @@ struct Sums {
 impl<L: Layout> Row<L> {
     pub fn new() -> Self {
         let (producer, consumer) = L::make();
-        let (own, remote, live_ns) = Default::default();
-        Self {
-            producer: Padded(producer),
-            consumer: Padded(consumer),
-            sums: Sums::default(),
-            own,
-            remote,
-            live_ns,
-        }
+        let (own, remote) = Default::default();
+        Self { producer: Padded(producer), consumer: Padded(consumer), sums: Sums::default(), own, remote }
     }
 
     /// Nanoseconds a push, drained by the same thread between bursts.
@@ -126,12 +153,13 @@ impl<L: Layout> Row<L> {
 
     /// Nanoseconds that a push adds to some work while the other core drains all the time, stretch by
     /// stretch. One in which the ring was full is left out: then the drain was not there.
-    fn live_ns(&mut self, cores: &Cores, work_steps: u32) {
+    fn live_ns(&mut self, cores: &Cores, place: Place, work_steps: u32) {
         const COMING: u32 = 0;
         const DRAINING: u32 = 1;
         const END: u32 = 2;
         let state = Padded(AtomicU32::new(COMING));
-        let Self { producer: Padded(producer), consumer: Padded(consumer), sums, live_ns, .. } = self;
+        let Self { producer: Padded(producer), consumer: Padded(consumer), sums, remote, .. } = self;
+        let live_ns = &mut remote.0[place as usize].live_ns;
         thread::scope(|scope| {
             let drain = scope.spawn(|| {
                 cores.pin_to_second();
@@ -172,25 +200,24 @@ impl<L: Layout> Measured for Row<L> {
         L::NAME
     }
 
-    fn sample(&mut self, cores: &Cores, work_steps: u32) {
+    fn sample(&mut self, cores: &Cores, place: Place, work_steps: u32) {
         let before = fetch_add_ns();
         let own = self.own_ns();
         let between = fetch_add_ns();
         let remote = self.remote_ns(cores);
         let behind = fetch_add_ns();
         self.own.push((own, own / ((before + between) / 2.0)));
-        self.remote.push((remote, remote / ((between + behind) / 2.0)));
-        self.live_ns(cores, work_steps);
+        self.remote.0[place as usize].bursts.push((remote, remote / ((between + behind) / 2.0)));
+        self.live_ns(cores, place, work_steps);
     }
 
-    fn figures(&self) -> Figures {
-        let of = |samples: &[(f64, f64)]| {
-            let (ns, ratios): (Vec<f64>, Vec<f64>) = samples.iter().copied().unzip();
-            (median(&ns), median(&ratios))
-        };
-        let ((own_ns, own_ratio), (remote_ns, remote_ratio)) = (of(&self.own), of(&self.remote));
-        let live_ns = median(&self.live_ns);
-        Figures { own_ns, own_ratio, remote_ns, remote_ratio, live_ns }
+    fn own(&self) -> Figure {
+        Figure::of(&self.own)
+    }
+
+    fn remote(&self, place: Place) -> Option<(Figure, f64)> {
+        let Remote { bursts, live_ns } = &self.remote.0[place as usize];
+        (bursts.len() >= SAMPLES_MIN).then(|| (Figure::of(bursts), median(live_ns)))
     }
 
     fn is_exact(&self) -> bool {
