@@ -21,7 +21,7 @@ use std::boxed::Box;
 use crate::kind::Kind;
 use crate::metric::{Metric, OFF, UNREGISTERED};
 use crate::registry;
-use crate::slab::{Cells, Node, SLAB_CELLS_MAX, SLABS, ThreadRing, new_ring};
+use crate::slab::{Cells, Node, SLAB_CELLS_MAX, SLABS, ThreadRing, new_ring, new_warm_ring};
 
 /// The ring of a thread that has none: always full, never written.
 static EMPTY: ThreadRing = ThreadRing::new();
@@ -87,7 +87,7 @@ pub(crate) fn push(metric: &'static Metric, value: u64) {
 pub fn prepare_thread() {
     LOCAL.with(|local| {
         if !local.bypass.get() {
-            let _ = make_cells(local, registry::counters()) && make_ring(local);
+            let _ = make_cells(local, registry::counters()) && make_ring(local, new_warm_ring);
         }
     });
 }
@@ -132,7 +132,7 @@ fn add_cold(metric: &'static Metric, n: u64) {
 #[inline(never)]
 fn push_cold(metric: &'static Metric, value: u64) {
     LOCAL.with(|local| {
-        let has_ring = make_ring(local);
+        let has_ring = make_ring(local, new_ring);
         // SAFETY: T2: the ring is there.
         let ring = unsafe { &*local.ring.get() };
         // SAFETY: T2: we own the ring, since it is not EMPTY.
@@ -172,10 +172,10 @@ fn make_cells(local: &Local, index: u32) -> bool {
 }
 
 /// Sees to it that this thread has a ring; false while bypassing.
-fn make_ring(local: &Local) -> bool {
+fn make_ring(local: &Local, new: fn() -> Box<Node<ThreadRing>>) -> bool {
     !local.own_ring.get().is_null()
         || local.make(|| {
-            let own = SLABS.rings.add(new_ring());
+            let own = SLABS.rings.add(new());
             local.own_ring.set(own);
             // SAFETY: T3: the node is ours, and nobody frees it before we close it.
             local.ring.set(unsafe { &raw const (*own).content });
