@@ -1,4 +1,5 @@
 //! The `metrics` facade into a client and over a real socket.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 mod support;
 
