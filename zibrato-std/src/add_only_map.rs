@@ -97,19 +97,43 @@ mod tests {
     }
 
     #[test]
-    fn threads_that_add_the_same_keys_agree_on_one_value() {
-        const KEYS: usize = 1_000;
+    fn entries_with_good_hashes_are_few_steps_away() {
+        fn depth<K, V>(place: &Place<K, V>) -> usize {
+            place.get().map_or(0, |node| 1 + node.children.iter().map(depth).max().unwrap_or(0))
+        }
         let map = AddOnlyMap::new();
-        let start = std::sync::Barrier::new(4);
+        for key in 0..10_000_u64 {
+            map.add(key.wrapping_mul(0x9e37_79b9_7f4a_7c15), key, ());
+        }
+        // log4 of the number is 6.6.
+        assert!(depth(&map.root) <= 14, "{}", depth(&map.root));
+    }
+
+    #[test]
+    fn threads_that_add_at_one_place_agree_on_one_value_and_lose_none() {
+        const THREADS: usize = 2;
+        const ROUNDS: usize = 2_000;
+        let (map, arrived) = (AddOnlyMap::new(), AtomicUsize::new(0));
         let add_all = |thread: usize| {
-            start.wait();
-            (0..KEYS).map(|key| *map.add((key as u64).wrapping_mul(!0 / 1_009), key, thread)).collect()
+            let mut same = Vec::new();
+            for round in 0..ROUNDS {
+                let hash = (round as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                arrived.fetch_add(1, Relaxed);
+                // No barrier, so that they start within nanoseconds of each other where there are cores for both.
+                while arrived.load(Relaxed) < (round + 1) * THREADS {
+                    std::thread::yield_now();
+                }
+                assert_eq!(*map.add(hash, (round, thread), thread), thread);
+                same.push(*map.add(hash, (round, THREADS), thread));
+            }
+            same
         };
-        let seen: Vec<Vec<usize>> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..4).map(|thread| scope.spawn(move || add_all(thread))).collect();
+        let add_all = &add_all;
+        let seen: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..THREADS).map(|thread| scope.spawn(move || add_all(thread))).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         assert!(seen.iter().all(|of_thread| *of_thread == seen[0]));
-        assert_eq!(map.len(), KEYS);
+        assert_eq!(map.len(), ROUNDS * (THREADS + 1));
     }
 }

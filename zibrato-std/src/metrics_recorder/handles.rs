@@ -74,13 +74,18 @@ impl GaugeHandle {
     }
 
     fn tell(&self) {
-        let mut bits = self.value.load(Ordering::Acquire);
-        loop {
-            self.gauge.set(f64::from_bits(bits));
-            match self.value.compare_exchange(bits, bits, Ordering::AcqRel, Ordering::Acquire) {
-                Ok(_) => return,
-                Err(newer) => bits = newer,
-            }
+        tell(&self.value, |value| self.gauge.set(value));
+    }
+}
+
+/// Gives the value to `set` until it stays the same meanwhile.
+fn tell(value: &AtomicU64, mut set: impl FnMut(f64)) {
+    let mut bits = value.load(Ordering::Acquire);
+    loop {
+        set(f64::from_bits(bits));
+        match value.compare_exchange(bits, bits, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => return,
+            Err(newer) => bits = newer,
         }
     }
 }
@@ -199,5 +204,23 @@ fn ns_per_unit(unit: Option<Unit>) -> Option<f64> {
         Some(Unit::Microseconds) => Some(1e3),
         Some(Unit::Nanoseconds) => Some(1.0),
         Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_changed_while_it_was_told_is_told_again() {
+        let value = AtomicU64::new(1_f64.to_bits());
+        let mut told = Vec::new();
+        tell(&value, |now| {
+            told.push(now);
+            if told.len() < 3 {
+                value.store((now + 1.0).to_bits(), Ordering::Release);
+            }
+        });
+        assert_eq!(told, [1.0, 2.0, 3.0]);
     }
 }
