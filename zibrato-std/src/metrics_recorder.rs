@@ -223,12 +223,7 @@ fn shared<H: Clone>(
 ) -> H {
     remembered(handles, key, level, &make).unwrap_or_else(|| {
         let overflow = Key::from_static_name(overflow_name(kind));
-        let found = handles.find(overflow.get_hash(), |id| id.1 == level && id.0 == overflow);
-        let add = || {
-            let handle = make(&overflow, level);
-            handles.add(overflow.get_hash(), (overflow.clone(), level), handle)
-        };
-        found.unwrap_or_else(add).clone()
+        handles.add(overflow.get_hash(), (overflow.clone(), level), || make(&overflow, level)).clone()
     })
 }
 
@@ -245,7 +240,7 @@ fn remembered<H: Clone>(
         return Some(found.clone());
     }
     let has_room = handles.len() < RUN_TIME_METRICS_MAX;
-    has_room.then(|| handles.add(key.get_hash(), (key.clone(), level), make(key, level)).clone())
+    has_room.then(|| handles.add(key.get_hash(), (key.clone(), level), || make(key, level)).clone())
 }
 
 /// The metric behind a key.

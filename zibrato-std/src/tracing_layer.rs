@@ -122,7 +122,7 @@ impl Timers {
         let timer = Named::new(name, level_from(*metadata.level())).unit("s").get();
         // Spans need not come from a static place: of those beyond the limit each one asks again.
         if self.by_callsite.len() < RUN_TIME_METRICS_MAX {
-            self.by_callsite.add(hash(address(metadata)), address(metadata), timer);
+            self.by_callsite.add(hash(address(metadata)), address(metadata), || timer);
         }
         timer
     }
