@@ -55,6 +55,9 @@
 
 #[cfg(any(feature = "metrics", feature = "tracing"))]
 mod add_only_map;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 mod builder;
 mod client;
 mod drain;

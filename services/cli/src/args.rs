@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use zibrato_service::StatusEndpoint;
 
+use crate::bench::BenchArgs;
 use crate::completions::CompletionsArgs;
 use crate::doctor::DoctorArgs;
 use crate::levels::parse_level;
@@ -50,6 +51,7 @@ pub(crate) enum Command {
     Replay(ReplayArgs),
     Top(TopArgs),
     Doctor(DoctorArgs),
+    Bench(BenchArgs),
     Query(QueryArgs),
     Completions(CompletionsArgs),
     Man(ManualArgs),

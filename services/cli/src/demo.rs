@@ -1,6 +1,6 @@
 //! The demo: a simulated service under instrumentation, as a user would write it.
 
-mod random;
+pub(crate) mod random;
 
 use std::hint::black_box;
 use std::io;

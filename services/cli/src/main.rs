@@ -1,6 +1,7 @@
 //! The `zibrato` command.
 
 mod args;
+mod bench;
 mod broker_args;
 mod capture;
 mod clock;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         Command::Replay(args) => tool("zibrato replay", async |shutdown| replay::run(args, shutdown).await),
         Command::Top(args) => top::main(args),
         Command::Doctor(args) => doctor::main(&args),
+        Command::Bench(args) => bench::main(args),
         Command::Query(args) => query::main(&args),
         Command::Completions(args) => completions::main(&args),
         Command::Man(args) => manual::main(&args),
