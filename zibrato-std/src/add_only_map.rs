@@ -1,7 +1,7 @@
 //! A map that is only ever added to, so that looking up takes no lock.
 //!
-//! A hash trie: each node has four children, and two bits of the hash choose the one to go to. An empty place is
-//! filled once. With 100 000 entries a look-up goes past some nine nodes.
+//! A hash trie: each node has four children, and two bits of the hash choose the one to go to. An empty
+//! place is filled once. With 100 000 entries a look-up goes past some nine nodes.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -37,7 +37,8 @@ impl<K, V> AddOnlyMap<K, V> {
         self.place(hash, is_it).get().map(|node| &node.value)
     }
 
-    /// Adds an entry if the key has none. What another thread, or `make` itself, adds meanwhile for the key counts.
+    /// Adds an entry if the key has none. What another thread, or `make` itself, adds meanwhile for the key
+    /// counts.
     pub(crate) fn add(&self, hash: u64, key: K, make: impl FnOnce() -> V) -> &V
     where
         K: PartialEq,
@@ -46,7 +47,8 @@ impl<K, V> AddOnlyMap<K, V> {
         if place.get().is_none() {
             let children = [const { OnceLock::new() }; 4];
             let mut node = Box::new(Node { hash, value: make(), key, children });
-            // `set` runs no code of anybody else: a recording allocator may come here again, but not inside of it.
+            // `set` runs no code of anybody else: a recording allocator may come here again, but not inside
+            // of it.
             loop {
                 match place.set(node) {
                     Ok(()) => {

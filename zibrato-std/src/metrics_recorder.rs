@@ -16,8 +16,8 @@ use crate::run_time::{MetricKind, Named, RUN_TIME_METRICS_MAX};
 
 use handles::{CounterHandle, GaugeHandle, HistogramHandle};
 
-/// A recorder for the [`metrics`] facade: what any dependency records with `counter!`, `gauge!` and `histogram!`
-/// becomes counters, gauges and timers of this process.
+/// A recorder for the [`metrics`] facade: what any dependency records with `counter!`, `gauge!` and
+/// `histogram!` becomes counters, gauges and timers of this process.
 ///
 /// ```
 /// use std::time::Duration;
@@ -40,13 +40,13 @@ use handles::{CounterHandle, GaugeHandle, HistogramHandle};
 /// # }
 /// ```
 ///
-/// It can be installed before or after the client is built, and lives on when a client ends and another starts. As with
-/// every other metric, what is recorded while no client runs counts for nobody.
+/// It can be installed before or after the client is built, and lives on when a client ends and another
+/// starts. As with every other metric, what is recorded while no client runs counts for nobody.
 ///
 /// # What becomes of a histogram
 ///
-/// `metrics` has one kind of histogram, for numbers of anything; zibrato's distributions are of durations. The unit
-/// decides:
+/// `metrics` has one kind of histogram, for numbers of anything; zibrato's distributions are of durations.
+/// The unit decides:
 ///
 /// | unit of the histogram | becomes |
 /// |---|---|
@@ -54,28 +54,32 @@ use handles::{CounterHandle, GaugeHandle, HistogramHandle};
 /// | none was described | a timer too: values are taken as seconds, which is what `metrics` makes of a `Duration`. The log says so once a name |
 /// | any other, bytes for instance | a gauge with that unit: number of values, last, smallest and largest of each window; no sum and no distribution |
 ///
-/// So bare numbers that nobody described, such as sizes, would be read as so many seconds: describe them, at the start of
-/// the program and for dependencies too, with `metrics::describe_histogram!("name", Unit::Bytes, "")`.
+/// So bare numbers that nobody described, such as sizes, are read as so many seconds, and their sum is right
+/// only up to 584 years between two flushes of a worker: 18 GB, were they bytes. Describe them at the start
+/// of the program, for dependencies too: `metrics::describe_histogram!("body", Unit::Bytes, "")`.
 ///
-/// The unit that counts is the one described when the first value of any histogram of that name is recorded. One that
-/// comes later and differs is not followed, and the log says so once.
+/// The unit that counts is the one described when the first value of any histogram of that name is
+/// recorded. One that comes later and differs is not followed, and the log says so once.
 ///
 /// A value that a timer cannot hold (negative, NaN, infinite, or above 146 years) is counted by the counter
 /// `zibrato.refused.histogram` with the histogram's name as the tag `name`, at the same level.
 ///
 /// # Counters and gauges
 ///
-/// A counter that is set with `absolute` grows by what the largest value so far grows, from 0; increments come on top of it.
+/// A counter that is set with `absolute` grows by what the largest value so far grows, from 0; increments
+/// come on top of it.
 ///
-/// A gauge's `increment` and `decrement` start from 0, or from what it was set to, and each makes one set of the result. They go
-/// on while the level is off, so that the next set is right. Sets and steps that are not finite are refused
-/// and counted by the client ([`LossReason::NotFinite`](crate::LossReason)), and change nothing.
+/// A gauge's `increment` and `decrement` start from 0, or from what it was set to, and each sets the
+/// result, again where another thread was faster. They go on while the level is off, so that the next set
+/// is right. Sets and steps that are not finite are refused and counted by the client
+/// ([`LossReason::NotFinite`](crate::LossReason)), and change nothing.
 ///
 /// # Names, labels, units
 ///
-/// Names and labels become names and tags as [`Named`] says: bytes outside a class become `_`, and labels beyond
-/// 8 are left out. Two metrics that differ in nothing else are one series then: counters and timers add up, of gauges the
-/// last set counts. The unit of a counter or gauge is the one described before its first use. Descriptions are not kept.
+/// Names and labels become names and tags as [`Named`] says: bytes outside a class become `_`, and labels
+/// beyond 8 are left out. Two metrics that differ in nothing else are one series then: counters and timers
+/// add up, of gauges the last set counts. The unit of a counter or gauge is the one described before its
+/// first use. Descriptions are not kept.
 ///
 /// # Levels
 ///
@@ -84,15 +88,16 @@ use handles::{CounterHandle, GaugeHandle, HistogramHandle};
 ///
 /// # Limits
 ///
-/// Metrics made here count towards [`RUN_TIME_METRICS_MAX`], and so do the overflow metrics beyond it. For each kind as many keys
-/// are remembered; counters and gauges of further ones share one handle a level, so that `absolute` and steps mean little
-/// there, and histograms of further ones are made anew at each use.
+/// Metrics made here count towards [`RUN_TIME_METRICS_MAX`], beyond which overflow metrics take what is
+/// recorded. As many keys are remembered for each kind. Counters and gauges of further keys share one handle
+/// a level, so that `absolute` and steps mean little there; handles of further histograms are made anew at
+/// each use.
 ///
 /// # Costs
 ///
-/// Through a handle that is kept, the call of zibrato's own metric and a call through a trait object; a macro without a
-/// kept handle looks its key up each time, without a lock. The first use of a key allocates and takes
-/// locks. `ci/bench` measures them beside another recorder.
+/// Through a handle that is kept, the call of zibrato's own metric and a call through a trait object; a
+/// macro without a kept handle looks its key up each time, without a lock. The first use of a key allocates
+/// and takes locks. `ci/bench` measures them beside another recorder.
 pub struct MetricsRecorder {
     /// Prefixes of targets, the longest first.
     rules: Vec<(String, Level)>,

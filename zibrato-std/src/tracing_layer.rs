@@ -35,27 +35,30 @@ const OWN_TARGET: &str = env!("CARGO_CRATE_NAME");
 /// # }
 /// ```
 ///
-/// A span's time is from its creation to its close, when its last handle is dropped; waiting is included, as with
-/// [`Timer::instrument`]. With [`busy`](Self::busy) there is one record for each time that a thread is inside of it.
+/// A span's time is from its creation to its close, when its last handle is dropped; waiting is included,
+/// as with [`Timer::instrument`]. With [`busy`](Self::busy) there is one record for each time that a thread
+/// is inside of it.
 ///
 /// # Names and levels
 ///
-/// The timer has the span's name, mapped as [`Named`] says, and the unit `s`; its level is the span's: `error`, `warning`, `info`,
-/// and on demand `debug` and `trace`. Spans of one name and level are one series, wherever they are; with
-/// [`with_target`](Self::with_target) modules are told apart. Fields do not become tags: most of them have too many values.
+/// The timer has the span's name, mapped as [`Named`] says, and the unit `s`; its level is the span's:
+/// `error`, `warning`, `info`, and on demand `debug` and `trace`. Spans of one name and level are one
+/// series, wherever they are; with [`with_target`](Self::with_target) modules are told apart. Fields do not
+/// become tags: most of them have too many values.
 ///
 /// # Limits
 ///
-/// The layer looks at nothing but spans: events go past it. Spans of this crate are left out, so that the client never
-/// measures itself. Of two such layers without `busy` in one subscriber the first records. Timers made
-/// here count towards [`RUN_TIME_METRICS_MAX`].
+/// The layer looks at nothing but spans: events go past it. Spans of this crate are left out, so that the
+/// client never measures itself. Of two such layers without `busy` in one subscriber the first records.
+/// Timers made here count towards [`RUN_TIME_METRICS_MAX`].
 ///
 /// # Costs
 ///
-/// A span of a level that is off, because nobody subscribes to it or no client runs, reads no clock. A running client tells
-/// `tracing` which on-demand levels are off: their spans, unless another layer wants them, are not even created then, and
-/// cost one load. A span that is measured costs what the registry of `tracing-subscriber` costs, two clock reads and, without `busy`,
-/// one allocation; its timer belongs to the place in the source and is found without a lock.
+/// A span of a level that is off, because nobody subscribes to it or no client runs, reads no clock. A
+/// running client tells `tracing` which on-demand levels are off: their spans, unless another layer wants
+/// them, are not even created then, and cost one load. A span that is measured costs what the registry of
+/// `tracing-subscriber` costs, two clock reads and, without `busy`, one allocation; its timer belongs to
+/// the place in the source and is found without a lock.
 #[derive(Clone, Debug, Default)]
 #[must_use = "give its layer to a subscriber"]
 pub struct SpanTimers {
@@ -69,8 +72,8 @@ impl SpanTimers {
         Self::default()
     }
 
-    /// Records each stay of a thread in a span instead of the span's life: the time that a thread was busy with it, as
-    /// [`Timer::instrument_polls`] does.
+    /// Records each stay of a thread in a span instead of the span's life: the time that a thread was busy
+    /// with it, as [`Timer::instrument_polls`] does.
     pub fn busy(mut self) -> Self {
         self.is_busy = true;
         self
@@ -196,7 +199,8 @@ pub(crate) fn levels_switched() {
         living.extend(dispatcher);
         is_living
     });
-    // If there is one dispatcher only, `tracing` asks the default of the calling thread instead, which here would be none.
+    // If there is one dispatcher only, `tracing` asks the default of the calling thread instead, which here
+    // would be none.
     if let Some(dispatcher) = living.first() {
         tracing::dispatcher::with_default(dispatcher, tracing::callsite::rebuild_interest_cache);
     }

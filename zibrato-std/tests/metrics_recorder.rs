@@ -39,7 +39,8 @@ impl Outcome {
     }
 }
 
-/// Runs `record` with a recorder while a client runs that a broker listens to, and reads the last state of all levels.
+/// Runs `record` with a recorder while a client runs that a broker listens to, and reads the last state of
+/// all levels.
 fn outcome(recorder: &MetricsRecorder, on_demand: &[&str], record: impl FnOnce()) -> Outcome {
     let _alone = alone();
     let broker = Broker::bind().with_own_subscription();

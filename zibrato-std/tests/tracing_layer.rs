@@ -20,7 +20,8 @@ use zibrato_std::{Client, Level, SpanTimers};
 /// Level, count and sum of each timer.
 type Timers = BTreeMap<String, (String, u64, Duration)>;
 
-/// Runs `record` below the layer while a client runs that a broker listens to, and reads the last state of all levels.
+/// Runs `record` below the layer while a client runs that a broker listens to, and reads the last state of
+/// all levels.
 fn timers_of(
     layer: impl Layer<registry::Registry> + Send + Sync,
     on_demand: &[Level],

@@ -105,7 +105,8 @@ fn settle_ours() {
     let _ = CLIENT.stats();
 }
 
-/// A guard for libraries that have none: it reads the clock of `std`, and gives `record` what passed when it is dropped.
+/// A guard for libraries that have none: it reads the clock of `std`, and gives `record` what passed when
+/// it is dropped.
 struct Guard<F: Fn(Duration)> {
     start: Instant,
     record: F,

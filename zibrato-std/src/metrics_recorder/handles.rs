@@ -43,16 +43,16 @@ impl CounterFn for CounterHandle {
 
 /// A gauge that can also be stepped.
 ///
-/// Threads that step at once must not leave the older of two results behind as the last set. So whoever changed the
-/// value tells it, and then looks with a read-modify-write whether it still is the value: if not, it tells the newer
-/// one too. All changes of a stepped gauge are read-modify-writes with acquire and release, so a thread that changes the
-/// value behind another one's look also tells behind it.
+/// Threads that step at once must not leave the older of two results behind as the last set. So whoever
+/// changed the value tells it, and then looks with a read-modify-write whether it still is the value: if
+/// not, it tells the newer one too. All changes of a stepped gauge are read-modify-writes with acquire and
+/// release, so a thread that changes the value behind another one's look also tells behind it.
 pub(super) struct GaugeHandle {
     gauge: &'static Gauge,
     /// Bits of the value.
     value: AtomicU64,
-    /// Gauges that are only ever set need none of this. A set that races the very first step may be told last; the next
-    /// set or step is right again.
+    /// Gauges that are only ever set need none of this. A set that races the very first step may be told
+    /// last; the next set or step is right again.
     is_stepped: AtomicBool,
 }
 

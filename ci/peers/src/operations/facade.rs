@@ -1,5 +1,6 @@
-//! The `metrics` facade: our recorder, the one of exporter-prometheus, and its cells without a recorder. A process has one
-//! global recorder, so handles are asked from each recorder itself, and macros run below it as the thread's own.
+//! The `metrics` facade: our recorder, the one of exporter-prometheus, and its cells without a recorder. A
+//! process has one global recorder, so handles are asked from each recorder itself, and macros run below it
+//! as the thread's own.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Bare rings: what a library on one of them would pay for a push of 16 bytes. Each is emptied by the thread that fills it,
-//! which favours them: ours are drained by another.
+//! Bare rings: what a library on one of them would pay for a push of 16 bytes. Each is emptied by the
+//! thread that fills it, which favours them: ours are drained by another.
 
 use super::{CALLS, Operation, Work, operation, own};
 
