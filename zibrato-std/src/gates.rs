@@ -52,6 +52,8 @@ impl Gates {
             tracing::debug!(levels = ?self.on.keys(), "on-demand levels switched");
             registry::switch(true, self.on.keys().map(|label| label.as_str().into()).collect());
         }
+        #[cfg(feature = "tracing")]
+        crate::tracing_layer::levels_switched();
     }
 }
 
