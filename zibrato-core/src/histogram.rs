@@ -60,12 +60,24 @@ impl<C: Cells> Histogram<C> {
     }
 
     /// Counts `n` durations of `ns` nanoseconds.
+    #[inline]
     pub fn record_ns(&mut self, ns: u64, n: u64) {
         if ns == 0 {
             self.zero = self.zero.wrapping_add(n);
-        } else {
-            self.add_at(index(ns as f64 / 1e9), HISTOGRAM_SCALE, n);
+            return;
         }
+        let index = index(ns as f64 / 1e9);
+        // Below the first cell this is negative, and beyond the last as an unsigned number.
+        let at = (index >> (HISTOGRAM_SCALE - self.scale)).wrapping_sub(self.offset);
+        if !self.cells.add(at as u32 as usize, n) {
+            self.add_at(index, HISTOGRAM_SCALE, n);
+        }
+    }
+
+    /// Makes all counts 0. Scale and buckets stay, for the counts to come.
+    pub fn clear(&mut self) {
+        self.zero = 0;
+        self.cells.clear();
     }
 
     /// Adds the counts of `other`; the result has the lower of both scales.
@@ -127,6 +139,12 @@ impl<C: Cells> Histogram<C> {
     /// Index and count of each bucket from [`Histogram::offset`] on, zeros too.
     pub fn cells_from_offset(&self) -> impl Iterator<Item = (i32, u64)> + '_ {
         (self.offset..).zip((0..self.cells.len()).map(|at| self.cells.at(at)))
+    }
+
+    /// Count of the bucket `at` places behind the first; 0 beyond the last.
+    #[must_use]
+    pub fn count_at(&self, at: usize) -> u64 {
+        self.cells.at(at)
     }
 
     /// Sum of all counts, wrapping.

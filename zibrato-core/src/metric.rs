@@ -57,15 +57,18 @@ pub const NO_SLOT: u32 = u32::MAX;
 pub type Tag = (&'static str, &'static str);
 
 /// What counter, gauge and timer have in common: who they are and whether they are on.
+///
+/// In this order it takes three cache lines, and the first has all that recording and draining read, and
+/// nothing that recording writes.
 #[repr(C)]
 pub struct Metric {
     state: AtomicU32,
     slot: AtomicU32,
-    pub(crate) spill: Spill,
-    #[cfg(feature = "std")]
-    pub(crate) link: crate::registry::Link,
     kind: Kind,
     level: Level,
+    #[cfg(feature = "std")]
+    pub(crate) link: crate::registry::Link,
+    pub(crate) spill: Spill,
     name: &'static str,
     source: &'static str,
     unit: &'static str,

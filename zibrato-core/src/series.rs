@@ -1,7 +1,7 @@
 //! Cumulative state of a series: what a publisher keeps between windows and puts into frames.
 //!
 //! Sums and counts go on for the publisher's life and wrap; minimum and maximum belong to the
-//! window and are cleared by `end_window`.
+//! window, of which `start_window` starts the next.
 
 use crate::frame::State;
 use crate::histogram::{Cells, Histogram};
@@ -50,7 +50,7 @@ impl<C: Cells> TimerSeries<C> {
     }
 
     /// Starts the next window.
-    pub fn end_window(&mut self) {
+    pub const fn start_window(&mut self) {
         self.window_ns = None;
     }
 }
@@ -101,7 +101,7 @@ impl GaugeSeries {
         self.sets = self.sets.wrapping_add(sets);
     }
 
-    /// Ends the window at `now_ms`; `last_bits` are those of the value that any thread set last.
+    /// Brings the window up to `now_ms`; `last_bits` are those of the value that any thread set last.
     /// Returns whether the gauge was set in the window.
     pub fn end_window(&mut self, now_ms: u64, last_bits: u64) -> bool {
         if self.window_sets == 0 {
@@ -113,8 +113,12 @@ impl GaugeSeries {
             self.range = (self.range.0.min(last), self.range.1.max(last));
         }
         self.last_ms = now_ms;
-        self.window_sets = 0;
         true
+    }
+
+    /// Starts the next window, whose range begins with its first value.
+    pub const fn start_window(&mut self) {
+        self.window_sets = 0;
     }
 
     /// The state for a frame.
@@ -139,7 +143,7 @@ mod tests {
         }
         assert_eq!((timer.count, timer.sum_ns, timer.sum_squares_ns2), (3, 17, 25 + 9 + 81));
         assert_eq!(timer.window_ns, Some((3, 9)));
-        timer.end_window();
+        timer.start_window();
         assert_eq!((timer.count, timer.window_ns), (3, None));
         assert_eq!(timer.histogram.total(), 3);
     }
@@ -170,6 +174,7 @@ mod tests {
         assert!(gauge.end_window(7, 4.0f64.to_bits()));
         let expected = State::Gauge { sets: 3, last: 4.0, last_ms: 7, min: -1.5, max: 1e9 };
         assert_eq!(gauge.state(), expected);
+        gauge.start_window();
         assert!(!gauge.end_window(8, 4.0f64.to_bits()), "an unchanged gauge was not set");
         gauge.set(2.0);
         assert!(gauge.end_window(9, f64::NAN.to_bits()));
@@ -185,6 +190,7 @@ mod tests {
         gauge.add_spilled(&spilled, 1.0f64.to_bits());
         assert!(gauge.end_window(1, 1.0f64.to_bits()));
         assert_eq!((gauge.sets, gauge.range), (6, (-2.0, 1.0)));
+        gauge.start_window();
         gauge.add_spilled(&Spilled { range: None, ..spilled }, 7.0f64.to_bits());
         assert!(gauge.end_window(1, 7.0f64.to_bits()));
         assert_eq!((gauge.sets, gauge.range), (11, (7.0, 7.0)), "the range came with the answer before");

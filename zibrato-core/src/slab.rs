@@ -65,6 +65,7 @@ impl Slabs {
             // SAFETY: the caller is the only reader.
             let drained = unsafe { ring.drain(&mut fold) };
             sum.records += drained.records;
+            sum.fullest = sum.fullest.max(drained.records);
             sum.corrupt += u64::from(drained.corrupt);
         };
         // SAFETY: the caller is the only reader.
@@ -108,6 +109,8 @@ fn add(totals: &mut Vec<u64>, cells: &Cells) {
 pub struct Pass {
     /// Records folded.
     pub records: usize,
+    /// Most records that were in one ring.
+    pub fullest: usize,
     /// Rings emptied unread because their indices were out of range.
     pub corrupt: u64,
 }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use zibrato_core::{Drain, clock, registry};
+use zibrato_core::{Drain, RING_RECORDS, clock, registry};
 
 use crate::builder::{Config, Wire};
 use crate::gates::Gates;
@@ -16,8 +16,13 @@ use crate::publisher::{FrameKind, Frames, Publisher};
 use crate::shared::{Request, Shared};
 use crate::stats::{Flow, Stats};
 
-/// Pause between passes while records come in.
-const PAUSE_MIN: Duration = Duration::from_micros(100);
+/// Shortest pause between passes, when rings fill fast.
+const PAUSE_MIN: Duration = Duration::from_micros(20);
+/// Longest pause while records come in.
+const PAUSE_BUSY: Duration = Duration::from_micros(100);
+/// A ring that is fuller than this between two passes makes them come sooner, and one that is less than
+/// half as full later.
+const FULL_ENOUGH: usize = RING_RECORDS / 8;
 /// Longest pause, reached when nothing happens: 0.3 % of a core.
 const PAUSE_MAX: Duration = Duration::from_millis(20);
 /// How often sockets are read while records come in.
@@ -63,8 +68,8 @@ impl Worker {
         let mut pause = PAUSE_MIN;
         let mut read_at = Instant::now();
         loop {
-            let records = self.publisher.fold_rings(&mut self.drain);
-            pause = if records > 0 { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
+            let fullest = self.publisher.fold_rings(&mut self.drain);
+            pause = next_pause(pause, fullest);
             let now = Instant::now();
             if now >= read_at {
                 read_at = now + READ_EVERY;
@@ -133,10 +138,16 @@ impl Worker {
                 return false;
             }
         }
-        let sent = self.links.retry().is_ok();
+        let sent = self.retry();
         self.send_legacy();
         self.tell_connection();
         sent
+    }
+
+    /// Offers again what sockets refused; false if they are gone.
+    fn retry(&mut self) -> bool {
+        let Self { links, publisher, drain, .. } = self;
+        links.retry(|| publisher.give_way(drain)).is_ok()
     }
 
     /// Says once that no broker can be reached, and once that one can again.
@@ -229,8 +240,9 @@ impl Worker {
 
     fn publish(&mut self, at: usize, kind: FrameKind) {
         let label = self.publisher.levels()[at].label;
-        let frames = self.publisher.encode(at, kind);
-        if let Err(error) = self.links.offer(label, &frames) {
+        let Self { links, publisher, drain, .. } = self;
+        let frames = publisher.encode(drain, at, kind);
+        if let Err(error) = links.offer(label, &frames, || publisher.give_way(drain)) {
             tracing::error!(%error, level = label, "a frame could not be offered");
         }
     }
@@ -271,7 +283,7 @@ impl Worker {
         }
         for at in 0..self.publisher.levels().len() {
             if self.publisher.levels()[at].has_series() {
-                let frames = self.publisher.encode(at, FrameKind::End);
+                let frames = self.publisher.encode(&mut self.drain, at, FrameKind::End);
                 self.ends.insert(self.publisher.levels()[at].label, End { frames, acknowledged: false });
             }
         }
@@ -281,12 +293,12 @@ impl Worker {
             if Instant::now() >= repeat_at {
                 repeat_at = Instant::now() + REPEAT_END;
                 for (label, end) in &self.ends {
-                    if self.links.offer(label, &end.frames).is_err() {
+                    if self.links.offer(label, &end.frames, || ()).is_err() {
                         return;
                     }
                 }
             }
-            if Instant::now() >= deadline || !self.read_only() || self.links.retry().is_err() {
+            if Instant::now() >= deadline || !self.read_only() || !self.retry() {
                 return;
             }
             std::thread::sleep(Duration::from_millis(1));
@@ -352,5 +364,30 @@ impl Worker {
             connected: self.links.connected(),
             unacknowledged: self.ends.values().filter(|end| !end.acknowledged).count(),
         }
+    }
+}
+
+/// How long to pause behind a pass in which the fullest ring had so many records.
+fn next_pause(pause: Duration, fullest: usize) -> Duration {
+    match fullest {
+        0 => (pause * 2).min(PAUSE_MAX),
+        _ if fullest > FULL_ENOUGH => (pause.min(PAUSE_BUSY) / 2).max(PAUSE_MIN),
+        _ if fullest < FULL_ENOUGH / 2 => (pause * 2).min(PAUSE_BUSY),
+        _ => pause.min(PAUSE_BUSY),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passes_come_sooner_the_faster_rings_fill_and_seldom_when_nothing_happens() {
+        let steps = |pause, fullest, times| (0..times).fold(pause, |pause, _| next_pause(pause, fullest));
+        assert_eq!(steps(PAUSE_MIN, 0, 20), PAUSE_MAX);
+        assert_eq!(next_pause(PAUSE_MAX, 1), PAUSE_BUSY);
+        assert_eq!(steps(PAUSE_MAX, RING_RECORDS, 3), PAUSE_MIN);
+        assert_eq!(next_pause(PAUSE_MIN, FULL_ENOUGH), PAUSE_MIN);
+        assert_eq!(steps(PAUSE_MIN, 1, 5), PAUSE_BUSY);
     }
 }

@@ -42,6 +42,9 @@
 //! A record goes through the modules in this order: `zibrato_core` (metric, ring), `publisher`
 //! (state, frames), `links` (sockets). The drain thread in `drain` moves it along.
 
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 mod builder;
 mod client;
 mod drain;

@@ -173,8 +173,13 @@ impl Links {
     }
 
     /// Offers a frame to every link with a subscriber of `level`, but for those that acknowledged it
-    /// and those that still have parts to send.
-    pub(crate) fn offer(&mut self, level: &'static str, frames: &Frames) -> Result<(), Error> {
+    /// and those that still have parts to send. Calls `between` behind each part that a socket took.
+    pub(crate) fn offer(
+        &mut self,
+        level: &'static str,
+        frames: &Frames,
+        mut between: impl FnMut(),
+    ) -> Result<(), Error> {
         let Some(topic) = topic(TOPIC_STATE, level) else { return Ok(()) };
         for at in 0..self.links.len() {
             let link = &mut self.links[at];
@@ -186,7 +191,7 @@ impl Links {
                 continue;
             }
             link.pending.insert(level, frames.parts.iter().cloned().collect());
-            self.send_pending(at, level)?;
+            self.send_pending(at, level, &mut between)?;
         }
         Ok(())
     }
@@ -206,12 +211,12 @@ impl Links {
         behind
     }
 
-    /// Offers again what sockets refused.
-    pub(crate) fn retry(&mut self) -> Result<(), Error> {
+    /// Offers again what sockets refused. Calls `between` behind each part that a socket took.
+    pub(crate) fn retry(&mut self, mut between: impl FnMut()) -> Result<(), Error> {
         for at in 0..self.links.len() {
             let levels: Vec<_> = self.links[at].pending.keys().copied().collect();
             for level in levels {
-                self.send_pending(at, level)?;
+                self.send_pending(at, level, &mut between)?;
             }
         }
         Ok(())
@@ -223,7 +228,12 @@ impl Links {
         self.links.iter().filter(|link| link.wants(&topic)).all(|link| link.pending.contains_key(level))
     }
 
-    fn send_pending(&mut self, at: usize, level: &'static str) -> Result<(), Error> {
+    fn send_pending(
+        &mut self,
+        at: usize,
+        level: &'static str,
+        between: &mut impl FnMut(),
+    ) -> Result<(), Error> {
         let link = &mut self.links[at];
         let Some(pending) = link.pending.get_mut(level) else { return Ok(()) };
         while let Some(part) = pending.front() {
@@ -232,6 +242,7 @@ impl Links {
                     self.messages_sent += 1;
                     self.bytes_sent += part.len() as u64;
                     pending.pop_front();
+                    between();
                 }
                 Sent::Full => {
                     self.refused_by_socket += 1;

@@ -42,6 +42,9 @@ const OCTAVE_BYTES_MAX: i64 = 1_024;
 /// Most bytes of a timer series whose durations lie within five decades.
 const DECADES_BYTES_MAX: i64 = 3_072;
 
+/// Records of each duration that a worn timer has: some two thousand a bucket.
+const WORN_TIMES: usize = 1_500;
+
 /// Bytes for each of `n` series that `record` makes, once a key frame of them was sent.
 fn bytes_a_series(client: &Client, broker: &Broker, n: usize, record: impl FnOnce()) -> i64 {
     client.flush();
@@ -80,22 +83,26 @@ fn a_series_takes_what_is_documented() {
             })
             .collect()
     };
-    // Durations go up in steps of less than a bucket, from 1 ms on.
-    let spread = |timers: &[&'static Timer], factor: f64| {
+    // Durations go up in steps of less than a bucket, from 1 ms on, and do so `times` times.
+    let spread = |timers: &[&'static Timer], factor: f64, times: usize| {
         for timer in timers {
-            let mut ns = 1e6;
-            while ns < 1e6 * factor {
-                timer.record(Duration::from_nanos(ns as u64));
-                ns *= 1.02;
+            for _ in 0..times {
+                let mut ns = 1e6;
+                while ns < 1e6 * factor {
+                    timer.record(Duration::from_nanos(ns as u64));
+                    ns *= 1.02;
+                }
+                // Drained before the ring is full: what is spilled has no distribution.
+                let _ = client.stats();
             }
-            // Before the ring is full: what is spilled has no distribution.
-            client.flush();
         }
     };
     let some = timers(200, "m.octave");
-    let octave = bytes_a_series(&client, &broker, 200, || spread(&some, 2.0));
+    let octave = bytes_a_series(&client, &broker, 200, || spread(&some, 2.0, 1));
     let some = timers(200, "m.decades");
-    let decades = bytes_a_series(&client, &broker, 200, || spread(&some, 1e5));
+    let decades = bytes_a_series(&client, &broker, 200, || spread(&some, 1e5, 1));
+    let some = timers(4, "m.worn");
+    let worn = bytes_a_series(&client, &broker, 4, || spread(&some, 1e5, WORN_TIMES));
     let counters: Vec<&'static Counter> = (0..100_000)
         .map(|at| {
             &*Box::leak(Box::new(
@@ -109,6 +116,7 @@ fn a_series_takes_what_is_documented() {
     assert_eq!(client.stats().unwrap().losses.count(LossReason::Spilled), 0);
     assert!(octave <= OCTAVE_BYTES_MAX, "{octave} bytes of an octave");
     assert!(decades <= DECADES_BYTES_MAX, "{decades} bytes of five decades");
+    assert!(worn <= DECADES_BYTES_MAX, "{worn} bytes of five decades with thousands in each bucket");
     assert!(counter <= COUNTER_BYTES_MAX, "{counter} bytes of a counter");
     client.shutdown(Duration::ZERO).unwrap();
 }

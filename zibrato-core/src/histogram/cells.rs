@@ -16,8 +16,11 @@ pub trait Cells: Default {
     /// The count of cell `at`; 0 beyond the end.
     fn at(&self, at: usize) -> u64;
 
-    /// Adds `n` to cell `at`, wrapping; nothing beyond the end.
-    fn add(&mut self, at: usize, n: u64);
+    /// Adds `n` to cell `at`, wrapping; false, and nothing done, beyond the end.
+    fn add(&mut self, at: usize, n: u64) -> bool;
+
+    /// Makes every count 0; the number of cells stays.
+    fn clear(&mut self);
 
     /// Adds `front` zero cells before the first and `back` behind the last; if there is no room,
     /// changes nothing and returns false.
@@ -49,11 +52,14 @@ impl<const N: usize> Cells for heapless::Vec<u32, N> {
         self.get(at).copied().unwrap_or(0).into()
     }
 
-    fn add(&mut self, at: usize, n: u64) {
-        if let Some(cell) = self.get_mut(at) {
-            // Cells of a device are 32 bits and wrap; the reader widens by difference.
-            *cell = cell.wrapping_add(n as u32);
-        }
+    fn add(&mut self, at: usize, n: u64) -> bool {
+        let cell = self.get_mut(at);
+        // Cells of a device are 32 bits and wrap; the reader widens by difference.
+        cell.map(|cell| *cell = cell.wrapping_add(n as u32)).is_some()
+    }
+
+    fn clear(&mut self) {
+        self.fill(0);
     }
 
     fn grow(&mut self, front: usize, back: usize) -> bool {
@@ -76,7 +82,7 @@ impl<const N: usize> Cells for heapless::Vec<u32, N> {
 #[cfg(feature = "alloc")]
 const GROWTH_CELLS: usize = 16;
 
-/// Cells that grow, 32 bits each until one of them needs more.
+/// Cells that grow, 16 bits each until one of them needs more.
 #[cfg(feature = "alloc")]
 #[derive(Clone, Debug)]
 pub struct HostCells(Width);
@@ -84,14 +90,27 @@ pub struct HostCells(Width);
 #[cfg(feature = "alloc")]
 #[derive(Clone, Debug)]
 enum Width {
-    Narrow(Vec<u32>),
-    Wide(Vec<u64>),
+    Bits16(Vec<u16>),
+    Bits32(Vec<u32>),
+    Bits64(Vec<u64>),
+}
+
+/// Does the same with cells of any width.
+#[cfg(feature = "alloc")]
+macro_rules! with_cells {
+    ($width:expr, $cells:ident => $body:expr) => {
+        match $width {
+            Width::Bits16($cells) => $body,
+            Width::Bits32($cells) => $body,
+            Width::Bits64($cells) => $body,
+        }
+    };
 }
 
 #[cfg(feature = "alloc")]
 impl Default for HostCells {
     fn default() -> Self {
-        Self(Width::Narrow(Vec::new()))
+        Self(Width::Bits16(Vec::new()))
     }
 }
 
@@ -104,42 +123,76 @@ impl PartialEq for HostCells {
 
 #[cfg(feature = "alloc")]
 impl HostCells {
-    fn widen(&mut self) -> &mut Vec<u64> {
-        if let Width::Narrow(cells) = &self.0 {
-            self.0 = Width::Wide(cells.iter().copied().map(u64::from).collect());
-        }
-        match &mut self.0 {
-            Width::Wide(cells) => cells,
-            Width::Narrow(_) => unreachable!("widened above"),
+    /// Doubles the width; 64 bits stay.
+    #[cold]
+    fn widen(&mut self) {
+        self.0 = match &self.0 {
+            Width::Bits16(cells) => Width::Bits32(cells.iter().copied().map(u32::from).collect()),
+            Width::Bits32(cells) => Width::Bits64(cells.iter().copied().map(u64::from).collect()),
+            Width::Bits64(_) => return,
+        };
+    }
+
+    /// Stores a count, in wider cells if it needs them.
+    fn set(&mut self, at: usize, count: u64) {
+        loop {
+            match &mut self.0 {
+                Width::Bits16(cells) if count <= u16::MAX.into() => cells[at] = count as u16,
+                Width::Bits32(cells) if count <= u32::MAX.into() => cells[at] = count as u32,
+                Width::Bits64(cells) => cells[at] = count,
+                Width::Bits16(_) | Width::Bits32(_) => {
+                    self.widen();
+                    continue;
+                }
+            }
+            return;
         }
     }
+}
+
+/// Adds to a cell; false if it is not there or would overflow.
+#[cfg(feature = "alloc")]
+macro_rules! add_within {
+    ($cells:expr, $at:expr, $n:expr) => {
+        match ($cells.get_mut($at), $n.try_into()) {
+            (Some(cell), Ok(n)) => cell.checked_add(n).map(|sum| *cell = sum).is_some(),
+            _ => false,
+        }
+    };
 }
 
 #[cfg(feature = "alloc")]
 impl Cells for HostCells {
     fn len(&self) -> usize {
-        match &self.0 {
-            Width::Narrow(cells) => cells.len(),
-            Width::Wide(cells) => cells.len(),
-        }
+        with_cells!(&self.0, cells => cells.len())
     }
 
+    #[allow(clippy::useless_conversion, reason = "useless for the widest only")]
     fn at(&self, at: usize) -> u64 {
-        match &self.0 {
-            Width::Narrow(cells) => cells.get(at).copied().map_or(0, u64::from),
-            Width::Wide(cells) => cells.get(at).copied().unwrap_or(0),
-        }
+        with_cells!(&self.0, cells => cells.get(at).copied().map_or(0, u64::from))
     }
 
-    fn add(&mut self, at: usize, n: u64) {
-        if at >= self.len() {
-            return;
+    #[inline]
+    fn add(&mut self, at: usize, n: u64) -> bool {
+        let added = match &mut self.0 {
+            Width::Bits16(cells) => add_within!(cells, at, n),
+            Width::Bits32(cells) => add_within!(cells, at, n),
+            Width::Bits64(_) => false,
+        };
+        if !added {
+            if at >= self.len() {
+                return false;
+            }
+            self.set(at, self.at(at).wrapping_add(n));
         }
-        let sum = self.at(at).wrapping_add(n);
-        if let (Width::Narrow(cells), Ok(sum)) = (&mut self.0, u32::try_from(sum)) {
-            cells[at] = sum;
-        } else {
-            self.widen()[at] = sum;
+        true
+    }
+
+    /// The cells are narrow again: counts that fitted 16 bits once will mostly do so again.
+    fn clear(&mut self) {
+        match &mut self.0 {
+            Width::Bits16(cells) => cells.fill(0),
+            _ => self.0 = Width::Bits16(alloc::vec![0; self.len()]),
         }
     }
 
@@ -156,28 +209,22 @@ impl Cells for HostCells {
                 cells[..front].fill(T::default());
             }
         }
-        match &mut self.0 {
-            Width::Narrow(cells) => zeros(cells, front, back),
-            Width::Wide(cells) => zeros(cells, front, back),
-        }
+        with_cells!(&mut self.0, cells => zeros(cells, front, back));
         true
     }
 
     fn halve(&mut self, first_alone: bool) {
-        let narrow = match &self.0 {
-            Width::Narrow(cells) => cells.iter().all(|&cell| cell < 1 << 31),
-            Width::Wide(_) => false,
+        let has_room = match &self.0 {
+            Width::Bits16(cells) => cells.iter().all(|&cell| cell < 1 << 15),
+            Width::Bits32(cells) => cells.iter().all(|&cell| cell < 1 << 31),
+            Width::Bits64(_) => true,
         };
-        match &mut self.0 {
-            Width::Narrow(cells) if narrow => {
-                let left = halve_in_place(cells, first_alone, u32::wrapping_add);
-                cells.truncate(left);
-            }
-            _ => {
-                let cells = self.widen();
-                let left = halve_in_place(cells, first_alone, u64::wrapping_add);
-                cells.truncate(left);
-            }
+        if !has_room {
+            self.widen();
         }
+        with_cells!(&mut self.0, cells => {
+            let left = halve_in_place(cells, first_alone, |a, b| a.wrapping_add(b));
+            cells.truncate(left);
+        });
     }
 }

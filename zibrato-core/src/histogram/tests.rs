@@ -68,16 +68,38 @@ fn fixed_cells_fold_instead_of_growing() {
 }
 
 #[test]
-fn cells_widen_when_a_count_outgrows_32_bits() {
+fn cells_widen_at_16_and_at_32_bits_and_are_narrow_again_when_cleared() {
+    let limits = [u64::from(u16::MAX), u64::from(u32::MAX)];
     let mut histogram = Histogram::<HostCells>::new();
-    histogram.record_ns(1_000, u64::from(u32::MAX));
-    histogram.record_ns(1_000, 2);
-    assert_eq!(histogram.total(), u64::from(u32::MAX) + 2);
-    let mut folded = Histogram::<HostCells>::new();
-    folded.record_ns(1_000, u64::from(u32::MAX));
-    folded.record_ns(1_030, u64::from(u32::MAX));
-    folded.downscale_to(0);
-    assert_eq!(folded.total(), 2 * u64::from(u32::MAX));
+    histogram.record_ns(1_000, 1);
+    histogram.record_ns(2_000, 7);
+    let narrow = histogram.clone();
+    for limit in limits {
+        histogram.record_ns(1_000, limit - histogram.count_at(0));
+        assert_eq!((histogram.count_at(0), histogram.total()), (limit, limit + 7));
+        histogram.record_ns(1_000, 1);
+        assert_eq!((histogram.count_at(0), histogram.total()), (limit + 1, limit + 8));
+    }
+    histogram.clear();
+    assert_eq!((histogram.total(), histogram.buckets()), (0, narrow.buckets()));
+    histogram.record_ns(2_000, 7);
+    histogram.record_ns(1_000, 1);
+    assert_eq!(histogram, narrow);
+}
+
+#[test]
+fn folding_widens_where_two_counts_do_not_fit_one_cell() {
+    for limit in [u64::from(u16::MAX), u64::from(u32::MAX)] {
+        let mut histogram = Histogram::<HostCells>::new();
+        histogram.record_ns(1_000, limit);
+        histogram.record_ns(1_030, limit);
+        let scale = histogram.scale();
+        while histogram.buckets() > 1 {
+            histogram.downscale_to(histogram.scale() - 1);
+        }
+        assert!(histogram.scale() < scale);
+        assert_eq!((histogram.count_at(0), histogram.total()), (2 * limit, 2 * limit));
+    }
 }
 
 #[test]

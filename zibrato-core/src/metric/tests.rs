@@ -11,6 +11,13 @@ use crate::record::{Record, TimerValue};
 use crate::registry;
 use crate::slab::{Drain, RING_RECORDS, SLAB_CELLS, SLAB_CELLS_MAX};
 
+#[test]
+#[cfg(target_pointer_width = "64")]
+fn a_metric_is_three_cache_lines_and_its_spill_cells_have_one_to_themselves() {
+    assert_eq!((size_of::<Metric>(), align_of::<Metric>()), (192, 64));
+    assert_eq!((core::mem::offset_of!(Metric, spill), size_of::<Spill>()), (64, 64));
+}
+
 /// One test at a time owns the switches and the drain of the process.
 fn alone() -> (MutexGuard<'static, ()>, Drain) {
     static ALONE: Mutex<()> = Mutex::new(());

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+use zibrato_core::Drain;
 use zibrato_core::frame::{
     About, BucketRuns, EncodeError, Encoder, Entry, Flags, Header, HistogramState, Prelude, State,
     encode_buckets, set_parts,
@@ -10,7 +11,7 @@ use zibrato_core::frame::{
 use zibrato_core::histogram::{Histogram, HostCells};
 use zibrato_core::limits::{HISTOGRAM_BUCKETS_MAX, KEY_FRAME_WINDOWS, PARTS_MAX};
 
-use super::{Publisher, Series, SeriesState};
+use super::{Identity, Publisher, SERIES_AT_ONCE, Series, SeriesState, TimerState};
 
 /// Largest encoding of the buckets of one histogram, in bytes: ten for each.
 const BUCKET_BYTES_MAX: usize = HISTOGRAM_BUCKETS_MAX * 10;
@@ -50,43 +51,43 @@ impl Publisher {
         }
         state.windows_since_key += 1;
         let key = state.wants_key || state.windows_since_key >= KEY_FRAME_WINDOWS;
-        let dirty = || state.series.iter().any(|&index| self.series[index as usize].dirty);
         Some(match key {
             true => FrameKind::Key,
-            false if dirty() => FrameKind::Delta,
+            false if self.levels[level].series.iter().any(|&index| self.is_dirty(index)) => FrameKind::Delta,
             false => FrameKind::Heartbeat,
         })
     }
 
-    /// Makes the frame and counts its series as handed out.
-    pub(crate) fn encode(&mut self, level: usize, kind: FrameKind) -> Frames {
+    /// Makes the frame and counts its series as handed out. Records are drained meanwhile, and a series
+    /// has what came until its turn; but not from the first end frame on, which has all that counts.
+    pub(crate) fn encode(&mut self, drain: &mut Drain, level: usize, kind: FrameKind) -> Frames {
         self.window_end_ms = self.window_end_ms.max(now_ms());
         let mut buffer = std::mem::take(&mut self.buffer);
-        let frames = self.encode_into(&mut buffer, level, kind, self.window_end_ms);
+        let frames = self.encode_into(&mut buffer, drain, level, kind);
         self.buffer = buffer;
         frames
     }
 
-    fn encode_into(&mut self, buffer: &mut [u8], level: usize, kind: FrameKind, now: u64) -> Frames {
+    fn encode_into(&mut self, buffer: &mut [u8], drain: &mut Drain, level: usize, kind: FrameKind) -> Frames {
         let is_key = matches!(kind, FrameKind::Key | FrameKind::End);
         let is_heartbeat = kind == FrameKind::Heartbeat;
+        self.is_ending |= kind == FrameKind::End;
         let (last_seq, key_seq) = (self.levels[level].seq, self.levels[level].key_seq);
         let frame_seq = if is_heartbeat { last_seq } else { last_seq + 1 };
-        let selected: Vec<usize> = if is_heartbeat { Vec::new() } else { self.selected(level, is_key) };
-        for &index in &selected {
-            self.series[index].state.end_window(now);
-        }
+        let selected = if is_heartbeat { Vec::new() } else { self.selected(drain, level, is_key) };
         let mut header = Header::new(self.identity.id, frame_seq);
         header.flags = Flags { key: is_key, end: kind == FrameKind::End, heartbeat: is_heartbeat };
         header.age_ms = self.identity.started.elapsed().as_millis() as u64;
         let window_ms =
             if is_heartbeat { 0 } else { self.levels[level].since_handed_out().as_millis() as u32 };
-        let prelude = self.prelude(now, window_ms, is_key);
+        let identity = Arc::clone(&self.identity);
+        let prelude = self.prelude(&identity, window_ms, is_key);
         let base = if is_key { 0 } else { key_seq };
         let mut parts = Vec::new();
         let mut left = selected.as_slice();
         while parts.is_empty() || (!left.is_empty() && parts.len() < PARTS_MAX) {
-            let Some((part, used)) = self.encode_part(buffer, level, &header, &prelude, left, base) else {
+            let Some((part, used)) = self.encode_part(buffer, drain, level, &header, &prelude, left, base)
+            else {
                 break;
             };
             parts.push(part);
@@ -97,10 +98,6 @@ impl Publisher {
         let label = self.levels[level].label;
         for (part, bytes) in parts.iter_mut().enumerate() {
             set_parts(bytes, label, part as u16, of);
-        }
-        let written = selected.len() - left.len();
-        for &index in &selected[..written] {
-            self.series[index].handed_out(is_key);
         }
         if !is_heartbeat {
             let state = &mut self.levels[level];
@@ -113,28 +110,55 @@ impl Publisher {
         Frames { frame_seq, parts: parts.into_iter().map(Arc::from).collect() }
     }
 
-    fn selected(&self, level: usize, all: bool) -> Vec<usize> {
-        let series = self.levels[level].series.iter().map(|&index| index as usize);
-        series.filter(|&index| all || self.series[index].dirty).collect()
+    fn selected(&mut self, drain: &mut Drain, level: usize, all: bool) -> Vec<u32> {
+        let mut selected = Vec::new();
+        for at in 0..self.levels[level].series.len() {
+            if at % SERIES_AT_ONCE == 0 {
+                self.give_way(drain);
+            }
+            let index = self.levels[level].series[at];
+            if all || self.is_dirty(index) {
+                selected.push(index);
+            }
+        }
+        selected
     }
 
-    /// Encodes as many of `series` as fit; how many that were. `None` if not even the prelude does,
-    /// which texts within their limits rule out.
+    /// Whether a series changed since a frame had its state.
+    fn is_dirty(&self, index: u32) -> bool {
+        let series = &self.series[index as usize];
+        match series.state {
+            SeriesState::Timer { at } => self.timers[at as usize].dirty,
+            SeriesState::Counter { .. } | SeriesState::Gauge { .. } => series.dirty,
+        }
+    }
+
+    /// Encodes as many of `series` as fit and counts them as handed out; how many that were. `None` if
+    /// not even the prelude fits, which texts within their limits rule out.
+    #[expect(clippy::too_many_arguments, reason = "all that a part differs by, named where it is called")]
     fn encode_part(
-        &self,
+        &mut self,
         buffer: &mut [u8],
+        drain: &mut Drain,
         level: usize,
         header: &Header,
         prelude: &Prelude<'_>,
-        series: &[usize],
+        series: &[u32],
         base: u64,
     ) -> Option<(Vec<u8>, usize)> {
         let mut encoder = Encoder::new(buffer, self.levels[level].label, header, prelude).ok()?;
         let mut used = 0;
+        let mut scratch = [0; BUCKET_BYTES_MAX];
         for &index in series {
-            let mut scratch = [0; BUCKET_BYTES_MAX];
-            match encoder.push(&self.series[index].entry(base, &mut scratch)) {
-                Ok(()) => used += 1,
+            self.give_way(drain);
+            let series = &mut self.series[index as usize];
+            series.state.end_window(prelude.window_end_ms);
+            let pushed = encoder.push(&series.entry(&self.timers, base, &mut scratch));
+            match pushed {
+                Ok(()) => {
+                    used += 1;
+                    self.hand_out(index, header.flags.key);
+                }
                 Err(EncodeError::Full) if used > 0 => break,
                 // A series whose texts were checked when it was made always fits alone.
                 Err(_) => return None,
@@ -143,10 +167,9 @@ impl Publisher {
         Some((encoder.finish().to_vec(), used))
     }
 
-    fn prelude(&self, now: u64, window_ms: u32, about: bool) -> Prelude<'_> {
-        let identity = &self.identity;
+    fn prelude<'a>(&self, identity: &'a Identity, window_ms: u32, about: bool) -> Prelude<'a> {
         Prelude {
-            window_end_ms: now,
+            window_end_ms: self.window_end_ms,
             window_ms,
             source: &identity.source,
             losses: self.losses.to_wire(),
@@ -158,44 +181,67 @@ impl Publisher {
             }),
         }
     }
+
+    /// Notes that a frame has the state of a series.
+    fn hand_out(&mut self, index: u32, is_key: bool) {
+        let series = &mut self.series[index as usize];
+        series.dirty = false;
+        match &mut series.state {
+            SeriesState::Counter { .. } => {}
+            SeriesState::Gauge { gauge, .. } => gauge.start_window(),
+            SeriesState::Timer { at } => self.timers[*at as usize].handed_out(is_key),
+        }
+    }
 }
 
 impl Series {
     /// The entry with this series' state; `base` names the key frame that buckets are to be
     /// differences to, 0 for absolute counts.
-    fn entry<'a>(&'a self, base: u64, scratch: &'a mut [u8; BUCKET_BYTES_MAX]) -> Entry<'a> {
+    fn entry<'a>(
+        &'a self,
+        timers: &'a [TimerState],
+        base: u64,
+        scratch: &'a mut [u8; BUCKET_BYTES_MAX],
+    ) -> Entry<'a> {
         let state = match &self.state {
             SeriesState::Counter { sum } => State::Counter { sum: *sum },
             SeriesState::Gauge { gauge, .. } => gauge.state(),
-            SeriesState::Timer { timer, base: counts_then } => {
-                let histogram = match counts_then {
-                    Some(then) if base != 0 => {
-                        let mut grown = timer.histogram.clone();
-                        grown.subtract(&then.unpack());
-                        histogram_state(&grown, base, scratch)
-                    }
-                    _ => histogram_state(&timer.histogram, 0, scratch),
-                };
-                State::Timer {
-                    count: timer.count,
-                    sum_ns: timer.sum_ns,
-                    sum_squares_ns2: timer.sum_squares_ns2,
-                    window_ns: timer.window_ns,
-                    histogram,
-                }
-            }
+            SeriesState::Timer { at } => timers[*at as usize].state(base, scratch),
         };
         let key = &self.key;
         Entry { name: key.name(), source: key.source(), unit: key.unit(), tags: key.tags(), state }
     }
+}
+
+impl TimerState {
+    fn state<'a>(&self, base: u64, scratch: &'a mut [u8; BUCKET_BYTES_MAX]) -> State<'a> {
+        let timer = &self.timer;
+        let histogram = match &self.base {
+            Some(_) if base != 0 => histogram_state(&timer.histogram, base, scratch),
+            Some(then) => histogram_state(&then.plus(&timer.histogram), 0, scratch),
+            None => histogram_state(&timer.histogram, 0, scratch),
+        };
+        State::Timer {
+            count: timer.count,
+            sum_ns: timer.sum_ns,
+            sum_squares_ns2: timer.sum_squares_ns2,
+            window_ns: timer.window_ns,
+            histogram,
+        }
+    }
 
     fn handed_out(&mut self, is_key: bool) {
         self.dirty = false;
-        if let SeriesState::Timer { timer, base } = &mut self.state {
-            timer.end_window();
-            if is_key {
-                *base = Some(Box::new(Packed::of(&timer.histogram)));
-            }
+        self.timer.start_window();
+        if is_key {
+            let grown = &mut self.timer.histogram;
+            let total = self.base.as_ref().map(|then| then.plus(grown));
+            let total = total.as_ref().unwrap_or(grown);
+            let (packed, scale) = (Packed::of(total), total.scale());
+            self.base = Some(Box::new(packed));
+            // What grows from here on is no finer than what it is added to.
+            grown.downscale_to(scale);
+            grown.clear();
         }
     }
 }
@@ -209,7 +255,7 @@ impl SeriesState {
     }
 }
 
-/// A histogram at the last key frame, as the wire has it: some half of what its cells take.
+/// A histogram at the last key frame, as the wire has it: a few bytes a bucket.
 #[derive(Debug)]
 pub(super) struct Packed {
     scale: i8,
@@ -225,8 +271,12 @@ impl Packed {
         Self { scale, zero, offset, counts: counts.into() }
     }
 
-    fn unpack(&self) -> Histogram<HostCells> {
-        Histogram::from_parts(self.scale, self.zero, self.offset, BucketRuns::new(&self.counts))
+    /// These counts and what they have grown by.
+    fn plus(&self, grown: &Histogram<HostCells>) -> Histogram<HostCells> {
+        let then = BucketRuns::new(&self.counts);
+        let mut total = Histogram::from_parts(self.scale, self.zero, self.offset, then);
+        total.merge(grown);
+        total
     }
 }
 

@@ -6,8 +6,9 @@ use zibrato_core::kind::Kind;
 use zibrato_core::limits::TAGS_MAX;
 use zibrato_core::metric::{Metric, NO_SLOT};
 use zibrato_core::registry;
+use zibrato_core::series::TimerSeries;
 
-use super::{CLASH_SLOT, Cell, Level, Publisher, Series, SeriesState};
+use super::{CLASH_SLOT, Cell, Level, Publisher, Series, SeriesState, TimerState};
 
 /// Name of the series that takes what is beyond the limit, one of each kind and level.
 const OVERFLOW: [&str; 3] = ["zibrato.overflow.counter", "zibrato.overflow.gauge", "zibrato.overflow.timer"];
@@ -17,7 +18,8 @@ pub(crate) const fn overflow_name(kind: Kind) -> &'static str {
     OVERFLOW[kind.code() as usize]
 }
 
-/// Which kind a key belongs to, and the number of its series once it has one.
+/// Which kind a key belongs to, and the number of its series once it has one: among the timers if it is
+/// one, else among all series.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Claim {
     kind: Kind,
@@ -117,7 +119,7 @@ impl Publisher {
         }
     }
 
-    /// The number of the series of `metric`.
+    /// The number of the series of `metric`, as [`Claim`] has it.
     #[inline]
     pub(super) fn slot_of(&mut self, metric: &'static Metric) -> usize {
         match metric.slot() {
@@ -166,16 +168,21 @@ impl Publisher {
 
     fn make(&mut self, key: SeriesKey, metric: &'static Metric) -> u32 {
         let level = self.level_of(key.level());
-        let state = match metric.kind() {
-            Kind::Counter => SeriesState::Counter { sum: 0 },
-            Kind::Gauge => SeriesState::Gauge { gauge: Box::default(), set_by: metric },
-            Kind::Timer => SeriesState::Timer { timer: Box::default(), base: None },
+        let index = self.series.len() as u32;
+        let (state, slot) = match metric.kind() {
+            Kind::Counter => (SeriesState::Counter { sum: 0 }, index),
+            Kind::Gauge => (SeriesState::Gauge { gauge: Box::default(), set_by: metric }, index),
+            Kind::Timer => {
+                let at = self.timers.len() as u32;
+                let (timer, is_overflow) = (TimerSeries::default(), key.is_overflow());
+                self.timers.push(TimerState { timer, base: None, series: index, is_overflow, dirty: false });
+                (SeriesState::Timer { at }, at)
+            }
         };
-        let index = self.series.len();
-        self.levels[level].series.push(index as u32);
-        self.by_key.insert(key, Claim { kind: metric.kind(), slot: index as u32 });
+        self.levels[level].series.push(index);
+        self.by_key.insert(key, Claim { kind: metric.kind(), slot });
         self.series.push(Series { level: level as u32, key, state, dirty: false, legacy_pending: 0 });
-        index as u32
+        slot
     }
 
     fn level_of(&mut self, label: &'static str) -> usize {
