@@ -194,8 +194,15 @@ fn spread(client: &Client, metrics: &Metrics, steps: &Steps<'_>) -> Result<Figur
 /// Processor time of the drain thread for each record that it took out of a ring that is filled as fast as
 /// a thread can, in nanoseconds; `None` where the system does not say.
 fn drain_ns(client: &Client, metrics: &Metrics, timers: u32, spread: Spread) -> Result<Option<f64>, Error> {
-    // As many as the thread can make.
-    let plan = Plan { rate: None, threads: 1, timers, counters: 0, spread, ..Plan::default() };
+    let plan = Plan {
+        duration: DRAIN_WARM + DRAIN_SAMPLES as u32 * DRAIN_SAMPLE,
+        rate: None,
+        threads: 1,
+        timers,
+        counters: 0,
+        window: WINDOW_MAX,
+        spread,
+    };
     let load = Load::start(&plan, &metrics.first(timers)).map_err(Error::Thread)?;
     sleep(DRAIN_WARM);
     let samples: Result<Vec<_>, _> = (0..DRAIN_SAMPLES).map(|_| drain_sample(client)).collect();
