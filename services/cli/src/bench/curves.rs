@@ -89,21 +89,19 @@ impl<'a> Steps<'a> {
 
 /// What a call costs while so many threads do the same to the same metric.
 fn threads(cores: usize, steps: &Steps<'_>) -> Result<Figure, Error> {
-    let operations: [(_, fn(u64), bool); 3] = [
-        ("fetch_add on one shared atomic", add_calls, false),
-        ("timer, duration given", time_calls, true),
-        ("counter", count_calls, false),
-    ];
-    let mut curves = Vec::new();
-    for (name, run, rests) in operations {
-        let mut points = Vec::new();
-        for threads in THREADS {
+    let curve = |name, run: fn(u64), rests: bool| {
+        let point = |threads| {
             steps.next()?;
             let rest = rests.then(|| (REST * threads).max(REST_MIN));
-            points.push((f64::from(threads), beside_each_other(threads, run, rest)));
-        }
-        curves.push(Curve { name, points });
-    }
+            Ok((f64::from(threads), beside_each_other(threads, run, rest)))
+        };
+        Ok::<_, Error>(Curve { name, points: THREADS.into_iter().map(point).collect::<Result<_, Error>>()? })
+    };
+    let curves = vec![
+        curve("fetch_add on one shared atomic", add_calls, false)?,
+        curve("timer, duration given", time_calls, true)?,
+        curve("counter", count_calls, false)?,
+    ];
     Ok(Figure {
         title: "What a call costs while other threads do the same to the same metric".to_owned(),
         note: format!(
