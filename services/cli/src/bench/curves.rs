@@ -50,10 +50,9 @@ pub(super) fn draw(directory: &Path, shutdown: &Shutdown) -> Result<(), Error> {
     let series = 2 * TIMERS_MAX as usize;
     let client =
         Client::builder().endpoint(NOBODY).source("bench").window(WINDOW_MAX).series_max(series).build()?;
-    let cores = available_parallelism().map_or(1, usize::from);
     let metrics = Metrics::new(TIMERS_MAX, TIMERS_MAX, &mut Random::new(1));
     let figures = [
-        ("threads.svg", threads(cores, &steps)?),
+        ("threads.svg", threads(&steps)?),
         ("metrics.svg", many(&client, &metrics, &steps)?),
         ("spread.svg", spread(&client, &metrics, &steps)?),
     ];
@@ -88,7 +87,7 @@ impl<'a> Steps<'a> {
 }
 
 /// What a call costs while so many threads do the same to the same metric.
-fn threads(cores: usize, steps: &Steps<'_>) -> Result<Figure, Error> {
+fn threads(steps: &Steps<'_>) -> Result<Figure, Error> {
     let curve = |name, run: fn(u64), rests: bool| {
         let point = |threads| {
             steps.next()?;
@@ -105,7 +104,8 @@ fn threads(cores: usize, steps: &Steps<'_>) -> Result<Figure, Error> {
     Ok(Figure {
         title: "What a call costs while other threads do the same to the same metric".to_owned(),
         note: format!(
-            "{cores} cores; medians of samples of {CALLS} calls, for timers with rests in which the ring is drained"
+            "{} cores; medians of samples of {CALLS} calls, for timers with rests in which the ring is drained",
+            cores()
         ),
         x: Axis::powers(2.0, "threads"),
         y: Axis::powers(10.0, "nanoseconds a call"),
@@ -113,27 +113,47 @@ fn threads(cores: usize, steps: &Steps<'_>) -> Result<Figure, Error> {
     })
 }
 
-/// Nanoseconds a call, the median of the samples of all threads: one that was interrupted stands for little.
+/// Nanoseconds a call, the median of the samples of all threads that count.
+///
+/// Where more threads than cores take turns, or other programs do, a sample counts only if others ended
+/// some while it ran, and not so many that its thread must have waited for a core. Threads that rest for the drain have
+/// nothing in common, so all of theirs count.
 fn beside_each_other(threads: u32, run: fn(u64), rest: Option<Duration>) -> f64 {
-    let (start, done) = (Barrier::new(threads as usize + 1), AtomicBool::new(false));
+    let (start, done, ended) =
+        (Barrier::new(threads as usize + 1), AtomicBool::new(false), AtomicU64::new(0));
     let sample = || {
         prepare_thread();
         let mut samples = Vec::new();
         start.wait();
         while !done.load(Relaxed) {
-            samples.push(ns_per_call(run, CALLS));
+            let before = ended.load(Relaxed);
+            let ns = ns_per_call(run, CALLS);
+            let others = ended.fetch_add(1, Relaxed) - before;
+            samples.push((ns, others));
             rest.inspect(|rest| sleep(*rest));
         }
         samples
     };
-    let mut samples: Vec<f64> = scope(|scope| {
+    let samples: Vec<(f64, u64)> = scope(|scope| {
         let all: Vec<_> = (0..threads).map(|_| scope.spawn(sample)).collect();
         start.wait();
         sleep(THREADS_POINT);
         done.store(true, Relaxed);
         all.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
     });
-    median(&mut samples)
+    let most = 2 * cores() as u64;
+    let counts = |others| threads == 1 || rest.is_some() || (1..=most).contains(&others);
+    let mut ns: Vec<f64> = samples.iter().filter(|(_, others)| counts(*others)).map(|(ns, _)| *ns).collect();
+    if ns.is_empty() {
+        // With one core nobody is ever beside another.
+        ns = samples.into_iter().map(|(ns, _)| ns).collect();
+    }
+    median(&mut ns)
+}
+
+/// Cores that this process may use.
+fn cores() -> usize {
+    available_parallelism().map_or(1, usize::from)
 }
 
 /// What a call and the drain cost over so many metrics.
