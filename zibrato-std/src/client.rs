@@ -74,6 +74,7 @@ impl Client {
             ends: std::collections::HashMap::new(),
             delivered: crate::stats::Flow::default(),
             alone_since: Some(Instant::now()),
+            parts_at_once: 1,
             close_by: Instant::now(),
             drain,
             config,

@@ -23,10 +23,10 @@ const PAUSE_BUSY: Duration = Duration::from_micros(100);
 /// A ring that is fuller than this between two passes makes them come sooner, and one that is less than
 /// half as full later.
 const FULL_ENOUGH: usize = RING_RECORDS / 8;
-/// Parts of a frame that a socket gets in one go, and then again at each reading of the sockets: a large
-/// frame reaches brokers and workers in a steady stream. All at once they would take the CPU from
-/// this thread on a small machine while they read it, and rings would run full.
-const PARTS_AT_ONCE: usize = 4;
+/// The share of a window over which the parts of a large frame are handed to the sockets, some at each
+/// reading: a steady stream. All at once they would take the CPU from this thread on a small machine,
+/// while broker and worker read them, and rings would run full.
+const SENDING_SHARE: u32 = 4;
 /// Longest pause, reached when nothing happens: 0.3 % of a core.
 const PAUSE_MAX: Duration = Duration::from_millis(20);
 /// How often sockets are read while records come in.
@@ -61,6 +61,8 @@ pub(crate) struct Worker {
     pub(crate) delivered: Flow,
     /// When a broker was connected last, or the start; `None` once the log said that none is.
     pub(crate) alone_since: Option<Instant>,
+    /// Parts of a level that a socket gets at one reading, in this window.
+    pub(crate) parts_at_once: usize,
     /// Until when sockets may go on sending behind the end.
     pub(crate) close_by: Instant,
 }
@@ -89,6 +91,7 @@ impl Worker {
                     window_end += self.config.window;
                 }
             }
+            let pause = if self.links.has_more { pause.min(READ_EVERY) } else { pause };
             let wait = pause.min(window_end.saturating_duration_since(now));
             match self.shared.wait(wait) {
                 None => {}
@@ -143,7 +146,7 @@ impl Worker {
                 return false;
             }
         }
-        let sent = self.retry(PARTS_AT_ONCE);
+        let sent = self.retry(self.parts_at_once);
         // Early, so that there are few at a time.
         self.publisher.meet_new_metrics();
         self.send_legacy();
@@ -211,6 +214,7 @@ impl Worker {
 
     fn end_window(&mut self) {
         clock::refine();
+        self.parts_at_once = 1;
         self.publisher.fold_cells(&mut self.drain);
         self.tell_subscriptions();
         if self.config.wire == Wire::Legacy {
@@ -247,9 +251,10 @@ impl Worker {
 
     fn publish(&mut self, at: usize, kind: FrameKind) {
         let label = self.publisher.levels()[at].label;
-        let Self { links, publisher, drain, .. } = self;
-        let frames = publisher.encode(drain, at, kind);
-        if let Err(error) = links.offer(label, &frames, PARTS_AT_ONCE, || publisher.give_way(drain)) {
+        let frames = self.publisher.encode(&mut self.drain, at, kind);
+        self.parts_at_once = self.parts_at_once.max(parts_at_once(frames.parts.len(), self.config.window));
+        let Self { links, publisher, drain, parts_at_once, .. } = self;
+        if let Err(error) = links.offer(label, &frames, *parts_at_once, || publisher.give_way(drain)) {
             tracing::error!(%error, level = label, "a frame could not be offered");
         }
     }
@@ -384,6 +389,12 @@ fn next_pause(pause: Duration, fullest: usize) -> Duration {
     }
 }
 
+/// How many of a frame's parts are handed over at each reading of the sockets.
+fn parts_at_once(parts: usize, window: Duration) -> usize {
+    let readings = (window / SENDING_SHARE).as_nanos() / READ_EVERY.as_nanos();
+    parts.div_ceil(usize::try_from(readings).unwrap_or(usize::MAX).max(1))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -396,5 +407,15 @@ mod tests {
         assert_eq!(steps(PAUSE_MAX, RING_RECORDS, 3), PAUSE_MIN);
         assert_eq!(next_pause(PAUSE_MIN, FULL_ENOUGH), PAUSE_MIN);
         assert_eq!(steps(PAUSE_MIN, 1, 5), PAUSE_BUSY);
+    }
+
+    #[test]
+    fn a_frame_is_handed_over_within_its_share_of_the_window() {
+        let second = Duration::from_secs(1);
+        assert_eq!(parts_at_once(1, second), 1);
+        assert_eq!((parts_at_once(50, second), parts_at_once(51, second)), (1, 2));
+        assert_eq!(parts_at_once(1_000, second), 20);
+        assert_eq!(parts_at_once(64, Duration::from_millis(10)), 64);
+        assert_eq!(parts_at_once(64, Duration::from_secs(3_600)), 1);
     }
 }

@@ -68,6 +68,8 @@ pub(crate) struct Links {
     pub(crate) messages_sent: u64,
     pub(crate) bytes_sent: u64,
     pub(crate) refused_by_socket: u64,
+    /// Parts are left that no socket refused: they are to go out soon.
+    pub(crate) has_more: bool,
 }
 
 impl Links {
@@ -93,7 +95,7 @@ impl Links {
                 })
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { links, id, messages_sent: 0, bytes_sent: 0, refused_by_socket: 0 })
+        Ok(Self { links, id, messages_sent: 0, bytes_sent: 0, refused_by_socket: 0, has_more: false })
     }
 
     /// Brokers that are connected.
@@ -216,6 +218,7 @@ impl Links {
     /// Offers `most` parts of each level that links still have to take. Calls `between` behind each part
     /// that a socket took.
     pub(crate) fn retry(&mut self, most: usize, mut between: impl FnMut()) -> Result<(), Error> {
+        self.has_more = false;
         for at in 0..self.links.len() {
             let levels: Vec<_> = self.links[at].pending.keys().copied().collect();
             for level in levels {
@@ -257,6 +260,8 @@ impl Links {
         }
         if pending.is_empty() {
             link.pending.remove(level);
+        } else {
+            self.has_more = true;
         }
         Ok(())
     }

@@ -279,6 +279,34 @@ fn a_key_frame_beyond_64_kib_is_split_into_parts_that_stand_alone() {
 }
 
 #[test]
+fn a_frame_of_many_parts_goes_out_in_a_stream_that_nobody_has_to_ask_for() {
+    let _alone = alone();
+    let broker = Broker::bind().with_own_subscription();
+    let client = builder(&broker.endpoint).window(Duration::from_secs(1)).build().unwrap();
+    broker.serve_until("connection", || client.stats().unwrap().connected > 0);
+    let long = "x".repeat(240);
+    for at in 0..6_000 {
+        client.counter(&format!("{long}{at}"), Level::WARNING).get().add(1);
+    }
+    // All parts of one frame in their order and nothing in between; a window that ended while the counters
+    // were made has some of them in a frame of its own.
+    let mut parts = Vec::new();
+    broker.next("frame of many parts", |message| {
+        let header = Frame::parse(message).ok().filter(|frame| !frame.header.flags.heartbeat)?.header;
+        assert_eq!(usize::from(header.part), parts.len(), "{parts:?}");
+        parts.push(header.frame_seq());
+        assert!(parts.iter().all(|&frame| frame == parts[0]), "{parts:?}");
+        let is_whole = parts.len() == usize::from(header.of);
+        let is_wanted = is_whole && parts.len() > 10;
+        if is_whole {
+            parts.clear();
+        }
+        is_wanted.then_some(())
+    });
+    drop(client);
+}
+
+#[test]
 fn legacy_text_is_what_a_plain_subscriber_of_the_bare_level_reads() {
     static HITS: Counter = Counter::new("c.legacy.hits", Level::INFO);
     static DEPTH: Gauge = Gauge::new("c.legacy.depth", Level::INFO).source("deathstar");
