@@ -66,7 +66,9 @@ pub use legacy::LEGACY_QUEUE_MAX;
 pub use run_time::{MetricKind, Named, RUN_TIME_METRICS_MAX};
 pub use stats::{Flow, Losses, Stats};
 pub use zibrato_core::level::Level;
-pub use zibrato_core::metric::{Counter, Gauge, Timer, TimerGuard};
+pub use zibrato_core::metric::{
+    Counter, Gauge, ONE_IN_MAX, ONE_IN_MIN, SampledGuard, SampledTimer, Timer, TimerGuard,
+};
 pub use zibrato_core::{count_me, frame::LossReason, prepare_thread, time_me};
 
 /// The README's example compiles and runs.
