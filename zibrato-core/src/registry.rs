@@ -115,7 +115,7 @@ impl Registry {
 }
 
 #[cfg(not(loom))]
-pub use of_process::{forget_slots, len, metrics, switch};
+pub use of_process::{forget_slots, is_on, len, metrics, switch};
 #[cfg(not(loom))]
 pub(crate) use of_process::{indices, register};
 
@@ -168,6 +168,13 @@ mod of_process {
     pub fn metrics() -> impl Iterator<Item = &'static Metric> {
         let newest = REGISTRY.lock().newest;
         core::iter::successors(newest, |metric| metric.link.next.get().copied().flatten())
+    }
+
+    /// Whether records of a metric are taken now: what recording itself asks, for who would prepare something for it.
+    #[inline]
+    #[must_use]
+    pub fn is_on(metric: &'static Metric) -> bool {
+        metric.is_on()
     }
 
     /// How many metrics are registered.

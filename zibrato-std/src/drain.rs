@@ -23,6 +23,10 @@ const PAUSE_BUSY: Duration = Duration::from_micros(100);
 /// A ring that is fuller than this between two passes makes them come sooner, and one that is less than
 /// half as full later.
 const FULL_ENOUGH: usize = RING_RECORDS / 8;
+/// Parts of a frame that a socket gets in one go, and then again at each reading of the sockets: a large
+/// frame reaches brokers and workers in a steady stream. All at once they would take the CPU from
+/// this thread on a small machine while they read it, and rings would run full.
+const PARTS_AT_ONCE: usize = 4;
 /// Longest pause, reached when nothing happens: 0.3 % of a core.
 const PAUSE_MAX: Duration = Duration::from_millis(20);
 /// How often sockets are read while records come in.
@@ -97,6 +101,7 @@ impl Worker {
                     self.exchange();
                     self.publisher.fold_rings(&mut self.drain);
                     self.end_window();
+                    self.retry(usize::MAX);
                     self.shared.answer(ticket, self.stats());
                 }
                 Some(Request::Tell) => {
@@ -138,16 +143,18 @@ impl Worker {
                 return false;
             }
         }
-        let sent = self.retry();
+        let sent = self.retry(PARTS_AT_ONCE);
+        // Early, so that there are few at a time.
+        self.publisher.meet_new_metrics();
         self.send_legacy();
         self.tell_connection();
         sent
     }
 
-    /// Offers again what sockets refused; false if they are gone.
-    fn retry(&mut self) -> bool {
+    /// Offers `most` parts of what sockets still have to take; false if they are gone.
+    fn retry(&mut self, most: usize) -> bool {
         let Self { links, publisher, drain, .. } = self;
-        links.retry(|| publisher.give_way(drain)).is_ok()
+        links.retry(most, || publisher.give_way(drain)).is_ok()
     }
 
     /// Says once that no broker can be reached, and once that one can again.
@@ -242,7 +249,7 @@ impl Worker {
         let label = self.publisher.levels()[at].label;
         let Self { links, publisher, drain, .. } = self;
         let frames = publisher.encode(drain, at, kind);
-        if let Err(error) = links.offer(label, &frames, || publisher.give_way(drain)) {
+        if let Err(error) = links.offer(label, &frames, PARTS_AT_ONCE, || publisher.give_way(drain)) {
             tracing::error!(%error, level = label, "a frame could not be offered");
         }
     }
@@ -293,12 +300,12 @@ impl Worker {
             if Instant::now() >= repeat_at {
                 repeat_at = Instant::now() + REPEAT_END;
                 for (label, end) in &self.ends {
-                    if self.links.offer(label, &end.frames, || ()).is_err() {
+                    if self.links.offer(label, &end.frames, usize::MAX, || ()).is_err() {
                         return;
                     }
                 }
             }
-            if Instant::now() >= deadline || !self.read_only() || !self.retry() {
+            if Instant::now() >= deadline || !self.read_only() || !self.retry(usize::MAX) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(1));

@@ -1,6 +1,6 @@
 //! Which on-demand levels are on: those that a worker subscribes to, and for the hold after that.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use zibrato_core::registry;
@@ -17,12 +17,14 @@ pub(crate) struct Gates {
     wire: Wire,
     /// Labels that are on, and since when nobody subscribes; `None` while somebody does.
     on: BTreeMap<String, Option<Instant>>,
+    /// On-demand levels that metrics have.
+    declared: BTreeSet<&'static str>,
     metrics_seen: usize,
 }
 
 impl Gates {
     pub(crate) fn new(hold: Duration, wire: Wire) -> Self {
-        Self { hold, wire, on: BTreeMap::new(), metrics_seen: 0 }
+        Self { hold, wire, on: BTreeMap::new(), declared: BTreeSet::new(), metrics_seen: 0 }
     }
 
     /// Switches metrics by who subscribes now. Cheap when nothing changed.
@@ -32,6 +34,10 @@ impl Gates {
         if !changed && !expired && metrics == self.metrics_seen {
             return;
         }
+        // The list has the newest first: only those are looked at, since a program may have many.
+        let new = registry::metrics().take(metrics.saturating_sub(self.metrics_seen));
+        let levels = new.map(|metric| metric.level()).filter(|level| level.is_on_demand());
+        self.declared.extend(levels.map(|level| level.label()));
         self.metrics_seen = metrics;
         let before: Vec<String> = self.on.keys().cloned().collect();
         for (label, left) in &mut self.on {
@@ -40,10 +46,8 @@ impl Gates {
         self.on.retain(|_, left| left.is_none_or(|left| now.duration_since(left) < self.hold));
         // Exact subscriptions come on before the level has a metric; prefixes once it has one.
         let exact = links.exact_levels().filter(|_| self.wire == Wire::State).map(str::to_owned);
-        let declared = registry::metrics().filter(|metric| metric.level().is_on_demand());
-        let by_prefix =
-            declared.map(|metric| metric.level().label()).filter(|label| wanted(self.wire, links, label));
-        for label in exact.chain(by_prefix.map(str::to_owned)) {
+        let by_prefix = self.declared.iter().filter(|label| wanted(self.wire, links, label));
+        for label in exact.chain(by_prefix.map(|&label| label.to_owned())) {
             if self.on.len() < LEVELS_MAX && !self.on.contains_key(&label) {
                 self.on.insert(label, None);
             }
@@ -52,6 +56,8 @@ impl Gates {
             tracing::debug!(levels = ?self.on.keys(), "on-demand levels switched");
             registry::switch(true, self.on.keys().map(|label| label.as_str().into()).collect());
         }
+        #[cfg(feature = "tracing")]
+        crate::tracing_layer::levels_switched();
     }
 }
 

@@ -39,9 +39,22 @@
 //! # }
 //! ```
 //!
+//! # What other libraries measure
+//!
+//! Two features take in what code measures that knows nothing of zibrato:
+//!
+//! - `metrics`: `MetricsRecorder` makes counters, gauges and timers of what is recorded with the facade of that name.
+//! - `tracing`: `SpanTimers` is a layer that makes a timer of each span.
+//!
+//! Both make metrics at run time, which count towards [`RUN_TIME_METRICS_MAX`].
+//!
+//! # Inside
+//!
 //! A record goes through the modules in this order: `zibrato_core` (metric, ring), `publisher`
 //! (state, frames), `links` (sockets). The drain thread in `drain` moves it along.
 
+#[cfg(any(feature = "metrics", feature = "tracing"))]
+mod add_only_map;
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub mod bench;
@@ -51,11 +64,15 @@ mod drain;
 mod gates;
 mod legacy;
 mod links;
+#[cfg(feature = "metrics")]
+mod metrics_recorder;
 mod publisher;
 mod run_time;
 mod shared;
 pub mod socket;
 mod stats;
+#[cfg(feature = "tracing")]
+mod tracing_layer;
 
 pub use builder::{
     BuildError, Builder, ENDPOINTS_MAX, HOST_DEFAULT, PORT_DEFAULT, SERIES_MAX_DEFAULT,
@@ -63,8 +80,12 @@ pub use builder::{
 };
 pub use client::Client;
 pub use legacy::LEGACY_QUEUE_MAX;
+#[cfg(feature = "metrics")]
+pub use metrics_recorder::{AlreadyInstalled, MetricsRecorder};
 pub use run_time::{MetricKind, Named, RUN_TIME_METRICS_MAX};
 pub use stats::{Flow, Losses, Stats};
+#[cfg(feature = "tracing")]
+pub use tracing_layer::SpanTimers;
 pub use zibrato_core::level::Level;
 pub use zibrato_core::metric::{
     Counter, Gauge, ONE_IN_MAX, ONE_IN_MIN, SampledGuard, SampledTimer, Timer, TimerGuard,

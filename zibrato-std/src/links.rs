@@ -1,8 +1,8 @@
 //! The client's sockets: one XPUB for each broker endpoint (DESIGN: transport).
 //!
-//! Invariants: a link never sends a part before an older one of the same level that it refused; it
-//! keeps at most one refused frame a level, and while it does so newer frames pass it by: then it
-//! needs a key frame as soon as it took the old one; nothing here waits.
+//! Invariants: a link never sends a part before an older one of the same level; it keeps at most one
+//! frame a level of which parts are left, and while it does so newer frames pass it by: then it needs a
+//! key frame as soon as it took the old one; nothing here waits.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ const READS_MAX: usize = 1_000;
 struct Link {
     socket: Socket,
     subscriptions: BTreeSet<Vec<u8>>,
-    /// Parts that the socket refused, by level, oldest first.
+    /// Parts that the socket did not take yet, by level, oldest first.
     pending: HashMap<&'static str, VecDeque<Arc<[u8]>>>,
     /// Levels of which a frame passed this link by.
     behind: BTreeSet<&'static str>,
@@ -173,11 +173,13 @@ impl Links {
     }
 
     /// Offers a frame to every link with a subscriber of `level`, but for those that acknowledged it
-    /// and those that still have parts to send. Calls `between` behind each part that a socket took.
+    /// and those that still have parts to send. Each gets `most` parts now; [`Links::retry`] goes on.
+    /// Calls `between` behind each part that a socket took.
     pub(crate) fn offer(
         &mut self,
         level: &'static str,
         frames: &Frames,
+        most: usize,
         mut between: impl FnMut(),
     ) -> Result<(), Error> {
         let Some(topic) = topic(TOPIC_STATE, level) else { return Ok(()) };
@@ -191,7 +193,7 @@ impl Links {
                 continue;
             }
             link.pending.insert(level, frames.parts.iter().cloned().collect());
-            self.send_pending(at, level, &mut between)?;
+            self.send_pending(at, level, most, &mut between)?;
         }
         Ok(())
     }
@@ -211,12 +213,13 @@ impl Links {
         behind
     }
 
-    /// Offers again what sockets refused. Calls `between` behind each part that a socket took.
-    pub(crate) fn retry(&mut self, mut between: impl FnMut()) -> Result<(), Error> {
+    /// Offers `most` parts of each level that links still have to take. Calls `between` behind each part
+    /// that a socket took.
+    pub(crate) fn retry(&mut self, most: usize, mut between: impl FnMut()) -> Result<(), Error> {
         for at in 0..self.links.len() {
             let levels: Vec<_> = self.links[at].pending.keys().copied().collect();
             for level in levels {
-                self.send_pending(at, level, &mut between)?;
+                self.send_pending(at, level, most, &mut between)?;
             }
         }
         Ok(())
@@ -232,11 +235,13 @@ impl Links {
         &mut self,
         at: usize,
         level: &'static str,
+        most: usize,
         between: &mut impl FnMut(),
     ) -> Result<(), Error> {
         let link = &mut self.links[at];
         let Some(pending) = link.pending.get_mut(level) else { return Ok(()) };
-        while let Some(part) = pending.front() {
+        for _ in 0..most {
+            let Some(part) = pending.front() else { break };
             match send_now(&link.socket, part)? {
                 Sent::Accepted => {
                     self.messages_sent += 1;
@@ -250,7 +255,9 @@ impl Links {
                 }
             }
         }
-        link.pending.remove(level);
+        if pending.is_empty() {
+            link.pending.remove(level);
+        }
         Ok(())
     }
 

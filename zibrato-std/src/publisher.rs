@@ -187,7 +187,7 @@ impl Publisher {
             passed: Instant::now(),
             is_ending: false,
         };
-        publisher.meet_metrics();
+        publisher.meet_new_metrics();
         for metric in &publisher.spilling {
             let _ = metric.spill().take();
         }
@@ -386,9 +386,7 @@ impl Publisher {
 
     /// Takes what is in cells and spill cells.
     pub(crate) fn fold_cells(&mut self, drain: &mut Drain) {
-        if registry::len() != self.metrics_seen {
-            self.meet_metrics();
-        }
+        self.meet_new_metrics();
         drain.counters(&mut self.totals);
         for at in 0..self.cells.len() {
             if at % SERIES_AT_ONCE == 0 {

@@ -39,9 +39,6 @@ const COUNTERS_LONG: u32 = 100_000;
 const COUNTERS_MAX: u32 = 500_000;
 const TIMERS_MAX: u32 = 100_000;
 const THREADS_MAX: u32 = 64;
-const TIMERS_DEFAULT: u32 = 10;
-const RATE_DEFAULT: f64 = 12e6;
-const WINDOW: Duration = Duration::from_secs(1);
 /// Accepted rates, in records a second.
 const RATE_MIN: f64 = 1_000.0;
 const RATE_MAX: f64 = 1e9;
@@ -80,7 +77,7 @@ pub(crate) struct BenchArgs {
     threads: u32,
 
     /// Timers they record, in turn, 1 to 100000.
-    #[arg(long, value_name = "N", default_value_t = TIMERS_DEFAULT, value_parser = whole_number::<u32>(1, TIMERS_MAX))]
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = whole_number::<u32>(1, TIMERS_MAX))]
     timers: u32,
 
     /// Counters that another thread adds one to in every window, 0 to 500000. Default: 0, with --long 100000.
@@ -125,21 +122,6 @@ struct Plan {
     counters: u32,
     window: Duration,
     spread: Spread,
-}
-
-impl Default for Plan {
-    /// The short form.
-    fn default() -> Self {
-        Self {
-            duration: DURATION_SHORT,
-            rate: Some(RATE_DEFAULT),
-            threads: 1,
-            timers: TIMERS_DEFAULT,
-            counters: 0,
-            window: WINDOW,
-            spread: Spread::LOGNORMAL,
-        }
-    }
 }
 
 impl Plan {

@@ -49,6 +49,7 @@ fn a_pipe_gets_plain_lines_of_every_operation_and_of_exact_totals() {
         "timer guard, exact",
         "counter at a level that is off",
         "timer guard at a level that is off",
+        "timer, first record of a thread",
     ] {
         let line = out.lines().find_map(|line| line.strip_prefix(&format!("  {operation}  ")));
         let mut columns = line.unwrap_or_else(|| panic!("no {operation} in {out}")).split_whitespace();
@@ -102,7 +103,7 @@ fn one_part_is_measured_alone() {
     assert_eq!(json["end_to_end"], Value::Null);
     let calls = json["calls"].as_array().unwrap();
     let guards: Vec<_> = calls.iter().filter(|call| !call["beyond_clock_reads_ns"].is_null()).collect();
-    assert_eq!((calls.len(), guards.len()), (9, 2), "{json}");
+    assert_eq!((calls.len(), guards.len()), (10, 2), "{json}");
 }
 
 #[test]

@@ -104,8 +104,11 @@ impl Publisher {
     /// Meets the metrics that registered since the last call, in that order: of two kinds under one
     /// key the first registered one is right, whichever records first. A series is made at the first
     /// record that counts, so a metric that was never on has none.
-    pub(super) fn meet_metrics(&mut self) {
+    pub(crate) fn meet_new_metrics(&mut self) {
         let total = registry::len();
+        if total == self.metrics_seen {
+            return;
+        }
         let new: Vec<_> = registry::metrics().take(total.saturating_sub(self.metrics_seen)).collect();
         self.metrics_seen += new.len();
         // The list has the newest first.
@@ -134,9 +137,7 @@ impl Publisher {
     /// Finds or makes the number of `metric`, keeps it in the metric and returns it.
     #[cold]
     fn resolve(&mut self, metric: &'static Metric) -> u32 {
-        if registry::len() != self.metrics_seen {
-            self.meet_metrics();
-        }
+        self.meet_new_metrics();
         if metric.is_sampled() {
             return self.meet_sampled(metric);
         }

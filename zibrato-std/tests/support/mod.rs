@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use zibrato_core::frame::{Ack, Frame, State, TOPIC_STATE, topic};
-use zibrato_std::{Builder, Client, socket};
+use zibrato_std::{Builder, Client, Stats, socket};
 
 /// Longest wait for anything that should happen.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
@@ -119,4 +119,23 @@ pub(crate) fn builder(endpoint: &str) -> Builder {
         .endpoint(endpoint)
         .window(Duration::from_millis(50))
         .shutdown_deadline(Duration::from_millis(100))
+}
+
+/// Shuts a client down; answers its statistics and the end frames of all levels, acknowledged.
+pub(crate) fn end_frames(client: Client, broker: &Broker) -> (Stats, Vec<Vec<u8>>) {
+    let stopper = std::thread::spawn(move || client.shutdown(DEADLINE).unwrap());
+    let mut frames = std::collections::BTreeMap::new();
+    until("end of the client", || {
+        if let Some(message) = broker.read() {
+            let header = Frame::parse(&message).unwrap().header;
+            if header.flags.end {
+                broker.acknowledge(&message);
+                frames.insert((Frame::parse(&message).unwrap().level.to_owned(), header.part), message);
+            }
+        }
+        stopper.is_finished().then_some(())
+    });
+    let stats = stopper.join().unwrap();
+    assert_eq!(stats.unacknowledged, 0, "{stats}");
+    (stats, frames.into_values().collect())
 }

@@ -6,6 +6,7 @@
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -20,6 +21,8 @@ use crate::progress::Progress;
 const ROUNDS: u64 = 1_500;
 /// Calls of a sample: half a ring, which is empty before each.
 const CALLS: u64 = RING_RECORDS as u64 / 2;
+/// Threads whose first record is measured.
+const FIRSTS: usize = 100;
 /// An endpoint at which nobody listens: the client drains all the same.
 pub(super) const NOBODY: &str = "tcp://127.0.0.1:9";
 
@@ -35,6 +38,7 @@ static OFF_TOOK: Timer = Timer::new("bench.off.took", Level::DEBUG);
 const CLOCK_READS: &str = "two clock reads";
 const GUARD: &str = "timer guard";
 const GUARD_EXACT: &str = "timer guard, exact";
+const FIRST_RECORD: &str = "timer, first record of a thread";
 
 /// An operation, and a loop of so many calls of it.
 type Operation = (&'static str, fn(u64));
@@ -87,20 +91,36 @@ pub(super) fn measure(shutdown: &Shutdown) -> Result<Vec<Call>, Error> {
             client.stats().ok_or(Error::NoStats)?;
         }
     }
+    let mut firsts: Vec<_> = (0..FIRSTS).filter_map(|_| thread::spawn(first_record_ns).join().ok()).collect();
     client.shutdown(Duration::ZERO);
     let reads = OPERATIONS.iter().position(|(name, _)| *name == CLOCK_READS).unwrap_or(0);
     let reads = samples[reads].ns.clone();
-    let calls = OPERATIONS.iter().zip(samples).map(|(&(operation, _), mut samples)| {
-        let is_guard = [GUARD, GUARD_EXACT].contains(&operation);
-        let mut beyond: Vec<_> = samples.ns.iter().zip(&reads).map(|(guard, reads)| guard - reads).collect();
-        Call {
-            operation,
-            ns: median(&mut samples.ns),
-            fetch_adds: median(&mut samples.ratios),
-            beyond_clock_reads_ns: is_guard.then(|| median(&mut beyond)),
-        }
-    });
-    Ok(calls.collect())
+    let mut calls: Vec<_> = OPERATIONS
+        .iter()
+        .zip(samples)
+        .map(|(&(operation, _), mut samples)| {
+            let is_guard = [GUARD, GUARD_EXACT].contains(&operation);
+            let mut beyond: Vec<_> =
+                samples.ns.iter().zip(&reads).map(|(guard, reads)| guard - reads).collect();
+            Call {
+                operation,
+                ns: median(&mut samples.ns),
+                fetch_adds: median(&mut samples.ratios),
+                beyond_clock_reads_ns: is_guard.then(|| median(&mut beyond)),
+            }
+        })
+        .collect();
+    let ns = median(&mut firsts);
+    let fetch_adds = ns / calls.first().map_or(ns, |base| base.ns);
+    calls.push(Call { operation: FIRST_RECORD, ns, fetch_adds, beyond_clock_reads_ns: None });
+    Ok(calls)
+}
+
+/// A thread's first record makes its ring.
+fn first_record_ns() -> f64 {
+    // The first allocation of a thread costs by itself, and few threads come to a record without one.
+    black_box(Box::new(0));
+    ns_per_call(time_calls, 1)
 }
 
 /// What the rounds saw of one operation.

@@ -50,10 +50,9 @@ pub(super) fn draw(directory: &Path, shutdown: &Shutdown) -> Result<(), Error> {
     let series = 2 * TIMERS_MAX as usize;
     let client =
         Client::builder().endpoint(NOBODY).source("bench").window(WINDOW_MAX).series_max(series).build()?;
-    let cores = available_parallelism().map_or(1, usize::from);
     let metrics = Metrics::new(TIMERS_MAX, TIMERS_MAX, &mut Random::new(1));
     let figures = [
-        ("threads.svg", threads(cores, &steps)?),
+        ("threads.svg", threads(&steps)?),
         ("metrics.svg", many(&client, &metrics, &steps)?),
         ("spread.svg", spread(&client, &metrics, &steps)?),
     ];
@@ -88,26 +87,25 @@ impl<'a> Steps<'a> {
 }
 
 /// What a call costs while so many threads do the same to the same metric.
-fn threads(cores: usize, steps: &Steps<'_>) -> Result<Figure, Error> {
-    let operations: [(_, fn(u64), bool); 3] = [
-        ("fetch_add on one shared atomic", add_calls, false),
-        ("timer, duration given", time_calls, true),
-        ("counter", count_calls, false),
-    ];
-    let mut curves = Vec::new();
-    for (name, run, rests) in operations {
-        let mut points = Vec::new();
-        for threads in THREADS {
+fn threads(steps: &Steps<'_>) -> Result<Figure, Error> {
+    let curve = |name, run: fn(u64), rests: bool| {
+        let point = |threads| {
             steps.next()?;
             let rest = rests.then(|| (REST * threads).max(REST_MIN));
-            points.push((f64::from(threads), beside_each_other(threads, run, rest)));
-        }
-        curves.push(Curve { name, points });
-    }
+            Ok((f64::from(threads), beside_each_other(threads, run, rest)))
+        };
+        Ok::<_, Error>(Curve { name, points: THREADS.into_iter().map(point).collect::<Result<_, Error>>()? })
+    };
+    let curves = vec![
+        curve("fetch_add on one shared atomic", add_calls, false)?,
+        curve("timer, duration given", time_calls, true)?,
+        curve("counter", count_calls, false)?,
+    ];
     Ok(Figure {
         title: "What a call costs while other threads do the same to the same metric".to_owned(),
         note: format!(
-            "{cores} cores; medians of samples of {CALLS} calls, for timers with rests in which the ring is drained"
+            "{} cores; medians of samples of {CALLS} calls, for timers with rests in which the ring is drained",
+            cores()
         ),
         x: Axis::powers(2.0, "threads"),
         y: Axis::powers(10.0, "nanoseconds a call"),
@@ -115,27 +113,47 @@ fn threads(cores: usize, steps: &Steps<'_>) -> Result<Figure, Error> {
     })
 }
 
-/// Nanoseconds a call, the median of the samples of all threads: one that was interrupted stands for little.
+/// Nanoseconds a call, the median of the samples of all threads that count.
+///
+/// Where more threads than cores take turns, or other programs do, a sample counts only if others ended
+/// some while it ran, and not so many that its thread must have waited for a core. Threads that rest for the drain have
+/// nothing in common, so all of theirs count.
 fn beside_each_other(threads: u32, run: fn(u64), rest: Option<Duration>) -> f64 {
-    let (start, done) = (Barrier::new(threads as usize + 1), AtomicBool::new(false));
+    let (start, done, ended) =
+        (Barrier::new(threads as usize + 1), AtomicBool::new(false), AtomicU64::new(0));
     let sample = || {
         prepare_thread();
         let mut samples = Vec::new();
         start.wait();
         while !done.load(Relaxed) {
-            samples.push(ns_per_call(run, CALLS));
+            let before = ended.load(Relaxed);
+            let ns = ns_per_call(run, CALLS);
+            let others = ended.fetch_add(1, Relaxed) - before;
+            samples.push((ns, others));
             rest.inspect(|rest| sleep(*rest));
         }
         samples
     };
-    let mut samples: Vec<f64> = scope(|scope| {
+    let samples: Vec<(f64, u64)> = scope(|scope| {
         let all: Vec<_> = (0..threads).map(|_| scope.spawn(sample)).collect();
         start.wait();
         sleep(THREADS_POINT);
         done.store(true, Relaxed);
         all.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
     });
-    median(&mut samples)
+    let most = 2 * cores() as u64;
+    let counts = |others| threads == 1 || rest.is_some() || (1..=most).contains(&others);
+    let mut ns: Vec<f64> = samples.iter().filter(|(_, others)| counts(*others)).map(|(ns, _)| *ns).collect();
+    if ns.is_empty() {
+        // With one core nobody is ever beside another.
+        ns = samples.into_iter().map(|(ns, _)| ns).collect();
+    }
+    median(&mut ns)
+}
+
+/// Cores that this process may use.
+fn cores() -> usize {
+    available_parallelism().map_or(1, usize::from)
 }
 
 /// What a call and the drain cost over so many metrics.
@@ -194,8 +212,15 @@ fn spread(client: &Client, metrics: &Metrics, steps: &Steps<'_>) -> Result<Figur
 /// Processor time of the drain thread for each record that it took out of a ring that is filled as fast as
 /// a thread can, in nanoseconds; `None` where the system does not say.
 fn drain_ns(client: &Client, metrics: &Metrics, timers: u32, spread: Spread) -> Result<Option<f64>, Error> {
-    // As many as the thread can make.
-    let plan = Plan { rate: None, threads: 1, timers, counters: 0, spread, ..Plan::default() };
+    let plan = Plan {
+        duration: DRAIN_WARM + DRAIN_SAMPLES as u32 * DRAIN_SAMPLE,
+        rate: None,
+        threads: 1,
+        timers,
+        counters: 0,
+        window: WINDOW_MAX,
+        spread,
+    };
     let load = Load::start(&plan, &metrics.first(timers)).map_err(Error::Thread)?;
     sleep(DRAIN_WARM);
     let samples: Result<Vec<_>, _> = (0..DRAIN_SAMPLES).map(|_| drain_sample(client)).collect();

@@ -22,6 +22,8 @@ const SUBSCRIBED_MAX: Duration = Duration::from_secs(10);
 const SHUTDOWN_MAX: Duration = Duration::from_secs(30);
 /// What is told apart from the rest: everything is done for the first time in it.
 const FIRST: Duration = Duration::from_secs(1);
+/// How long the client is watched at rest before.
+const REST: Duration = Duration::from_secs(1);
 /// Pause between two looks at how far it is.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -56,6 +58,8 @@ pub(super) struct Outcome {
     pub(super) bytes: u64,
     /// Messages that the worker took in.
     pub(super) received: u64,
+    /// What the client's drain thread takes of one core when nothing is recorded.
+    pub(super) idle_share: Option<f64>,
     /// Processor time of the parts; `None` where the system does not say.
     pub(super) cpu: Option<Cpu>,
     /// Records that went through rings, per second of processor time of the drain thread.
@@ -101,6 +105,7 @@ struct Ran {
     took: Duration,
     recorded: Recorded,
     first: Part,
+    idle_share: Option<f64>,
     cpu: Option<Cpu>,
     memory_bytes: Option<u64>,
 }
@@ -109,6 +114,7 @@ fn record(plan: &Plan, client: &Client, deployment: &Deployment, shutdown: &Shut
     if !client.wait_subscribed(Level::INFO, SUBSCRIBED_MAX) {
         return Err(Error::NoSubscription);
     }
+    let idle_share = idle_share(shutdown);
     let metrics = Metrics::new(plan.timers, plan.counters, &mut Random::new(1));
     let progress = Progress::bar("hot loop to ledger", plan.duration.as_millis() as u64);
     let (usage, began) = (Usage::now(), Instant::now());
@@ -135,7 +141,16 @@ fn record(plan: &Plan, client: &Client, deployment: &Deployment, shutdown: &Shut
         return Err(Error::Stopped);
     }
     let first = first.unwrap_or(Err(Error::NoStats))?;
-    Ok(Ran { took, recorded, first, cpu, memory_bytes })
+    Ok(Ran { took, recorded, first, idle_share, cpu, memory_bytes })
+}
+
+/// The drain thread's share of a core while nobody records.
+fn idle_share(shutdown: &Shutdown) -> Option<f64> {
+    let (before, began) = (Usage::now()?, Instant::now());
+    while began.elapsed() < REST && !shutdown.is_requested() {
+        sleep(LOOK);
+    }
+    Some(Usage::now()?.since(&before).drain_s / began.elapsed().as_secs_f64())
 }
 
 fn spilled(stats: &Stats) -> u64 {
@@ -144,7 +159,7 @@ fn spilled(stats: &Stats) -> u64 {
 
 impl Ran {
     fn outcome(self, plan: &Plan, stats: &Stats, accounts: &Accounts) -> Outcome {
-        let Self { took, recorded, first, cpu, memory_bytes } = self;
+        let Self { took, recorded, first, idle_share, cpu, memory_bytes } = self;
         let took_s = took.as_secs_f64();
         let (ledger, store) = (accounts.worker.ledger.flushed, accounts.worker.delivered);
         let drained = recorded.timers.saturating_sub(spilled(stats));
@@ -180,6 +195,7 @@ impl Ran {
             frames: stats.messages_sent,
             bytes: stats.bytes_sent,
             received: accounts.worker.received,
+            idle_share,
             cpu,
             drained_per_cpu_s: cpu.filter(|cpu| cpu.drain_s > 0.0).map(|cpu| drained as f64 / cpu.drain_s),
             memory_bytes,

@@ -24,9 +24,8 @@ const CATCH_UP: f64 = 0.8;
 const DURATIONS: usize = 512;
 const DURATION_MEDIAN: Duration = Duration::from_micros(1);
 const DURATION_MAX: Duration = Duration::from_millis(1);
-/// Most steps in which the counters are changed over a window, and the shortest of them.
-const STEPS_MAX: u32 = 100;
-const STEP_MIN: Duration = Duration::from_millis(1);
+/// A window's counters are changed in steps of this length, each its part of them.
+const STEP: Duration = Duration::from_millis(10);
 
 /// The metrics, which live as long as the process.
 #[derive(Clone, Debug)]
@@ -202,8 +201,7 @@ impl Pace {
 
 /// Adds one to every counter once a window, in even steps; the sum of what was added.
 fn count(counters: &[&'static Counter], window: Duration, stop: &AtomicBool) -> u64 {
-    let steps =
-        u32::try_from(window.as_nanos() / STEP_MIN.as_nanos()).unwrap_or(u32::MAX).clamp(1, STEPS_MAX);
+    let steps = u32::try_from(window.as_nanos() / STEP.as_nanos()).unwrap_or(u32::MAX).max(1);
     let of_a_step = counters.len().div_ceil(steps as usize);
     let (step, mut due, mut sum) = (window / steps, Instant::now(), 0);
     loop {

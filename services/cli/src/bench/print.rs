@@ -72,6 +72,9 @@ pub(super) fn end_to_end(outcome: &Outcome, paint: Paint) -> String {
             ),
         );
     }
+    if let Some(share) = outcome.idle_share {
+        line("client at rest", format!("{:.2} % of one core", 100.0 * share));
+    }
     if let Some(bytes) = outcome.memory_bytes {
         line("memory", format!("{}, all parts together", human::bytes(bytes)));
     }

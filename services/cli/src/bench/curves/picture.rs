@@ -178,11 +178,12 @@ impl Figure {
             .axis_desc_style(text(FONT_PX))
             .draw()?;
         for (at, (curve, colour)) in self.curves.iter().zip(LINES).enumerate() {
-            let placed = curve.points.iter().map(|(x, y)| (self.x.place(*x), self.y.place(*y)));
+            let place = |(x, y): &(f64, f64)| (self.x.place(*x), self.y.place(*y));
+            let placed: Vec<_> = curve.points.iter().map(place).collect();
             chart.draw_series(LineSeries::new(placed.clone(), colour.stroke_width(2)).point_size(3))?;
             // The last value in figures, right of its point.
             if let (Some(place), Some((_, value))) = (placed.last(), curve.points.last()) {
-                let (left, top) = chart.backend_coord(&place);
+                let (left, top) = chart.backend_coord(place);
                 root.draw(&Text::new(
                     format!("{} ns", human::number(*value)),
                     (left + 8, top),
