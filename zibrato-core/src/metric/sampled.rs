@@ -42,6 +42,8 @@ impl Timer {
 
 /// A timer that counts every call and times one in `n`: [`Timer::sampled`].
 ///
+/// A call that is not timed costs some 11 instructions, about two counters, and reads no clock.
+///
 /// # Which calls are timed
 /// Each thread times its first call, and then every one that starts when a multiple of `n` calls have
 /// ended on it: of calls one after the other every `n`th. What runs inside or beside a timed call before
