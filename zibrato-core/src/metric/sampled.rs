@@ -58,9 +58,9 @@ impl Timer {
 /// each call is a message with the mean of the timed ones.
 ///
 /// # When not to use it
-/// - In work that repeats with a period. Calls that are slow every 64th time are all timed, or none is.
-///   Another `n` does not help, since each shares its factors of two with the period: time another
-///   place of the loop, or every call with a plain [`Timer`].
+/// - In work that repeats with an even period. Of calls that are slow every 64th time too many are timed
+///   or none is. Another `n` does not help, since every one shares a factor of two with the period: time
+///   another place of the loop, or every call with a plain [`Timer`]. An odd period does no harm.
 /// - In threads that live for a few calls: the first of each is timed, which finds caches cold.
 /// - In work of more than some microseconds, beside which a plain timer costs nothing.
 #[derive(Debug)]
