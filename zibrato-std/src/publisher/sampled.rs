@@ -96,7 +96,7 @@ impl Publisher {
             }
             let sampled = &mut self.sampled[index];
             let total = total_of(&self.totals, sampled.metric);
-            sampled.waiting += total.wrapping_sub(sampled.folded);
+            sampled.waiting = sampled.waiting.wrapping_add(total.wrapping_sub(sampled.folded));
             sampled.folded = total;
             if sampled.waiting > 0 {
                 self.enter_calls(index);
