@@ -9,15 +9,17 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use zibrato_core::level::Level;
-use zibrato_core::metric::{Counter, Gauge, Timer};
+use zibrato_core::metric::{Counter, Gauge, ONE_IN_MAX, SampledTimer, Timer};
 use zibrato_core::{RING_RECORDS, clock, prepare_thread, registry};
 
 static PLAIN: AtomicU64 = AtomicU64::new(0);
 static HITS: Counter = Counter::new("icount.hits", Level::INFO);
 static TOOK: Timer = Timer::new("icount.took", Level::INFO);
 static DEPTH: Gauge = Gauge::new("icount.depth", Level::INFO);
+static STEP: SampledTimer = Timer::new("icount.step", Level::INFO).sampled(ONE_IN_MAX);
 static OFF_HITS: Counter = Counter::new("icount.off.hits", Level::DEBUG);
 static OFF_TOOK: Timer = Timer::new("icount.off.took", Level::DEBUG);
+static OFF_STEP: SampledTimer = Timer::new("icount.off.step", Level::DEBUG).sampled(64);
 static OFF_DEPTH: Gauge = Gauge::new("icount.off.depth", Level::DEBUG);
 
 /// Does an operation so many times.
@@ -47,6 +49,9 @@ const OPERATIONS: &[(&str, Run)] = &[
         });
     }),
     ("timer_guard", |n| repeat(n, || drop(TOOK.start()))),
+    // No call of it is timed but the first.
+    ("sampled", |n| repeat(n, || drop(STEP.start()))),
+    ("sampled_off", |n| repeat(n, || drop(OFF_STEP.start()))),
     ("spilled", |n| {
         for _ in 0..RING_RECORDS {
             TOOK.record(Duration::ZERO);

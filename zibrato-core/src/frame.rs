@@ -164,7 +164,8 @@ pub enum LossReason {
     KindClash = 2,
     /// Kept in the overflow series, because the publisher has as many series as it may have.
     SeriesLimit = 3,
-    /// A timer's clock went backwards; the duration was counted as 0.
+    /// A timer's clock went backwards, or a sampled timer ended without one timed call to go by; the
+    /// duration was counted as 0.
     ClockBackwards = 4,
     /// Dropped with a ring whose indices were out of range.
     Corrupt = 5,

@@ -18,6 +18,9 @@ pub use scale::{index, lower_bound};
 
 use crate::limits::{HISTOGRAM_BUCKETS_MAX, HISTOGRAM_SCALE, HISTOGRAM_SCALE_MIN};
 
+/// The golden ratio's fraction, times 2^64.
+const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// Counts of durations by bucket, over cells of the caller's choice.
 ///
 /// On a host the cells grow ([`HostCells`], feature `alloc`); elsewhere they are a
@@ -86,6 +89,37 @@ impl<C: Cells> Histogram<C> {
         self.zero = self.zero.wrapping_add(other.zero);
         for (index, count) in other.counts() {
             self.add_at(index, other.scale, count);
+        }
+    }
+
+    /// Adds `n` counts that are distributed as those of `sample`, exactly `n` of them; none if the sample
+    /// has none. The result has the lower of both scales.
+    ///
+    /// From the lowest on the counts are rounded together and not each for itself, so that no bucket is
+    /// off by one count or more, and their sum by none. Where the rounding begins is chosen by `turn`, a
+    /// number that differs from call to call: with one place for all, single counts added one after the
+    /// other would all go to the middle of the sample.
+    pub fn add_like<D: Cells>(&mut self, sample: &Histogram<D>, n: u64, turn: u64) {
+        let total = u128::from(sample.total());
+        if total == 0 {
+            return;
+        }
+        self.downscale_to(sample.scale);
+        // The fractions of the multiples of the golden ratio are spread evenly, however many are taken.
+        let from = (u128::from(turn.wrapping_mul(GOLDEN_RATIO)) * total) >> u64::BITS;
+        let (mut seen, mut given) = (0u128, 0u64);
+        let mut share = |count: u64| {
+            seen += u128::from(count);
+            // At the end `seen` is `total`, and as `from` is less, this is `n`.
+            let up_to = ((seen * u128::from(n) + from) / total) as u64;
+            up_to - core::mem::replace(&mut given, up_to)
+        };
+        self.zero = self.zero.wrapping_add(share(sample.zero));
+        for (index, count) in sample.counts() {
+            match share(count) {
+                0 => {}
+                n => self.add_at(index, sample.scale, n),
+            }
         }
     }
 

@@ -21,6 +21,8 @@
 mod counter;
 #[cfg(not(loom))]
 mod gauge;
+#[cfg(all(feature = "std", not(loom)))]
+mod sampled;
 mod spill;
 #[cfg(not(loom))]
 mod timer;
@@ -29,6 +31,8 @@ mod timer;
 pub use counter::Counter;
 #[cfg(not(loom))]
 pub use gauge::Gauge;
+#[cfg(all(feature = "std", not(loom)))]
+pub use sampled::{ONE_IN_MAX, ONE_IN_MIN, SampledGuard, SampledTimer};
 pub use spill::{Spill, Spilled};
 #[cfg(not(loom))]
 pub use timer::Timer;
@@ -45,7 +49,7 @@ use crate::text::Field;
 
 /// State word of a metric that is off: its records are not offered.
 pub(crate) const OFF: u32 = 0;
-/// State word of a timer or gauge that is on; a counter's is its index in the slabs.
+/// State word of a timer or gauge that is on; that of a metric with cells is its index in the slabs.
 #[cfg(feature = "std")]
 pub(crate) const ON: u32 = 1;
 /// State word before the first call; as a signed number it is negative.
@@ -65,6 +69,8 @@ pub struct Metric {
     state: AtomicU32,
     slot: AtomicU32,
     kind: Kind,
+    /// Of a timer that times one call in `n`: `n - 1`, `n` being a power of two; else 0.
+    one_in_mask: u32,
     level: Level,
     #[cfg(feature = "std")]
     pub(crate) link: crate::registry::Link,
@@ -86,6 +92,7 @@ impl Metric {
                 #[cfg(feature = "std")]
                 link: crate::registry::Link::new(),
                 kind,
+                one_in_mask: 0,
                 level,
                 name,
                 source: "",
@@ -131,7 +138,20 @@ impl Metric {
         self.tags
     }
 
-    /// Index of a counter in the slabs' cells, from 1; 0 before its first call.
+    /// Whether it is a timer that counts all calls and times some: [`Timer::sampled`].
+    #[must_use]
+    pub const fn is_sampled(&self) -> bool {
+        self.one_in_mask != 0
+    }
+
+    /// Whether threads count it in cells of their slabs.
+    #[cfg(feature = "std")]
+    pub(crate) fn has_cells(&self) -> bool {
+        self.kind == Kind::Counter || self.is_sampled()
+    }
+
+    /// Index of a counter or sampled timer in the slabs' cells, from 1; 0 before its first call, and of
+    /// other metrics.
     #[cfg(feature = "std")]
     #[must_use]
     pub fn index(&self) -> u32 {

@@ -7,11 +7,10 @@ use std::boxed::Box;
 use std::sync::{OnceLock, PoisonError};
 use std::vec::Vec;
 
-use crate::kind::Kind;
 use crate::metric::{Metric, OFF, ON, UNREGISTERED};
 use crate::sync::{AtomicU32, Mutex, MutexGuard, Ordering::Relaxed, const_fn};
 
-/// A metric's place in the list, and its index in the slabs if it is a counter.
+/// A metric's place in the list, and its index in the slabs if it has cells there.
 #[derive(Debug)]
 pub(crate) struct Link {
     next: OnceLock<Option<&'static Metric>>,
@@ -39,7 +38,8 @@ pub(crate) struct Registry(Mutex<Registered>);
 struct Registered {
     newest: Option<&'static Metric>,
     metrics: usize,
-    counters: u32,
+    /// Indices given to metrics with cells.
+    indices: u32,
     running: bool,
     subscribed: Vec<Box<str>>,
 }
@@ -49,10 +49,10 @@ impl Registered {
         let level = metric.level();
         let subscribed = || self.subscribed.iter().any(|label| **label == *level.label());
         let on = self.running && (!level.is_on_demand() || subscribed());
-        match (on, metric.kind()) {
-            (false, _) => OFF,
-            (true, Kind::Counter) => metric.link.index(),
-            (true, Kind::Gauge | Kind::Timer) => ON,
+        match on {
+            false => OFF,
+            true if metric.has_cells() => metric.link.index(),
+            true => ON,
         }
     }
 
@@ -63,9 +63,9 @@ impl Registered {
         let _ = metric.link.next.set(self.newest);
         self.newest = Some(metric);
         self.metrics += 1;
-        if metric.kind() == Kind::Counter {
-            self.counters += 1;
-            metric.link.index.store(self.counters, Relaxed);
+        if metric.has_cells() {
+            self.indices += 1;
+            metric.link.index.store(self.indices, Relaxed);
         }
         let state = self.state_of(metric);
         metric.set_state(state);
@@ -79,7 +79,7 @@ impl Registry {
             Self(Mutex::new(Registered {
                 newest: None,
                 metrics: 0,
-                counters: 0,
+                indices: 0,
                 running: false,
                 subscribed: Vec::new(),
             }))
@@ -115,9 +115,9 @@ impl Registry {
 }
 
 #[cfg(not(loom))]
-pub(crate) use of_process::{counters, register};
-#[cfg(not(loom))]
 pub use of_process::{forget_slots, is_on, len, metrics, switch};
+#[cfg(not(loom))]
+pub(crate) use of_process::{indices, register};
 
 #[cfg(not(loom))]
 mod of_process {
@@ -159,9 +159,9 @@ mod of_process {
         None
     }
 
-    /// How many counters are registered; 0 if the lock is not to be had.
-    pub(crate) fn counters() -> u32 {
-        lock_for_recording().map_or(0, |registered| registered.counters)
+    /// How many metrics with cells are registered; 0 if the lock is not to be had.
+    pub(crate) fn indices() -> u32 {
+        lock_for_recording().map_or(0, |registered| registered.indices)
     }
 
     /// All metrics registered so far, the newest first.

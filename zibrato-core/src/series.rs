@@ -40,11 +40,43 @@ impl<C: Cells> TimerSeries<C> {
         self.histogram.record_ns(mean, spilled.count);
     }
 
+    /// Counts `n` durations by a sample of them: exact in count, and the buckets add up to it. Sums are
+    /// those of the sample times `n` by its count, to half a unit; the window gets the sample's range, if
+    /// that has one. Does nothing if the sample is empty.
+    pub fn add_like<D: Cells>(&mut self, sample: &TimerSeries<D>, n: u64) {
+        if sample.count == 0 {
+            return;
+        }
+        let (total, times) = (u128::from(sample.count), u128::from(n));
+        // In two steps, since a sum of squares may fill all of its bits.
+        let scaled = |sum: u128| {
+            (sum / total).wrapping_mul(times).wrapping_add((sum % total * times + total / 2) / total)
+        };
+        self.histogram.add_like(&sample.histogram, n, self.count);
+        self.count = self.count.wrapping_add(n);
+        self.sum_ns = self.sum_ns.wrapping_add(scaled(sample.sum_ns.into()) as u64);
+        self.sum_squares_ns2 = self.sum_squares_ns2.wrapping_add(scaled(sample.sum_squares_ns2));
+        if let Some((min, max)) = sample.window_ns {
+            self.widen_window(min, max);
+        }
+    }
+
+    /// Makes everything 0; the histogram keeps its scale and its buckets.
+    pub fn clear(&mut self) {
+        (self.count, self.sum_ns, self.sum_squares_ns2, self.window_ns) = (0, 0, 0, None);
+        self.histogram.clear();
+    }
+
     #[inline]
     fn add(&mut self, count: u64, sum_ns: u64, squares: u128, min: u64, max: u64) {
         self.count = self.count.wrapping_add(count);
         self.sum_ns = self.sum_ns.wrapping_add(sum_ns);
         self.sum_squares_ns2 = self.sum_squares_ns2.wrapping_add(squares);
+        self.widen_window(min, max);
+    }
+
+    #[inline]
+    fn widen_window(&mut self, min: u64, max: u64) {
         let (low, high) = self.window_ns.unwrap_or((min, max));
         self.window_ns = Some((low.min(min), high.max(max)));
     }
@@ -154,6 +186,46 @@ mod tests {
         timer.add_spilled(&Spilled { count: 4, sum: 42, range: Some((1, 30)), odd: 0 });
         assert_eq!((timer.count, timer.sum_ns, timer.sum_squares_ns2), (4, 42, 400));
         assert_eq!((timer.window_ns, timer.histogram.total()), (Some((1, 30)), 4));
+    }
+
+    #[test]
+    fn a_sample_stands_for_any_number_of_records() {
+        let mut sample = Timer::default();
+        for ns in [0, 1_000, 1_000, 1_000_000, 1_000_000, 1_000_000, 1_000_000] {
+            sample.record_ns(ns);
+        }
+        for n in [0, 1, 2, 3, 6, 7, 64 * 7, 64 * 7 + 5, 1_000_003, u64::from(u32::MAX)] {
+            let mut timer = Timer::default();
+            timer.add_like(&sample, n);
+            assert_eq!((timer.count, timer.histogram.total()), (n, n));
+            // A share of each is off by less than one count.
+            let near = |count: u64, part: u64| (count * 7).abs_diff(part * n) < 7;
+            assert!(near(timer.histogram.zero(), 1), "{n}: {timer:?}");
+            let counts: heapless::Vec<u64, 4> = timer.histogram.counts().map(|(_, count)| count).collect();
+            let (&high, low) = counts.split_last().unwrap_or((&0, &[]));
+            assert!(near(high, 4) && near(low.iter().sum(), 2), "{n}: {counts:?}");
+            assert_eq!(timer.sum_ns, (4_002_000 * n * 2 + 7) / 14, "{n}");
+            assert_eq!(timer.window_ns, Some((0, 1_000_000)));
+        }
+        let mut timer = Timer::default();
+        for _ in 0..7_000 {
+            timer.add_like(&sample, 1);
+        }
+        assert!(timer.histogram.zero().abs_diff(1_000) < 10, "one by one: {timer:?}");
+        let mut timer = Timer::default();
+        timer.add_like(&Timer::default(), 5);
+        assert_eq!((timer.count, timer.histogram.total()), (0, 0), "nothing is known of them");
+        let longest = (1u64 << 62) - 1;
+        sample.clear();
+        assert_eq!((sample.count, sample.histogram.total(), sample.window_ns), (0, 0, None));
+        sample.record_ns(longest);
+        timer.add_like(&sample, 2);
+        assert_eq!(timer.sum_squares_ns2, (u128::from(longest) * u128::from(longest)).wrapping_mul(2));
+        assert_eq!((timer.sum_ns, sample.window_ns), (2 * longest, Some((longest, longest))));
+        timer.start_window();
+        sample.start_window();
+        timer.add_like(&sample, 1);
+        assert_eq!((timer.count, timer.window_ns), (3, None), "nothing was timed in this window");
     }
 
     #[test]

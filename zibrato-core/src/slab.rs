@@ -201,7 +201,7 @@ mod right {
             unsafe { SLABS.pass(fold) }
         }
 
-        /// The sums of all threads' cells: `totals[i]` is that of the counter with index `i`, wrapping.
+        /// The sums of all threads' cells: `totals[i]` is that of the metric with index `i`, wrapping.
         /// Those of threads that ended before this drain was claimed are not in it: the difference
         /// of two answers is what was counted in between. Frees the cells of ended threads.
         pub fn counters(&mut self, totals: &mut Vec<u64>) {

@@ -58,14 +58,29 @@ pub(crate) fn add(metric: &'static Metric, n: u64) {
         return;
     }
     LOCAL.with(|local| {
-        if state < local.counters.get() {
-            // SAFETY: T1: `state` is below the number of cells.
-            let cell = unsafe { local.cells.get().add(state as usize) };
-            // SAFETY: T1 and T3: the cells live while this thread owns them.
-            let cell = unsafe { &*cell };
+        if let Some(cell) = local.cell(state) {
             cell.store(cell.load(Relaxed).wrapping_add(n), Relaxed);
         } else {
             add_cold(metric, n);
+        }
+    });
+}
+
+/// Calls of a sampled timer that ended on this thread, by its state word; `None` without a cell for it.
+#[inline(always)]
+pub(crate) fn calls(state: u32) -> Option<u64> {
+    LOCAL.with(|local| local.cell(state).map(|cell| cell.load(Relaxed)))
+}
+
+/// Counts a call of a sampled timer that was on at its start, `state` being the state word of then: the
+/// gate is not asked again, and the thread may be another one.
+#[inline(always)]
+pub(crate) fn count_call(metric: &'static Metric, state: u32) {
+    LOCAL.with(|local| {
+        if let Some(cell) = local.cell(state) {
+            cell.store(cell.load(Relaxed).wrapping_add(1), Relaxed);
+        } else {
+            count_call_cold(metric, state);
         }
     });
 }
@@ -87,7 +102,7 @@ pub(crate) fn push(metric: &'static Metric, value: u64) {
 pub fn prepare_thread() {
     LOCAL.with(|local| {
         if !local.bypass.get() {
-            let _ = make_cells(local, registry::counters()) && make_ring(local, new_warm_ring);
+            let _ = make_cells(local, registry::indices()) && make_ring(local, new_warm_ring);
         }
     });
 }
@@ -130,6 +145,18 @@ fn add_cold(metric: &'static Metric, n: u64) {
 
 #[cold]
 #[inline(never)]
+fn count_call_cold(metric: &'static Metric, state: u32) {
+    LOCAL.with(|local| {
+        if (state as usize) < SLAB_CELLS_MAX && make_cells(local, state) {
+            count_call(metric, state);
+        } else {
+            metric.spill.add_call();
+        }
+    });
+}
+
+#[cold]
+#[inline(never)]
 fn push_cold(metric: &'static Metric, value: u64) {
     LOCAL.with(|local| {
         let has_ring = make_ring(local, new_ring);
@@ -151,7 +178,7 @@ fn spill(metric: &Metric, value: u64) {
     }
 }
 
-/// Sees to it that this thread has a cell for the counter `index`; false while bypassing.
+/// Sees to it that this thread has the cell `index`; false while bypassing.
 fn make_cells(local: &Local, index: u32) -> bool {
     index < local.counters.get()
         || local.make(|| {
@@ -183,6 +210,18 @@ fn make_ring(local: &Local, new: fn() -> Box<Node<ThreadRing>>) -> bool {
 }
 
 impl Local {
+    /// This thread's cell `index`, if it has come to that one.
+    #[inline(always)]
+    fn cell(&self, index: u32) -> Option<&AtomicU64> {
+        if index >= self.counters.get() {
+            return None;
+        }
+        // SAFETY: T1: `index` is below the number of cells.
+        let cell = unsafe { self.cells.get().add(index as usize) };
+        // SAFETY: T1 and T3: the cells live while this thread owns them.
+        Some(unsafe { &*cell })
+    }
+
     /// Runs `make` with the cold path bypassed; false, and nothing made, inside of it and after the
     /// destructor has run.
     fn make(&self, make: impl FnOnce()) -> bool {

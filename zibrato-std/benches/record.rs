@@ -10,13 +10,15 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use zibrato_core::{RING_RECORDS, clock};
-use zibrato_std::{Client, Counter, Gauge, Level, Timer};
+use zibrato_std::{Client, Counter, Gauge, Level, SampledTimer, Timer};
 
 static PLAIN: AtomicU64 = AtomicU64::new(0);
 static HITS: Counter = Counter::new("bench.hits", Level::INFO);
 static DEPTH: Gauge = Gauge::new("bench.depth", Level::INFO);
 static TOOK: Timer = Timer::new("bench.took", Level::INFO);
+static STEP: SampledTimer = Timer::new("bench.step", Level::INFO).sampled(64);
 static OFF: Timer = Timer::new("bench.off", Level::DEBUG);
+static OFF_STEP: SampledTimer = Timer::new("bench.off.step", Level::DEBUG).sampled(64);
 static OFF_HITS: Counter = Counter::new("bench.off.hits", Level::DEBUG);
 
 /// Runs `record` `n` times in batches that fit the ring, timing only the batches.
@@ -60,6 +62,8 @@ fn record(c: &mut Criterion) {
         });
     });
     group.bench_function("timer_guard", |b| b.iter_custom(|n| batches(&client, n, || drop(TOOK.start()))));
+    group.bench_function("sampled_64", |b| b.iter_custom(|n| batches(&client, n, || drop(STEP.start()))));
+    group.bench_function("sampled_gated_off", |b| b.iter(|| drop(OFF_STEP.start())));
     group.bench_function("timer_guard_exact", |b| {
         b.iter_custom(|n| batches(&client, n, || drop(TOOK.start_exact())));
     });

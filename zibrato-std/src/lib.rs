@@ -87,7 +87,9 @@ pub use stats::{Flow, Losses, Stats};
 #[cfg(feature = "tracing")]
 pub use tracing_layer::SpanTimers;
 pub use zibrato_core::level::Level;
-pub use zibrato_core::metric::{Counter, Gauge, Timer, TimerGuard};
+pub use zibrato_core::metric::{
+    Counter, Gauge, ONE_IN_MAX, ONE_IN_MIN, SampledGuard, SampledTimer, Timer, TimerGuard,
+};
 pub use zibrato_core::{count_me, frame::LossReason, prepare_thread, time_me};
 
 /// The README's example compiles and runs.

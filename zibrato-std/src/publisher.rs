@@ -5,6 +5,7 @@
 
 mod frames;
 mod resolve;
+mod sampled;
 #[cfg(test)]
 #[allow(clippy::expect_used, reason = "helpers of tests fail the test")]
 mod tests;
@@ -14,6 +15,7 @@ pub(crate) use frames::{FrameKind, Frames, now_ms};
 pub(crate) use resolve::{SeriesKey, overflow_name};
 
 use resolve::Claim;
+use sampled::Sampled;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,7 +33,7 @@ use zibrato_core::{Drain, clock, registry};
 use crate::legacy::LegacyQueue;
 use crate::stats::{Flow, Losses};
 
-/// Slot of a metric whose series has another kind: its records are refused.
+/// Slot of a timer or counter whose series has another kind: its records are refused.
 const CLASH_SLOT: u32 = NO_SLOT - 1;
 /// Records that are folded together.
 const BATCH_RECORDS: usize = 64;
@@ -135,6 +137,8 @@ pub(crate) struct Publisher {
     timers: Vec<TimerState>,
     by_key: HashMap<SeriesKey, Claim>,
     cells: Vec<Cell>,
+    /// Timers that time one call in so many.
+    sampled: Vec<Sampled>,
     /// Metrics whose spill cells are to be looked at, that is all that are no counters.
     spilling: Vec<&'static Metric>,
     metrics_seen: usize,
@@ -171,6 +175,7 @@ impl Publisher {
             timers: Vec::new(),
             by_key: HashMap::new(),
             cells: Vec::new(),
+            sampled: Vec::new(),
             spilling: Vec::new(),
             metrics_seen: 0,
             totals: Vec::new(),
@@ -189,6 +194,9 @@ impl Publisher {
         drain.counters(&mut publisher.totals);
         for cell in &mut publisher.cells {
             cell.folded = total_of(&publisher.totals, cell.metric);
+        }
+        for sampled in &mut publisher.sampled {
+            sampled.start_at(&publisher.totals);
         }
         publisher
     }
@@ -266,6 +274,7 @@ impl Publisher {
                 }
             }
         }
+        flow.timers = flow.timers.wrapping_add(self.waiting_calls(level));
         flow
     }
 
@@ -334,15 +343,9 @@ impl Publisher {
     /// `None` if the timer has no series of its kind.
     #[inline]
     fn fold_timer(&mut self, slot: usize, value: u64) -> Option<()> {
-        let state = self.timers.get_mut(slot)?;
-        let ns = match TimerValue::from_bits(value) {
-            TimerValue::Ticks(ticks) => clock::to_ns(ticks),
-            TimerValue::Nanoseconds(ns) => ns,
-            TimerValue::Backwards => {
-                self.losses.add(LossReason::ClockBackwards, 1);
-                0
-            }
-        };
+        // A sampled timer's slot is beyond them all, so that it costs the others nothing.
+        let Some(state) = self.timers.get_mut(slot) else { return self.fold_sample(slot, value) };
+        let ns = to_ns(value, &mut self.losses);
         if let Some(legacy) = &mut self.legacy {
             let series = &self.series[state.series as usize];
             let label = self.levels[series.level as usize].label;
@@ -403,6 +406,7 @@ impl Publisher {
                 self.fold_spilled(self.spilling[at], &spilled);
             }
         }
+        self.fold_calls(drain);
     }
 
     fn fold_counter(&mut self, metric: &'static Metric, delta: u64) {
@@ -438,7 +442,7 @@ impl Publisher {
 
     /// `None` if the timer has no series of its kind.
     fn add_to_timer(&mut self, slot: usize, spilled: &Spilled) -> Option<()> {
-        let state = self.timers.get_mut(slot)?;
+        let Some(state) = self.timers.get_mut(slot) else { return self.add_to_sample(slot, spilled) };
         if let Some(legacy) = &mut self.legacy {
             let mean = spilled.sum.checked_div(spilled.count).unwrap_or(0);
             let series = &self.series[state.series as usize];
@@ -472,8 +476,22 @@ impl Publisher {
     }
 }
 
-/// A counter's total over all threads: in their cells, and in its shared part.
+/// A duration by a record's value.
+#[inline]
+fn to_ns(value: u64, losses: &mut Losses) -> u64 {
+    match TimerValue::from_bits(value) {
+        TimerValue::Ticks(ticks) => clock::to_ns(ticks),
+        TimerValue::Nanoseconds(ns) => ns,
+        TimerValue::Backwards => {
+            losses.add(LossReason::ClockBackwards, 1);
+            0
+        }
+    }
+}
+
+/// A counter's total, or a sampled timer's calls, over all threads: in their cells, and in the shared part.
 fn total_of(totals: &[u64], metric: &Metric) -> u64 {
     let cells = totals.get(metric.index() as usize).copied().unwrap_or(0);
-    cells.wrapping_add(metric.spill().counter())
+    let shared = if metric.is_sampled() { metric.spill().calls() } else { metric.spill().counter() };
+    cells.wrapping_add(shared)
 }

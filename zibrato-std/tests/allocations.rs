@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use zibrato_core::{RING_RECORDS, SLAB_CELLS};
-use zibrato_std::{Client, Counter, Gauge, Level, Timer, prepare_thread};
+use zibrato_std::{Client, Counter, Gauge, Level, SampledTimer, Timer, prepare_thread};
 
 struct Counting;
 
@@ -45,6 +45,7 @@ static ALLOCATOR: Counting = Counting;
 static HITS: Counter = Counter::new("a.hits", Level::INFO);
 static DEPTH: Gauge = Gauge::new("a.depth", Level::INFO);
 static TOOK: Timer = Timer::new("a.took", Level::INFO);
+static STEP: SampledTimer = Timer::new("a.step", Level::INFO).sampled(2);
 static OFF: Timer = Timer::new("a.off", Level::DEBUG);
 
 fn record_everything(times: u32) {
@@ -55,6 +56,8 @@ fn record_everything(times: u32) {
         drop(TOOK.start());
         let _ = TOOK.start().stop();
         TOOK.measure(|| ());
+        drop(STEP.start());
+        STEP.measure(|| ());
         drop(OFF.start());
     }
 }

@@ -10,6 +10,9 @@ use syn::{Error, Expr, ExprLit, Ident, Lit, LitStr, Path, Result, Token, UnOp, p
 use crate::class::{Class, TAGS_MAX};
 use crate::expand::Attribute;
 
+/// What `Timer::sampled` accepts, of it the powers of two.
+const ONE_IN: std::ops::RangeInclusive<u32> = 2..=65_536;
+
 /// What the user wrote, checked as far as it is literal.
 pub(crate) struct Arguments {
     pub(crate) level: Level,
@@ -18,6 +21,7 @@ pub(crate) struct Arguments {
     pub(crate) source: Option<Expr>,
     pub(crate) unit: Option<Expr>,
     pub(crate) tags: Vec<(Expr, Expr)>,
+    pub(crate) sampled: Option<Expr>,
     pub(crate) home: Option<Path>,
 }
 
@@ -46,8 +50,8 @@ impl Arguments {
 }
 
 fn parse_all(attribute: Attribute, input: ParseStream<'_>) -> Result<Arguments> {
-    let (mut level, mut name, mut value, mut source, mut unit, mut home) =
-        (None, None, None, None, None, None);
+    let (mut level, mut name, mut value, mut source, mut unit, mut sampled, mut home) =
+        (None, None, None, None, None, None, None);
     let mut tags = Vec::new();
     let mut seen: Vec<String> = Vec::new();
     while !input.is_empty() {
@@ -66,6 +70,7 @@ fn parse_all(attribute: Attribute, input: ParseStream<'_>) -> Result<Arguments> 
             "source" => source = Some(parse_text(input, Class::Source)?),
             "unit" => unit = Some(parse_text(input, Class::Unit)?),
             "tags" => tags = parse_tags(input, &argument)?,
+            "sampled" => sampled = Some(parse_sampled(input)?),
             _ => home = Some(parse_home(input)?),
         }
         seen.push(word);
@@ -79,7 +84,7 @@ fn parse_all(attribute: Attribute, input: ParseStream<'_>) -> Result<Arguments> 
             format!("`level` is missing: say at which level to record, as in {attribute}(level = \"info\")");
         Error::new(Span::call_site(), text)
     })?;
-    Ok(Arguments { level, name, value, source, unit, tags, home })
+    Ok(Arguments { level, name, value, source, unit, tags, sampled, home })
 }
 
 fn parse_argument_name(attribute: Attribute, input: ParseStream<'_>) -> Result<Ident> {
@@ -161,6 +166,20 @@ fn parse_value(input: ParseStream<'_>) -> Result<Expr> {
         return Err(Error::new_spanned(expr, ACCEPTED));
     }
     Ok(expr)
+}
+
+/// One call in how many is timed. A literal is checked here; a constant when the static is evaluated.
+fn parse_sampled(input: ParseStream<'_>) -> Result<Expr> {
+    const ACCEPTED: &str =
+        "`sampled` takes a power of two from 2 to 65536, or the path of a constant of type u32 that is one";
+    let expr = parse_expr(input)?;
+    let is_accepted = match &expr {
+        Expr::Lit(ExprLit { lit: Lit::Int(n), .. }) => {
+            n.base10_parse::<u32>().is_ok_and(|n| n.is_power_of_two() && ONE_IN.contains(&n))
+        }
+        other => matches!(other, Expr::Path(_)),
+    };
+    if is_accepted { Ok(expr) } else { Err(Error::new_spanned(expr, ACCEPTED)) }
 }
 
 fn parse_home(input: ParseStream<'_>) -> Result<Path> {

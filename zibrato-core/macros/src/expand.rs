@@ -36,7 +36,7 @@ impl Attribute {
     pub(crate) const fn arguments(self) -> &'static [&'static str] {
         match self {
             Self::CountMe => &["level", "name", "value", "source", "unit", "tags", "crate"],
-            Self::TimeMe => &["level", "name", "source", "unit", "tags", "crate"],
+            Self::TimeMe => &["level", "name", "source", "unit", "tags", "sampled", "crate"],
         }
     }
 }
@@ -90,7 +90,7 @@ fn refuse_clash(attribute: Attribute, arguments: &Arguments, function: &Function
 
 /// The static metric and the statement that records into it.
 fn record(attribute: Attribute, arguments: &Arguments, home: &Home, function: &Ident) -> Result<TokenStream> {
-    let (kind, metric) = match attribute {
+    let (new, metric) = match attribute {
         Attribute::CountMe => {
             (home.metric("Counter"), format_ident!("__ZIBRATO_COUNTER", span = Span::mixed_site()))
         }
@@ -98,6 +98,8 @@ fn record(attribute: Attribute, arguments: &Arguments, home: &Home, function: &I
             (home.metric("Timer"), format_ident!("__ZIBRATO_TIMER", span = Span::mixed_site()))
         }
     };
+    let kind = if arguments.sampled.is_some() { home.metric("SampledTimer") } else { new.clone() };
+    let sampled = arguments.sampled.as_ref().map(|n| quote!(.sampled(#n)));
     let name = match &arguments.name {
         Some(name) => name.to_token_stream(),
         None => default_name(function)?,
@@ -127,7 +129,7 @@ fn record(attribute: Attribute, arguments: &Arguments, home: &Home, function: &I
         Attribute::TimeMe => quote_spanned!(Span::mixed_site()=> let __zibrato_guard = #metric.start();),
     };
     Ok(quote! {
-        static #metric: #kind = #kind::new(#name, #level) #source #unit #tags;
+        static #metric: #kind = #new::new(#name, #level) #source #unit #tags #sampled;
         #statement
     })
 }

@@ -1,4 +1,4 @@
-//! Under which path the generated code finds `Counter`, `Timer` and `Level`.
+//! Under which path the generated code finds the metric types and `Level`.
 
 use std::env;
 
@@ -39,7 +39,7 @@ impl Home {
         ))
     }
 
-    /// The type of a metric: `Counter` or `Timer`.
+    /// The type of a metric: `Counter`, `Timer` or `SampledTimer`.
     pub(crate) fn metric(&self, kind: &str) -> TokenStream {
         let kind = format_ident!("{kind}");
         match self {

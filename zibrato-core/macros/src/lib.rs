@@ -13,6 +13,7 @@
 //! | `source` | text: 1 to 255 of `A-Za-z0-9.:_-` | the client's source |
 //! | `unit` | text: at most 32 bytes without control characters | none |
 //! | `tags` | `tags(route = "/x", "http.method" = "GET")` or `tags = [("route", "/x")]`: at most 8, keys 1 to 64 of `A-Za-z0-9.:_-`, values 1 to 255 bytes without control characters | none |
+//! | `sampled` | `time_me` only: a power of two from 2 to 65 536, or the path of a `u32` constant: one call in so many is timed, all are counted (`Timer::sampled`) | every call is timed |
 //! | `crate` | the path of a crate or module with the metric types | found in `Cargo.toml` |
 //!
 //! *Text* is a string literal, the path of a `&'static str` constant, or a macro such as `env!`.
@@ -42,8 +43,8 @@
 //! In the dependencies and dev-dependencies of the package, by whatever name they have there:
 //! `zibrato-std`, else `zibrato-core`. `crate = path` says it otherwise, for example in code that a
 //! `macro_rules!` macro of a library puts into a package that depends on neither. A path that ends
-//! in `zibrato_core` names that crate; any other must have `Counter`, `Timer` and `Level`, as
-//! `zibrato-std` has them. A package that has `zibrato-core` as a dependency and `zibrato-std` only
+//! in `zibrato_core` names that crate; any other must have `Counter`, `Timer`, `Level` and,
+//! where `sampled` stands, `SampledTimer`, as `zibrato-std` has them. A package that has `zibrato-core` as a dependency and `zibrato-std` only
 //! as a dev-dependency has to say `crate = zibrato_core`.
 
 mod arguments;
@@ -117,6 +118,9 @@ pub fn count_me(arguments: TokenStream, item: TokenStream) -> TokenStream {
 /// in the future: from its first poll to its end, waiting included. A future that is dropped earlier
 /// records the time until its drop; one that is never polled records nothing. Dropping the
 /// function's own arguments comes after the measurement.
+///
+/// With `sampled = 64` one call in 64 is timed and all are counted, for functions so short that two readings
+/// of the clock are too much.
 ///
 /// If the level is off at the start, no clock is read and the call is not recorded. Takes the
 /// arguments listed in the documentation of [zibrato-macros](crate). Timers need a clock, so in `zibrato-core`

@@ -25,7 +25,8 @@ pub struct Spill {
     /// The largest value.
     #[cfg(target_has_atomic = "64")]
     max: AtomicU64,
-    /// Bits of the value a gauge was set to last.
+    /// Bits of the value a gauge was set to last; of a sampled timer the shared part of its calls,
+    /// which goes on for ever as a counter's does, while `sum` is taken with the spilled records.
     #[cfg(target_has_atomic = "64")]
     last: AtomicU64,
     /// Timer records whose clock went backwards, or gauge sets that were not finite.
@@ -92,6 +93,18 @@ impl Spill {
     #[must_use]
     pub fn counter(&self) -> u64 {
         self.sum.load(Relaxed)
+    }
+
+    /// Counts a call of a sampled timer in the shared part.
+    #[cfg(feature = "std")]
+    pub(crate) fn add_call(&self) {
+        self.last.fetch_add(1, Relaxed);
+    }
+
+    /// The shared part of a sampled timer's calls.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.last.load(Relaxed)
     }
 
     /// Keeps the value a gauge was set to.

@@ -11,6 +11,8 @@ use crate::record::{Record, TimerValue};
 use crate::registry;
 use crate::slab::{Drain, RING_RECORDS, SLAB_CELLS, SLAB_CELLS_MAX};
 
+mod sampled;
+
 #[test]
 #[cfg(target_pointer_width = "64")]
 fn a_metric_is_three_cache_lines_and_its_spill_cells_have_one_to_themselves() {

@@ -13,7 +13,7 @@ use crate::record::TimerValue;
 #[derive(Debug)]
 #[repr(transparent)]
 pub struct Timer {
-    metric: Metric,
+    pub(super) metric: Metric,
 }
 
 declare!(Timer);
@@ -105,6 +105,19 @@ impl Timer {
     }
 }
 
+/// A record's value for a difference of ticks, in nanoseconds, and the duration that it says.
+#[cfg(feature = "std")]
+pub(super) fn in_nanoseconds(ticks: u64) -> (u64, Duration) {
+    let bits = match TimerValue::from_bits(ticks) {
+        TimerValue::Ticks(ticks) => TimerValue::nanoseconds_to_bits(clock::to_ns(ticks)),
+        TimerValue::Nanoseconds(_) | TimerValue::Backwards => ticks,
+    };
+    match TimerValue::from_bits(bits) {
+        TimerValue::Nanoseconds(ns) => (bits, Duration::from_nanos(ns)),
+        TimerValue::Ticks(_) | TimerValue::Backwards => (bits, Duration::ZERO),
+    }
+}
+
 /// A running measurement of a [`Timer`]: records when it is dropped, into the ring of the thread
 /// that drops it.
 ///
@@ -135,16 +148,9 @@ impl<const EXACT: bool> TimerGuard<EXACT> {
     pub fn stop(self) -> Option<Duration> {
         let guard = ManuallyDrop::new(self);
         let timer = guard.timer?;
-        let ticks = guard.elapsed();
-        let bits = match TimerValue::from_bits(ticks) {
-            TimerValue::Ticks(ticks) => TimerValue::nanoseconds_to_bits(clock::to_ns(ticks)),
-            TimerValue::Nanoseconds(_) | TimerValue::Backwards => ticks,
-        };
+        let (bits, duration) = in_nanoseconds(guard.elapsed());
         timer.push(bits);
-        match TimerValue::from_bits(bits) {
-            TimerValue::Nanoseconds(ns) => Some(Duration::from_nanos(ns)),
-            TimerValue::Ticks(_) | TimerValue::Backwards => Some(Duration::ZERO),
-        }
+        Some(duration)
     }
 
     /// Ends the measurement without recording it.

@@ -71,7 +71,10 @@ impl Publisher {
     fn encode_into(&mut self, buffer: &mut [u8], drain: &mut Drain, level: usize, kind: FrameKind) -> Frames {
         let is_key = matches!(kind, FrameKind::Key | FrameKind::End);
         let is_heartbeat = kind == FrameKind::Heartbeat;
-        self.is_ending |= kind == FrameKind::End;
+        if kind == FrameKind::End && !self.is_ending {
+            self.is_ending = true;
+            self.end_waiting_calls();
+        }
         let (last_seq, key_seq) = (self.levels[level].seq, self.levels[level].key_seq);
         let frame_seq = if is_heartbeat { last_seq } else { last_seq + 1 };
         let selected = if is_heartbeat { Vec::new() } else { self.selected(drain, level, is_key) };

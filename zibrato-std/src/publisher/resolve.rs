@@ -118,11 +118,14 @@ impl Publisher {
             } else {
                 self.spilling.push(metric);
             }
+            if metric.is_sampled() {
+                self.meet_sampled(metric);
+            }
             self.by_key.entry(SeriesKey::of(metric)).or_insert(Claim { kind: metric.kind(), slot: NO_SLOT });
         }
     }
 
-    /// The number of the series of `metric`, as [`Claim`] has it.
+    /// The number of the series of `metric`, as [`Claim`] has it; a sampled timer has one of its own.
     #[inline]
     pub(super) fn slot_of(&mut self, metric: &'static Metric) -> usize {
         match metric.slot() {
@@ -131,12 +134,22 @@ impl Publisher {
         }
     }
 
-    /// Finds or makes the series of `metric`, keeps its number in the metric and returns it.
+    /// Finds or makes the number of `metric`, keeps it in the metric and returns it.
     #[cold]
     fn resolve(&mut self, metric: &'static Metric) -> u32 {
         self.meet_new_metrics();
+        if metric.is_sampled() {
+            return self.meet_sampled(metric);
+        }
+        let slot = self.series_of(metric);
+        metric.set_slot(slot);
+        slot
+    }
+
+    /// Finds or makes the series of `metric`.
+    pub(super) fn series_of(&mut self, metric: &'static Metric) -> u32 {
         let own = SeriesKey::of(metric);
-        let slot = match self.claim(own, metric.kind()) {
+        match self.claim(own, metric.kind()) {
             Claim { slot: NO_SLOT, kind }
                 if kind == metric.kind() && self.series.len() >= self.series_max =>
             {
@@ -158,9 +171,7 @@ impl Publisher {
                 );
                 CLASH_SLOT
             }
-        };
-        metric.set_slot(slot);
-        slot
+        }
     }
 
     fn claim(&mut self, key: SeriesKey, kind: Kind) -> Claim {

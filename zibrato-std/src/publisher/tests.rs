@@ -1,3 +1,4 @@
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use zibrato_core::frame::{Frame, PublisherId, State};
@@ -5,11 +6,19 @@ use zibrato_core::level::Level;
 use zibrato_core::metric::{Gauge, Timer};
 use zibrato_core::{Drain, registry};
 
-use super::{FrameKind, Frames, GIVE_WAY, Identity, Publisher};
+use super::{FrameKind, Frames, GIVE_WAY, Identity, LegacyQueue, Publisher};
 
-/// A publisher whose always levels are on, and the drain. One test a process has them.
-fn publisher() -> (Publisher, Drain) {
-    let mut drain = Drain::claim().expect("no other test claims it");
+mod sampled;
+
+/// One test at a time has a publisher and the drain.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A publisher whose always levels are on, and the drain.
+fn publisher(series_max: usize, legacy: Option<LegacyQueue>) -> (Publisher, Drain) {
+    let mut drain = Drain::claim().expect("the tests that claim it take turns");
     let identity = Identity {
         id: PublisherId([7; 16]),
         source: "test".to_owned(),
@@ -18,7 +27,7 @@ fn publisher() -> (Publisher, Drain) {
         pid: 1,
         started: Instant::now(),
     };
-    let publisher = Publisher::new(identity, 100, None, &mut drain);
+    let publisher = Publisher::new(identity, series_max, legacy, &mut drain);
     registry::switch(true, Vec::new());
     (publisher, drain)
 }
@@ -48,7 +57,8 @@ fn records_that_come_while_a_frame_is_made_are_in_it_or_in_the_next_but_behind_t
     static FIRST: Timer = Timer::new("first", Level::INFO);
     static LAST: Timer = Timer::new("last", Level::INFO);
     static DEPTH: Gauge = Gauge::new("depth", Level::INFO);
-    let (mut publisher, mut drain) = publisher();
+    let _alone = alone();
+    let (mut publisher, mut drain) = publisher(100, None);
     let ns = Duration::from_nanos(5);
     let wait_for_the_next_pass = |publisher: &mut Publisher| publisher.passed -= 2 * GIVE_WAY;
 

@@ -50,6 +50,30 @@ fn a_timer_has_defaults_for_all_but_the_level() {
 }
 
 #[test]
+fn a_sampled_timer_is_made_from_a_timer() {
+    let expected = r#"fn f() {
+        static __ZIBRATO_TIMER: my::SampledTimer =
+            my::Timer::new("step", my::Level::named("info")).unit("s").sampled(64);
+        let __zibrato_guard = __ZIBRATO_TIMER.start();
+        {}
+    }"#;
+    let arguments = r#"level = "info", sampled = 64, name = "step", unit = "s", crate = my"#;
+    assert_eq!(expanded(Attribute::TimeMe, arguments, "fn f() {}").unwrap(), tokens(expected));
+    for n in ["2", "65_536", "0x40", "A::N"] {
+        let arguments = format!("level = \"info\", sampled = {n}");
+        assert!(expanded(Attribute::TimeMe, &arguments, "fn f() {}").is_ok(), "{n}");
+    }
+    for n in ["0", "1", "3", "131072", "-2", "\"64\"", "f()", "64.0"] {
+        let error = refused(Attribute::TimeMe, &format!("sampled = {n}"));
+        let text = "`sampled` takes a power of two from 2 to 65536, or the path of a constant of type u32 that is one";
+        assert_eq!(error, text, "{n}");
+    }
+    assert!(
+        refused(Attribute::CountMe, "sampled = 64").starts_with("`sampled` is not an argument of count_me")
+    );
+}
+
+#[test]
 fn both_forms_of_tags_mean_the_same() {
     let of = |tags: &str| {
         let arguments = format!("level = \"info\", {tags},");
@@ -110,7 +134,7 @@ fn an_argument_that_is_missing_unknown_or_repeated_is_named() {
     );
     assert_eq!(
         refused(TimeMe, "level = \"info\", value = 1"),
-        "`value` is not an argument of time_me: accepted are level, name, source, unit, tags, crate"
+        "`value` is not an argument of time_me: accepted are level, name, source, unit, tags, sampled, crate"
     );
     assert_eq!(refused(TimeMe, "level = \"a\", level = \"b\""), "`level` is given twice: keep one of them");
     assert_eq!(
