@@ -115,7 +115,7 @@ impl Registry {
 }
 
 #[cfg(not(loom))]
-pub use of_process::{forget_slots, is_on, len, metrics, switch};
+pub use of_process::{forget_slots, is_on, newer_than, switch};
 #[cfg(not(loom))]
 pub(crate) use of_process::{indices, register};
 
@@ -164,10 +164,15 @@ mod of_process {
         lock_for_recording().map_or(0, |registered| registered.indices)
     }
 
-    /// All metrics registered so far, the newest first.
-    pub fn metrics() -> impl Iterator<Item = &'static Metric> {
-        let newest = REGISTRY.lock().newest;
-        core::iter::successors(newest, |metric| metric.link.next.get().copied().flatten())
+    /// How many metrics are registered, and those behind the first `seen`, the newest first: both by one
+    /// look, so that none is missed and none is met twice while others register.
+    pub fn newer_than(seen: usize) -> (usize, impl Iterator<Item = &'static Metric>) {
+        let (newest, all) = {
+            let registered = REGISTRY.lock();
+            (registered.newest, registered.metrics)
+        };
+        let metrics = core::iter::successors(newest, |metric| metric.link.next.get().copied().flatten());
+        (all, metrics.take(all.saturating_sub(seen)))
     }
 
     /// Whether records of a metric are taken now: what recording itself asks, for who would prepare something for it.
@@ -175,12 +180,6 @@ mod of_process {
     #[must_use]
     pub fn is_on(metric: &'static Metric) -> bool {
         metric.is_on()
-    }
-
-    /// How many metrics are registered.
-    #[must_use]
-    pub fn len() -> usize {
-        REGISTRY.lock().metrics
     }
 
     /// Switches every metric: all off unless `running`; then always levels on, and on-demand levels
@@ -191,7 +190,7 @@ mod of_process {
 
     /// Makes every metric unknown to the client, for a new one.
     pub fn forget_slots() {
-        metrics().for_each(|metric| metric.set_slot(NO_SLOT));
+        newer_than(0).1.for_each(|metric| metric.set_slot(NO_SLOT));
     }
 }
 

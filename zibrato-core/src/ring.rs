@@ -142,7 +142,8 @@ impl<const N: usize> Ring<N> {
             // does not touch it (R2); we are the only producer (R3).
             unsafe { slot.write(MaybeUninit::new(Record { metric, value })) }
         });
-        // Loaded again: that makes it one addition in memory, which a register could not be spared for.
+        // Loaded again: that makes it one addition in memory, which a register could not be spared for. Only we
+        // store it (R3), and no handler of a signal pushes in between (see `thread.rs`).
         words.tail.store(index::next(words.tail.load(Ordering::Relaxed)), publish());
         true
     }

@@ -6,6 +6,9 @@
 //! is recorded after that goes to the metric's spill cell. So does what is recorded while cells or a
 //! ring are being made, by an instrumented allocator for instance.
 //!
+//! A signal handler must not record timers or gauges: one that interrupts a push on its own thread would
+//! leave a slot behind that nobody wrote. Nor is a first record of any kind for a handler: it allocates.
+//!
 //! # Invariants
 //! - **T1** `cells` points to at least `counters` cells, the present ones of `own_cells`.
 //! - **T2** `ring` points to [`EMPTY`], which is never written, or to the ring of `own_ring`.

@@ -29,16 +29,15 @@ impl Gates {
 
     /// Switches metrics by who subscribes now. Cheap when nothing changed.
     pub(crate) fn update(&mut self, links: &Links, changed: bool, now: Instant) {
-        let metrics = registry::len();
+        // The newest first: only those are looked at, since a program may have many.
+        let (metrics, new) = registry::newer_than(self.metrics_seen);
         let expired = self.on.values().flatten().any(|left| now.duration_since(*left) >= self.hold);
         if !changed && !expired && metrics == self.metrics_seen {
             return;
         }
-        // The list has the newest first: only those are looked at, since a program may have many.
-        let new = registry::metrics().take(metrics.saturating_sub(self.metrics_seen));
-        let levels = new.map(|metric| metric.level()).filter(|level| level.is_on_demand());
-        self.declared.extend(levels.map(|level| level.label()));
         self.metrics_seen = metrics;
+        let new: Vec<_> = new.map(|metric| metric.level()).filter(|level| level.is_on_demand()).collect();
+        self.declared.extend(new.iter().map(|level| level.label()));
         let before: Vec<String> = self.on.keys().cloned().collect();
         for (label, left) in &mut self.on {
             *left = if wanted(self.wire, links, label) { None } else { left.or(Some(now)) };
@@ -52,12 +51,15 @@ impl Gates {
                 self.on.insert(label, None);
             }
         }
-        if self.on.keys().ne(before.iter()) {
+        let switched = self.on.keys().ne(before.iter());
+        if switched {
             tracing::debug!(levels = ?self.on.keys(), "on-demand levels switched");
             registry::switch(true, self.on.keys().map(|label| label.as_str().into()).collect());
         }
         #[cfg(feature = "tracing")]
-        crate::tracing_layer::levels_switched();
+        if switched || !new.is_empty() {
+            crate::tracing_layer::levels_switched();
+        }
     }
 }
 

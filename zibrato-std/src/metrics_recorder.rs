@@ -91,7 +91,7 @@ use handles::{CounterHandle, GaugeHandle, HistogramHandle};
 /// Metrics made here count towards [`RUN_TIME_METRICS_MAX`], beyond which overflow metrics take what is
 /// recorded. As many keys are remembered for each kind. Counters and gauges of further keys share one handle
 /// a level, so that `absolute` and steps mean little there; handles of further histograms are made anew at
-/// each use.
+/// each use. An allocator must not record through macros: the first use of a key allocates under a lock.
 ///
 /// # Costs
 ///

@@ -402,6 +402,9 @@ impl Publisher {
             self.fold_counter(metric, delta);
         }
         for at in 0..self.spilling.len() {
+            if at % SERIES_AT_ONCE == 0 {
+                self.give_way(drain);
+            }
             if let Some(spilled) = self.spilling[at].spill().take() {
                 self.fold_spilled(self.spilling[at], &spilled);
             }
@@ -411,17 +414,17 @@ impl Publisher {
 
     fn fold_counter(&mut self, metric: &'static Metric, delta: u64) {
         let slot = self.slot_of(metric);
-        let Some(series) = self.series.get_mut(slot) else {
+        let Some(Series { state: SeriesState::Counter { sum }, legacy_pending, dirty, key, .. }) =
+            self.series.get_mut(slot)
+        else {
             self.refuse_clash(Kind::Counter, delta);
             return;
         };
-        if let SeriesState::Counter { sum } = &mut series.state {
-            *sum = sum.wrapping_add(delta);
-            series.legacy_pending = series.legacy_pending.wrapping_add(delta);
-            series.dirty = true;
-            if series.key.is_overflow() {
-                self.losses.add(LossReason::SeriesLimit, delta);
-            }
+        *sum = sum.wrapping_add(delta);
+        *legacy_pending = legacy_pending.wrapping_add(delta);
+        *dirty = true;
+        if key.is_overflow() {
+            self.losses.add(LossReason::SeriesLimit, delta);
         }
     }
 

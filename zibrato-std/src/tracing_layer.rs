@@ -192,18 +192,19 @@ static DISPATCHERS: Mutex<Vec<WeakDispatch>> = Mutex::new(Vec::new());
 
 /// Makes `tracing` ask again at all places which spans are wanted, after levels were switched or timers made.
 pub(crate) fn levels_switched() {
-    let mut living = Vec::new();
-    DISPATCHERS.lock().unwrap_or_else(PoisonError::into_inner).retain(|dispatcher| {
-        let dispatcher = dispatcher.upgrade();
-        let is_living = dispatcher.is_some();
-        living.extend(dispatcher);
-        is_living
-    });
+    let living = living(&mut DISPATCHERS.lock().unwrap_or_else(PoisonError::into_inner));
     // If there is one dispatcher only, `tracing` asks the default of the calling thread instead, which here
     // would be none.
     if let Some(dispatcher) = living.first() {
         tracing::dispatcher::with_default(dispatcher, tracing::callsite::rebuild_interest_cache);
     }
+}
+
+/// Those that live, and forgets the others. To be dropped behind the lock: it may be the last to hold one.
+fn living(dispatchers: &mut Vec<WeakDispatch>) -> Vec<Dispatch> {
+    let living: Vec<_> = dispatchers.iter().filter_map(WeakDispatch::upgrade).collect();
+    *dispatchers = living.iter().map(Dispatch::downgrade).collect();
+    living
 }
 
 #[derive(Debug)]
@@ -224,7 +225,11 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     fn on_register_dispatch(&self, dispatcher: &Dispatch) {
-        DISPATCHERS.lock().unwrap_or_else(PoisonError::into_inner).push(dispatcher.downgrade());
+        let mut dispatchers = DISPATCHERS.lock().unwrap_or_else(PoisonError::into_inner);
+        let living = living(&mut dispatchers);
+        dispatchers.push(dispatcher.downgrade());
+        drop(dispatchers);
+        drop(living);
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {

@@ -253,6 +253,27 @@ fn series_beyond_the_limit_go_to_an_overflow_series_that_keeps_the_total() {
 }
 
 #[test]
+fn a_metric_with_the_name_of_an_overflow_series_does_not_mix_kinds() {
+    static NAMESAKE: Counter = Counter::new("zibrato.overflow.timer", AUDIT);
+    static FIRST: Timer = Timer::new("c.first", AUDIT);
+    static BEYOND: Timer = Timer::new("c.beyond", AUDIT);
+    let _alone = alone();
+    let broker = Broker::bind().with_own_subscription();
+    let client = builder(&broker.endpoint).series_max(2).build().unwrap();
+    NAMESAKE.add(1);
+    client.stats().unwrap();
+    FIRST.record(Duration::from_nanos(1));
+    client.stats().unwrap();
+    for _ in 0..5 {
+        BEYOND.record(Duration::from_nanos(1));
+    }
+    let stats = client.stats().unwrap();
+    assert_eq!((stats.accepted.timers, stats.refused.timers), (1, 5), "{stats}");
+    assert_eq!(stats.losses.count(LossReason::KindClash), 5);
+    drop(client);
+}
+
+#[test]
 fn a_key_frame_beyond_64_kib_is_split_into_parts_that_stand_alone() {
     const SERIES: u64 = 3_000;
     let _alone = alone();
@@ -304,6 +325,39 @@ fn a_frame_of_many_parts_goes_out_in_a_stream_that_nobody_has_to_ask_for() {
         is_wanted.then_some(())
     });
     drop(client);
+}
+
+#[test]
+fn flush_and_a_short_shutdown_say_the_newest_while_a_large_frame_goes_out() {
+    let _alone = alone();
+    let broker = Broker::bind().with_own_subscription();
+    // No window ends by itself, so that nothing but what is asked for brings the newest state.
+    let client = builder(&broker.endpoint).window(Duration::from_secs(3_600)).build().unwrap();
+    broker.serve_until("connection", || client.stats().unwrap().connected > 0);
+    let long = "y".repeat(240);
+    for at in 0..6_000 {
+        client.counter(&format!("{long}{at}"), Level::WARNING).get().add(1);
+    }
+    let newest = client.counter("c.newest", Level::WARNING).get();
+    newest.add(1);
+    client.flush();
+    broker.next("first state", |message| counter(message, "c.newest"));
+    // A subscription makes a key frame of many parts, one at each reading of the sockets.
+    let start_a_frame = || {
+        let before = client.stats().unwrap().messages_sent;
+        // Again and again, since key frames are made 100 ms apart at least.
+        broker.serve_until("part", || {
+            broker.subscribe_level("warning");
+            client.stats().unwrap().messages_sent > before
+        });
+    };
+    start_a_frame();
+    newest.add(1);
+    client.flush();
+    broker.next("state behind the flush", |message| counter(message, "c.newest").filter(|&sum| sum == 2));
+    start_a_frame();
+    client.shutdown(Duration::from_millis(50)).unwrap();
+    broker.next("end frame", |message| Frame::parse(message).ok()?.header.flags.end.then_some(()));
 }
 
 #[test]

@@ -68,7 +68,8 @@ impl GaugeHandle {
             return;
         }
         self.is_stepped.store(true, Ordering::Relaxed);
-        let step = |bits| Some((f64::from_bits(bits) + by).to_bits());
+        // A step that would leave the range of numbers changes nothing, as one that is none does.
+        let step = |bits| Some(f64::from_bits(bits) + by).filter(|sum| sum.is_finite()).map(f64::to_bits);
         let _ = self.value.fetch_update(Ordering::AcqRel, Ordering::Acquire, step);
         self.tell();
     }

@@ -105,12 +105,9 @@ impl Publisher {
     /// key the first registered one is right, whichever records first. A series is made at the first
     /// record that counts, so a metric that was never on has none.
     pub(crate) fn meet_new_metrics(&mut self) {
-        let total = registry::len();
-        if total == self.metrics_seen {
-            return;
-        }
-        let new: Vec<_> = registry::metrics().take(total.saturating_sub(self.metrics_seen)).collect();
-        self.metrics_seen += new.len();
+        let (all, new) = registry::newer_than(self.metrics_seen);
+        self.metrics_seen = all;
+        let new: Vec<_> = new.collect();
         // The list has the newest first.
         for metric in new.into_iter().rev() {
             if metric.kind() == Kind::Counter {
@@ -155,6 +152,8 @@ impl Publisher {
             {
                 let overflow = SeriesKey::overflow(metric);
                 match self.claim(overflow, metric.kind()) {
+                    // A program's own metric has that name, and another kind.
+                    Claim { kind, .. } if kind != metric.kind() => CLASH_SLOT,
                     Claim { slot: NO_SLOT, .. } => self.make(overflow, metric),
                     Claim { slot, .. } => slot,
                 }
