@@ -47,6 +47,8 @@ static DEPTH: Gauge = Gauge::new("a.depth", Level::INFO);
 static TOOK: Timer = Timer::new("a.took", Level::INFO);
 static STEP: SampledTimer = Timer::new("a.step", Level::INFO).sampled(2);
 static OFF: Timer = Timer::new("a.off", Level::DEBUG);
+static OFF_HITS: Counter = Counter::new("a.off.hits", Level::DEBUG);
+static OFF_DEPTH: Gauge = Gauge::new("a.off.depth", Level::DEBUG);
 
 fn record_everything(times: u32) {
     for _ in 0..times {
@@ -58,6 +60,9 @@ fn record_everything(times: u32) {
         TOOK.measure(|| ());
         drop(STEP.start());
         STEP.measure(|| ());
+        drop(TOOK.start_exact());
+        OFF_HITS.add(1);
+        OFF_DEPTH.set(1.0);
         drop(OFF.start());
     }
 }
