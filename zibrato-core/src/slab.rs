@@ -34,7 +34,7 @@ pub const SLAB_CELLS_MAX: usize = 1 << 20;
 pub const RING_RECORDS: usize = match () {
     () if cfg!(loom) => 2,
     () if cfg!(zibrato_tiny_rings) => 16,
-    () if cfg!(feature = "big-rings") => 65_536,
+    () if cfg!(feature = "big-rings") => 131_072,
     () => 4_096,
 };
 
