@@ -1,39 +1,17 @@
 //! What a series takes from the heap, the metric itself not counted, which is the program's own: the
 //! figures that README states.
-#![expect(unsafe_code, reason = "a global allocator is an unsafe trait")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that reports what it measured")]
 
+#[path = "support/heap.rs"]
+mod heap;
 mod support;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::Duration;
 
+use heap::live_bytes;
 use support::{Broker, builder};
 use zibrato_core::frame::{Frame, LossReason};
 use zibrato_std::{Client, Counter, Level, Timer, prepare_thread};
-
-struct Counting;
-
-static LIVE_BYTES: AtomicI64 = AtomicI64::new(0);
-
-// SAFETY: passes every call on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE_BYTES.fetch_add(layout.size() as i64, Relaxed);
-        // SAFETY: the caller's duties are ours.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE_BYTES.fetch_sub(layout.size() as i64, Relaxed);
-        // SAFETY: the caller's duties are ours.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// Most bytes of a counter series, the cell of one thread included.
 const COUNTER_BYTES_MAX: i64 = 200;
@@ -48,7 +26,7 @@ const WORN_TIMES: usize = 1_500;
 /// Bytes for each of `n` series that `record` makes, once a key frame of them was sent.
 fn bytes_a_series(client: &Client, broker: &Broker, n: usize, record: impl FnOnce()) -> i64 {
     client.flush();
-    let before = LIVE_BYTES.load(Relaxed);
+    let before = live_bytes();
     record();
     client.flush();
     let series = client.stats().unwrap().series;
@@ -61,7 +39,7 @@ fn bytes_a_series(client: &Client, broker: &Broker, n: usize, record: impl FnOnc
         (entries == series).then_some(())
     });
     client.flush();
-    let each = (LIVE_BYTES.load(Relaxed) - before) / n as i64;
+    let each = (live_bytes() - before) / n as i64;
     println!("{each} bytes a series of {n}");
     each
 }
