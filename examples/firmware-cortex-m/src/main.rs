@@ -50,7 +50,8 @@ timer!(static LOOP = "demo.loop", Level::DEBUG, buckets = 124);
 
 static METRICS: [Item; 7] = metrics![FRAMES, DEPTH, SYSTICK, PENDSV, TURNS, LOAD, LOOP];
 static TRACE: SharedSampleRing<256> = SharedSampleRing::new();
-const SETTINGS: Settings = Settings::new(board::CLOCK_HZ).program("firmware-cortex-m").bytes_per_second(11_520);
+const SETTINGS: Settings =
+    Settings::new(board::CLOCK_HZ).program("firmware-cortex-m").bytes_per_second(11_520);
 
 /// What the program itself knows, to compare with what arrives. Each has one writer.
 static TICKS: AtomicU32 = AtomicU32::new(0);
@@ -72,9 +73,9 @@ fn SysTick() {
     let tick = add(&TICKS, 1);
     *RANDOM = (*RANDOM >> 1) ^ (0u32.wrapping_sub(*RANDOM & 1) & 0xB400);
     let frames = *RANDOM & 3;
-    let depth = add(&RECEIVED, frames).wrapping_sub(HANDLED.load(Relaxed));
+    let depth = add(&RECEIVED, frames).wrapping_sub(HANDLED.load(Relaxed)).cast_signed();
     FRAMES.add(frames);
-    DEPTH.set(depth.cast_signed());
+    DEPTH.set(depth);
     TRACE.push(&DEPTH, depth, CLOCK);
     if tick % 2 == 0 {
         SCB::set_pendsv();
@@ -149,7 +150,7 @@ fn main() -> ! {
         while let Some(byte) = uart.receive() {
             link.receive(&[byte]);
         }
-        let Ok(()) = link.poll(CLOCK, &mut uart);
+        let Ok(_bytes) = link.poll(CLOCK, &mut uart);
         if is_on != was_on {
             println!("debug is {}", if is_on { "on" } else { "off" });
             defmt::info!("debug is {}", if is_on { "on" } else { "off" });

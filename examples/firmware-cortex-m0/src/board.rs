@@ -7,16 +7,14 @@
 use core::convert::Infallible;
 
 use cortex_m::Peripherals;
-use cortex_m::interrupt::InterruptNumber;
 use cortex_m::peripheral::NVIC;
 use cortex_m::peripheral::scb::SystemHandler;
+use nrf51_pac::Interrupt;
 
 /// Ticks a second of [`Timer`].
 pub const CLOCK_HZ: u32 = 16_000_000;
 /// Interrupts of the timer a second.
 pub const TICK_HZ: u32 = 1_000;
-/// Number of the timer's interrupt.
-pub const TIMER1_IRQ: i16 = 9;
 
 /// The registers from one address on.
 #[derive(Clone, Copy)]
@@ -138,17 +136,6 @@ impl embedded_io::Write for Uart {
     }
 }
 
-/// An interrupt by its number.
-#[derive(Clone, Copy)]
-struct Irq(i16);
-
-// SAFETY: the only value ever made is TIMER1's number, of the chip's 32.
-unsafe impl InterruptNumber for Irq {
-    fn number(self) -> u16 {
-        self.0.cast_unsigned()
-    }
-}
-
 /// Starts the timer's interrupt, above PendSV.
 pub fn start_interrupts(peripherals: &mut Peripherals) {
     const SHORTS: usize = 0x200;
@@ -160,7 +147,7 @@ pub fn start_interrupts(peripherals: &mut Peripherals) {
     // Begins again with each event.
     TIMER1.write(SHORTS, 1);
     TIMER1.write(INTENSET, COMPARE0);
-    let irq = Irq(TIMER1_IRQ);
+    let irq = Interrupt::TIMER1;
     // SAFETY: no critical section relies on these priorities; all of them mask every interrupt.
     unsafe { peripherals.NVIC.set_priority(irq, 0x40) };
     // SAFETY: as above.
@@ -179,5 +166,5 @@ pub fn acknowledge() {
 /// Stops the timer's interrupt.
 pub fn stop_interrupts() {
     TIMER1.write(TASKS_STOP, 1);
-    NVIC::mask(Irq(TIMER1_IRQ));
+    NVIC::mask(Interrupt::TIMER1);
 }

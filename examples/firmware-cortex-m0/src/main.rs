@@ -29,6 +29,7 @@ use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use cortex_m::peripheral::SCB;
 use cortex_m_rt::{entry, exception};
+use nrf51_pac::interrupt;
 use panic_halt as _;
 use semihosting::println;
 use zibrato_core::device::clock::Clock as _;
@@ -53,7 +54,8 @@ local_timer!(static LOOP = "demo.loop", Level::DEBUG, buckets = 64);
 static METRICS: [Item; 7] = metrics![FRAMES, DEPTH, TICK, PENDSV, TURNS, LOAD, LOOP];
 /// Of the timer's interrupt alone.
 static TRACE: SampleRing<64> = SampleRing::new();
-const SETTINGS: Settings = Settings::new(board::CLOCK_HZ).program("firmware-cortex-m0").bytes_per_second(11_520);
+const SETTINGS: Settings =
+    Settings::new(board::CLOCK_HZ).program("firmware-cortex-m0").bytes_per_second(11_520);
 
 /// What the program itself knows, to compare with what arrives. Each has one writer.
 static TICKS: AtomicU32 = AtomicU32::new(0);
@@ -80,15 +82,10 @@ impl Handles {
     }
 }
 
-/// The timer's interrupt, the only one there is. With a chip's own crate it is `#[interrupt] fn TIMER1()`.
-#[exception]
-#[expect(unsafe_code, reason = "cortex-m-rt asks for it, since it may stand in for any interrupt")]
-unsafe fn DefaultHandler(irq: i16) {
+#[interrupt]
+fn TIMER1() {
     static mut HANDLES: Option<Handles> = None;
     static mut RANDOM: u32 = 0xACE1;
-    if irq != board::TIMER1_IRQ {
-        return;
-    }
     board::acknowledge();
     if HANDLES.is_none() {
         *HANDLES = Handles::take();
@@ -172,7 +169,7 @@ fn main() -> ! {
         while let Some(byte) = uart.receive() {
             link.receive(&[byte]);
         }
-        let Ok(()) = link.poll(CLOCK, &mut uart);
+        let Ok(_bytes) = link.poll(CLOCK, &mut uart);
         if is_on != was_on {
             println!("debug is {}", if is_on { "on" } else { "off" });
             was_on = is_on;

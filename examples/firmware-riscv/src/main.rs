@@ -73,9 +73,9 @@ fn tick() {
     let random = (random >> 1) ^ (0u32.wrapping_sub(random & 1) & 0xB400);
     RANDOM.store(random, Relaxed);
     let frames = random & 3;
-    let depth = add(&RECEIVED, frames).wrapping_sub(HANDLED.load(Relaxed));
+    let depth = add(&RECEIVED, frames).wrapping_sub(HANDLED.load(Relaxed)).cast_signed();
     FRAMES.add(frames);
-    DEPTH.set(depth.cast_signed());
+    DEPTH.set(depth);
     TRACE.push(&DEPTH, depth, CLOCK);
     if tick % 2 == 0 {
         board::pend_software(true);
@@ -137,7 +137,7 @@ fn main() -> ! {
         while let Some(byte) = uart.receive() {
             link.receive(&[byte]);
         }
-        let Ok(()) = link.poll(CLOCK, &mut uart);
+        let Ok(_bytes) = link.poll(CLOCK, &mut uart);
         if is_on != was_on {
             println!("debug is {}", if is_on { "on" } else { "off" });
             was_on = is_on;
