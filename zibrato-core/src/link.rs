@@ -290,5 +290,5 @@ impl<'a> Hello<'a> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;
