@@ -70,18 +70,22 @@ fn vectors() -> Vec<(&'static str, Vec<u8>)> {
         }
     };
     let samples = |writer: &mut Writer<'_>| {
-        for number in [70_000, 0, 4_000_000_000, Form::Timer.key(2).into(), 0, 1_450] {
+        for number in [70_000, 0, 4, 250_000_000, Form::Timer.key(2).into(), 0] {
             writer.varint(number);
         }
-        writer.varint(Form::Whole.key(1).into());
+        writer.zigzag(1_450);
+        writer.varint(Form::Whole.key(18).into());
         writer.varint(130);
-        writer.zigzag(-17);
+        writer.zigzag(-17 - 1_450);
         writer.varint(Form::Float.key(300).into());
-        writer.varint(u64::from(0u32.wrapping_sub(5)));
+        writer.varint(u64::from(0u32.wrapping_sub(16) >> 4));
         writer.bytes(&0.25f32.to_le_bytes());
-        for number in [Form::Counter.key(0).into(), 0, 3] {
-            writer.varint(number);
-        }
+        writer.varint(Form::Counter.key(0).into());
+        writer.varint(0);
+        writer.zigzag(3);
+        writer.varint(Form::Counter.key(0).into());
+        writer.varint(1);
+        writer.zigzag(-2);
     };
     vec![
         ("hello", line(kind::HELLO, 0, |writer| HELLO.write(writer))),
@@ -113,8 +117,8 @@ fn list(line: &[u8]) -> String {
             }
         }
         Body::Samples(samples) => {
-            let Samples { first, lost, time, .. } = samples;
-            text += &format!("Samples first {first} lost {lost} time {time}\n");
+            let Samples { first, lost, shift, time, .. } = samples;
+            text += &format!("Samples first {first} lost {lost} shift {shift} time {time}\n");
             for sample in samples.iter().map(Result::unwrap) {
                 text += &format!("{sample:?}\n");
             }
@@ -166,7 +170,7 @@ fn what_is_written_is_what_postcard_writes() {
     #[derive(Serialize)]
     struct SerdeState(u8, u64, u32, (u32, u64), (u32, u32, i32), (u32, u32, f32), (u32, u64, u64, u64, u32));
     #[derive(Serialize)]
-    struct SerdeSamples(u32, u32, u32, (u32, u32, u32), (u32, u32, i32), (u32, u32, f32), (u32, u32, u32));
+    struct SerdeSamples(u32, u32, u8, u32, [(u32, u32, i32); 2], (u32, u32, f32), [(u32, u32, i32); 2]);
     fn bytes(value: impl Serialize) -> Vec<u8> {
         let mut buffer = [0; 512];
         postcard::to_slice(&value, &mut buffer).unwrap().to_vec()
@@ -203,11 +207,11 @@ fn what_is_written_is_what_postcard_writes() {
     let samples = SerdeSamples(
         70_000,
         0,
-        4_000_000_000,
-        (Form::Timer.key(2), 0, 1_450),
-        (Form::Whole.key(1), 130, -17),
-        (Form::Float.key(300), 0u32.wrapping_sub(5), 0.25),
-        (Form::Counter.key(0), 0, 3),
+        4,
+        250_000_000,
+        [(Form::Timer.key(2), 0, 1_450), (Form::Whole.key(18), 130, -17 - 1_450)],
+        (Form::Float.key(300), 0u32.wrapping_sub(16) >> 4, 0.25),
+        [(Form::Counter.key(0), 0, 3), (Form::Counter.key(0), 1, -2)],
     );
     assert_eq!(written("samples"), bytes(samples));
 }
@@ -303,9 +307,11 @@ fn each_reason_to_refuse_is_reached() {
         (kind::STATE, vec![0, 0, 0, 4, 120, 5], "buckets"),
         (kind::STATE, vec![0, 0, 0, 4, 120, 4, 1, 1, 1], "number"),
         (kind::STATE, vec![0, 0, 0, 3, 1, 0, 0, 0], "short"),
-        (kind::SAMPLES, vec![0, 0, 0, 7, 0, 0], "form"),
-        (kind::SAMPLES, vec![0, 0, 0, 0, 0], "number"),
-        (kind::SAMPLES, vec![0, 0], "number"),
+        (kind::SAMPLES, vec![0, 0, 0, 0, 7, 0, 0], "form"),
+        (kind::SAMPLES, vec![0, 0, 0, 0, 0, 0], "number"),
+        (kind::SAMPLES, vec![0, 0, 32, 0], "number"),
+        (kind::SAMPLES, vec![0, 0], "short"),
+        (kind::SAMPLES, vec![0, 0, 31], "number"),
     ];
     for (kind, body, reason) in cases {
         assert_eq!(error(kind, &body), reason, "{kind} {body:02x?}");
