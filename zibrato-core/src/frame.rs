@@ -24,6 +24,7 @@ mod control;
 mod entry;
 mod header;
 
+pub(crate) use buckets::take_varint;
 pub use buckets::{BucketRuns, encode_buckets};
 pub use control::{Ack, Forwarded, Replay, ReplayMessage, Topic, legacy_topic, topic};
 pub use entry::{Entries, Entry, EntryError, HistogramState, State};
@@ -323,7 +324,7 @@ pub fn set_age_ms(untopiced: &mut [u8], age_ms: u64) {
 
 /// Splits `length` varint, that many bytes, rest.
 fn split_length(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (length, rest) = buckets::take_varint(bytes)?;
+    let (length, rest) = take_varint(bytes)?;
     let length = usize::try_from(length).ok()?;
     (length <= rest.len()).then(|| rest.split_at(length))
 }

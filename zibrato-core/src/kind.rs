@@ -4,6 +4,7 @@ use core::fmt;
 
 /// What a metric measures.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(u8)]
 pub enum Kind {
     /// A sum of non-negative whole numbers.

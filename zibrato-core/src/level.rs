@@ -9,6 +9,7 @@ use crate::text::Field;
 /// Two levels with the same label are the same level to a worker. Whether a metric is on demand is
 /// decided by the level it was declared with.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Level {
     label: &'static str,
     on_demand: bool,
@@ -77,6 +78,11 @@ impl Level {
     #[must_use]
     pub const fn label(&self) -> &'static str {
         self.label
+    }
+
+    /// Whether both have the same label, and so are the same level to a worker.
+    pub(crate) const fn has_label_of(&self, other: &Self) -> bool {
+        str_eq(self.label, other.label)
     }
 
     /// Whether this level is on only while somebody subscribes to it.

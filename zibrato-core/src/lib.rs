@@ -20,11 +20,21 @@ pub mod text;
 pub mod kind;
 pub mod level;
 
+#[cfg(feature = "std")]
 pub mod clock;
+#[cfg(feature = "std")]
 pub mod metric;
+#[cfg(all(not(feature = "std"), not(loom)))]
+pub mod metric {
+    //! Metrics as statics; without feature `std` those of [`device`](crate::device).
+    pub use crate::device::{Counter, Gauge, Timer};
+    pub use crate::text::Tag;
+}
+#[cfg(feature = "std")]
 pub mod record;
 #[cfg(feature = "std")]
 pub mod registry;
+#[cfg(feature = "std")]
 pub mod ring;
 #[cfg(feature = "std")]
 mod slab;
@@ -42,6 +52,9 @@ pub mod series;
 
 pub mod frame;
 pub mod legacy;
+
+pub mod device;
+pub mod link;
 
 #[cfg(feature = "macros")]
 pub use zibrato_macros::{count_me, time_me};

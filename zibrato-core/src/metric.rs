@@ -10,7 +10,6 @@
 //!
 //! REQUESTS.add(4);
 //! DEPTH.set(17.0);
-//! # #[cfg(feature = "std")]
 //! let answer = LATENCY.measure(|| 6 * 7);
 //! ```
 //!
@@ -21,7 +20,7 @@
 mod counter;
 #[cfg(not(loom))]
 mod gauge;
-#[cfg(all(feature = "std", not(loom)))]
+#[cfg(not(loom))]
 mod sampled;
 mod spill;
 #[cfg(not(loom))]
@@ -31,34 +30,30 @@ mod timer;
 pub use counter::Counter;
 #[cfg(not(loom))]
 pub use gauge::Gauge;
-#[cfg(all(feature = "std", not(loom)))]
+#[cfg(not(loom))]
 pub use sampled::{ONE_IN_MAX, ONE_IN_MIN, SampledGuard, SampledTimer};
 pub use spill::{Spill, Spilled};
 #[cfg(not(loom))]
 pub use timer::Timer;
-#[cfg(all(feature = "std", not(loom)))]
+#[cfg(not(loom))]
 pub use timer::TimerGuard;
 
 use core::fmt;
 
 use crate::kind::Kind;
 use crate::level::Level;
-use crate::limits::TAGS_MAX;
 use crate::sync::{AtomicU32, Ordering, const_fn};
 use crate::text::Field;
+pub use crate::text::Tag;
 
 /// State word of a metric that is off: its records are not offered.
 pub(crate) const OFF: u32 = 0;
 /// State word of a timer or gauge that is on; that of a metric with cells is its index in the slabs.
-#[cfg(feature = "std")]
 pub(crate) const ON: u32 = 1;
 /// State word before the first call; as a signed number it is negative.
 pub(crate) const UNREGISTERED: u32 = u32::MAX;
 /// [`Metric::slot`] of a metric that no client has met yet.
 pub const NO_SLOT: u32 = u32::MAX;
-
-/// A tag: key and value.
-pub type Tag = (&'static str, &'static str);
 
 /// What counter, gauge and timer have in common: who they are and whether they are on.
 ///
@@ -72,7 +67,6 @@ pub struct Metric {
     /// Of a timer that times one call in `n`: `n - 1`, `n` being a power of two; else 0.
     one_in_mask: u32,
     level: Level,
-    #[cfg(feature = "std")]
     pub(crate) link: crate::registry::Link,
     pub(crate) spill: Spill,
     name: &'static str,
@@ -89,7 +83,6 @@ impl Metric {
                 state: AtomicU32::new(UNREGISTERED),
                 slot: AtomicU32::new(NO_SLOT),
                 spill: Spill::new(),
-                #[cfg(feature = "std")]
                 link: crate::registry::Link::new(),
                 kind,
                 one_in_mask: 0,
@@ -145,14 +138,12 @@ impl Metric {
     }
 
     /// Whether threads count it in cells of their slabs.
-    #[cfg(feature = "std")]
     pub(crate) fn has_cells(&self) -> bool {
         self.kind == Kind::Counter || self.is_sampled()
     }
 
     /// Index of a counter or sampled timer in the slabs' cells, from 1; 0 before its first call, and of
     /// other metrics.
-    #[cfg(feature = "std")]
     #[must_use]
     pub fn index(&self) -> u32 {
         self.link.index()
@@ -181,7 +172,6 @@ impl Metric {
         self.state.load(Ordering::Relaxed)
     }
 
-    #[cfg(feature = "std")]
     pub(crate) fn set_state(&self, state: u32) {
         self.state.store(state, Ordering::Relaxed);
     }
@@ -203,31 +193,13 @@ impl Metric {
     #[cold]
     #[inline(never)]
     fn is_on_after_registering(&'static self) -> bool {
-        #[cfg(feature = "std")]
-        return crate::thread::register(self) != OFF;
-        #[cfg(not(feature = "std"))]
-        return !self.level.is_on_demand();
+        crate::thread::register(self) != OFF
     }
 }
 
 impl fmt::Debug for Metric {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} at {}", self.kind, self.name, self.level)
-    }
-}
-
-#[cfg(not(loom))]
-/// Refuses tags that no frame could carry; `const`, so that a static with such tags does not compile.
-const fn check_tags(tags: &[Tag]) {
-    assert!(tags.len() <= TAGS_MAX, "tags: accepted are at most 8");
-    let mut i = 0;
-    while i < tags.len() {
-        assert!(Field::TagKey.accepts(tags[i].0), "tag key: accepted are 1 to 64 of A-Z a-z 0-9 . : _ -");
-        assert!(
-            Field::TagValue.accepts(tags[i].1),
-            "tag value: accepted are 1 to 255 bytes without control characters"
-        );
-        i += 1;
     }
 }
 
@@ -280,7 +252,7 @@ macro_rules! declare {
             /// If a tag is not accepted.
             #[must_use]
             pub const fn tags(mut self, tags: &'static [$crate::metric::Tag]) -> Self {
-                $crate::metric::check_tags(tags);
+                $crate::text::check_tags(tags);
                 self.metric.tags = tags;
                 self
             }
@@ -296,5 +268,5 @@ macro_rules! declare {
 #[cfg(not(loom))]
 use declare;
 
-#[cfg(all(test, feature = "std", not(loom)))]
+#[cfg(all(test, not(loom)))]
 mod tests;

@@ -5,6 +5,7 @@
 
 use crate::frame::State;
 use crate::histogram::{Cells, Histogram};
+#[cfg(feature = "std")]
 use crate::metric::{Spill, Spilled};
 
 /// State of a timer.
@@ -30,6 +31,7 @@ impl<C: Cells> TimerSeries<C> {
         self.histogram.record_ns(ns, 1);
     }
 
+    #[cfg(feature = "std")]
     /// Counts what was spilled: exact in count and sum; the histogram and the sum of squares take
     /// each record for the mean.
     pub fn add_spilled(&mut self, spilled: &Spilled) {
@@ -112,6 +114,7 @@ impl GaugeSeries {
         value.is_finite()
     }
 
+    #[cfg(feature = "std")]
     /// Counts what was spilled; `last_bits` are those of the value that any thread set last, the
     /// range if the cell had none.
     pub fn add_spilled(&mut self, spilled: &Spilled, last_bits: u64) {
@@ -181,6 +184,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "std")]
     fn spilled_records_keep_count_and_sum_and_every_bucket() {
         let mut timer = Timer::default();
         timer.add_spilled(&Spilled { count: 4, sum: 42, range: Some((1, 30)), odd: 0 });
@@ -254,6 +258,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg(feature = "std")]
     fn spilled_sets_count_and_widen_the_range() {
         let mut gauge = GaugeSeries::default();
         gauge.set(1.0);

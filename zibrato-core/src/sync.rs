@@ -7,11 +7,9 @@
 
 #[cfg(not(loom))]
 mod real {
-    #[cfg(target_has_atomic = "64")]
-    pub(crate) use core::sync::atomic::AtomicU64;
     #[cfg(feature = "std")]
-    pub(crate) use core::sync::atomic::{AtomicBool, AtomicPtr};
-    pub(crate) use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+    pub(crate) use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+    pub(crate) use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
     #[cfg(feature = "std")]
     pub(crate) use std::sync::{Mutex, MutexGuard};
 
@@ -48,6 +46,10 @@ pub(crate) use real::*;
 
 /// How the producer publishes a record (R2).
 #[cfg(not(loom))]
+#[cfg_attr(
+    all(feature = "single-core", not(feature = "std")),
+    expect(dead_code, reason = "fences take its place")
+)]
 #[inline(always)]
 pub(crate) const fn publish() -> Ordering {
     Ordering::Release

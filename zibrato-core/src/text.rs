@@ -6,11 +6,16 @@
 use core::fmt;
 
 use crate::limits::{
-    LEVEL_BYTES_MAX, NAME_BYTES_MAX, SOURCE_BYTES_MAX, TAG_KEY_BYTES_MAX, TAG_VALUE_BYTES_MAX, UNIT_BYTES_MAX,
+    LEVEL_BYTES_MAX, NAME_BYTES_MAX, SOURCE_BYTES_MAX, TAG_KEY_BYTES_MAX, TAG_VALUE_BYTES_MAX, TAGS_MAX,
+    UNIT_BYTES_MAX,
 };
+
+/// A tag: key and value.
+pub type Tag = (&'static str, &'static str);
 
 /// Which text was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Field {
     /// A level label.
@@ -97,8 +102,23 @@ pub const fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b':' | b'_' | b'-')
 }
 
+/// Refuses tags that no frame could carry; `const`, so that a static with such tags does not compile.
+pub(crate) const fn check_tags(tags: &[Tag]) {
+    assert!(tags.len() <= TAGS_MAX, "tags: accepted are at most 8");
+    let mut i = 0;
+    while i < tags.len() {
+        assert!(Field::TagKey.accepts(tags[i].0), "tag key: accepted are 1 to 64 of A-Z a-z 0-9 . : _ -");
+        assert!(
+            Field::TagValue.accepts(tags[i].1),
+            "tag value: accepted are 1 to 255 bytes without control characters"
+        );
+        i += 1;
+    }
+}
+
 /// A text that its field does not accept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub struct TextError {
     /// The field that refused.

@@ -91,7 +91,7 @@ pub(super) fn put_varint(mut value: u64, out: &mut [u8]) -> Option<usize> {
 }
 
 /// Reads a LEB128 number of at most 64 bits.
-pub(super) fn take_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+pub(crate) fn take_varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let mut value = 0u64;
     for (at, &byte) in bytes.iter().enumerate().take(10) {
         let bits = u64::from(byte & 0x7f);

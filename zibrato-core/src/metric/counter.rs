@@ -15,12 +15,7 @@ impl Counter {
     /// Adds `n`. The total wraps at 2^64.
     #[inline(always)]
     pub fn add(&'static self, n: u64) {
-        #[cfg(feature = "std")]
         crate::thread::add(&self.metric, n);
-        #[cfg(not(feature = "std"))]
-        if self.metric.is_on() {
-            self.metric.spill.add_to_counter(n);
-        }
     }
 
     /// Adds 1.

@@ -19,10 +19,7 @@ impl Gauge {
             let bits = value.to_bits();
             // Rings of several threads have no common order, so the last value is kept here.
             self.metric.spill.set_last(bits);
-            #[cfg(feature = "std")]
             crate::thread::push(&self.metric, bits);
-            #[cfg(not(feature = "std"))]
-            self.metric.spill.fold_gauge(bits);
         }
     }
 }

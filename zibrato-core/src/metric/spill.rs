@@ -1,9 +1,6 @@
 //! Cells in the metric itself, for measurements that cannot go through slab or ring: the ring is
-//! full, the thread is ending, a counter beyond the slabs, or a target without thread-locals.
-//!
-//! Only targets with 64-bit atomics have them; elsewhere such a measurement is lost.
+//! full, the thread is ending, or a counter beyond the slabs.
 
-#[cfg(target_has_atomic = "64")]
 use crate::sync::{AtomicU64, Ordering::Relaxed};
 
 use crate::record::TimerValue;
@@ -11,26 +8,20 @@ use crate::sync::const_fn;
 
 /// Shared cells on a cache line of their own, all zero at the start.
 #[derive(Debug)]
-#[cfg_attr(target_has_atomic = "64", repr(align(64)))]
+#[repr(align(64))]
 pub struct Spill {
     /// Spilled timer records or gauge sets.
-    #[cfg(target_has_atomic = "64")]
     count: AtomicU64,
     /// Of a timer nanoseconds, of a counter its shared part.
-    #[cfg(target_has_atomic = "64")]
     sum: AtomicU64,
     /// The complement of the smallest value, so that zero means none.
-    #[cfg(target_has_atomic = "64")]
     min_complement: AtomicU64,
     /// The largest value.
-    #[cfg(target_has_atomic = "64")]
     max: AtomicU64,
     /// Bits of the value a gauge was set to last; of a sampled timer the shared part of its calls,
     /// which goes on for ever as a counter's does, while `sum` is taken with the spilled records.
-    #[cfg(target_has_atomic = "64")]
     last: AtomicU64,
     /// Timer records whose clock went backwards, or gauge sets that were not finite.
-    #[cfg(target_has_atomic = "64")]
     odd: AtomicU64,
 }
 
@@ -53,17 +44,11 @@ impl Spill {
     const_fn! {
         pub(crate) fn new() -> Self {
             Self {
-                #[cfg(target_has_atomic = "64")]
                 count: AtomicU64::new(0),
-                #[cfg(target_has_atomic = "64")]
                 sum: AtomicU64::new(0),
-                #[cfg(target_has_atomic = "64")]
                 min_complement: AtomicU64::new(0),
-                #[cfg(target_has_atomic = "64")]
                 max: AtomicU64::new(0),
-                #[cfg(target_has_atomic = "64")]
                 last: AtomicU64::new(0),
-                #[cfg(target_has_atomic = "64")]
                 odd: AtomicU64::new(0),
             }
         }
@@ -82,7 +67,6 @@ impl Spill {
     }
 }
 
-#[cfg(target_has_atomic = "64")]
 impl Spill {
     /// Adds to a counter's shared part.
     pub(crate) fn add_to_counter(&self, n: u64) {
@@ -96,7 +80,6 @@ impl Spill {
     }
 
     /// Counts a call of a sampled timer in the shared part.
-    #[cfg(feature = "std")]
     pub(crate) fn add_call(&self) {
         self.last.fetch_add(1, Relaxed);
     }
@@ -132,10 +115,7 @@ impl Spill {
     pub(crate) fn fold_timer(&self, bits: u64) {
         let ns = match TimerValue::from_bits(bits) {
             TimerValue::Nanoseconds(ns) => ns,
-            #[cfg(feature = "std")]
             TimerValue::Ticks(ticks) => crate::clock::to_ns(ticks),
-            #[cfg(not(feature = "std"))]
-            TimerValue::Ticks(ticks) => ticks,
             TimerValue::Backwards => {
                 self.odd.fetch_add(1, Relaxed);
                 0
@@ -171,21 +151,7 @@ impl Spill {
     }
 }
 
-#[cfg(not(target_has_atomic = "64"))]
-impl Spill {
-    #[expect(clippy::unused_self, reason = "the cells exist only where 64-bit atomics do")]
-    pub(crate) const fn add_to_counter(&self, _n: u64) {}
-    #[expect(clippy::unused_self, reason = "the cells exist only where 64-bit atomics do")]
-    pub(crate) const fn set_last(&self, _bits: u64) {}
-    #[expect(clippy::unused_self, reason = "the cells exist only where 64-bit atomics do")]
-    pub(crate) const fn fold_gauge(&self, _bits: u64) {}
-    #[expect(clippy::unused_self, reason = "the cells exist only where 64-bit atomics do")]
-    pub(crate) const fn fold_timer(&self, bits: u64) {
-        let _ = TimerValue::from_bits(bits);
-    }
-}
-
-#[cfg(all(test, target_has_atomic = "64"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -1,11 +1,9 @@
 //! Timers and their guards.
 
-#[cfg(feature = "std")]
 use core::mem::ManuallyDrop;
 use core::time::Duration;
 
 use super::{Metric, declare};
-#[cfg(feature = "std")]
 use crate::clock;
 use crate::record::TimerValue;
 
@@ -34,14 +32,10 @@ impl Timer {
 
     #[inline(always)]
     fn push(&'static self, bits: u64) {
-        #[cfg(feature = "std")]
         crate::thread::push(&self.metric, bits);
-        #[cfg(not(feature = "std"))]
-        self.metric.spill.fold_timer(bits);
     }
 }
 
-#[cfg(feature = "std")]
 impl Timer {
     /// Starts a measurement that ends when the guard is dropped, also by a panic or an early return.
     ///
@@ -106,7 +100,6 @@ impl Timer {
 }
 
 /// A record's value for a difference of ticks, in nanoseconds, and the duration that it says.
-#[cfg(feature = "std")]
 pub(super) fn in_nanoseconds(ticks: u64) -> (u64, Duration) {
     let bits = match TimerValue::from_bits(ticks) {
         TimerValue::Ticks(ticks) => TimerValue::nanoseconds_to_bits(clock::to_ns(ticks)),
@@ -125,7 +118,6 @@ pub(super) fn in_nanoseconds(ticks: u64) -> (u64, Duration) {
 /// [`Timer::instrument`] does; the record goes into the ring of the thread that drops it.
 ///
 /// `EXACT` is true for [`Timer::start_exact`].
-#[cfg(feature = "std")]
 #[must_use = "a guard that is not bound to a name measures nothing: `let guard = TIMER.start();`"]
 #[derive(Debug)]
 pub struct TimerGuard<const EXACT: bool = false> {
@@ -133,7 +125,6 @@ pub struct TimerGuard<const EXACT: bool = false> {
     start: u64,
 }
 
-#[cfg(feature = "std")]
 impl<const EXACT: bool> TimerGuard<EXACT> {
     /// Ticks since the start.
     #[inline(always)]
@@ -160,7 +151,6 @@ impl<const EXACT: bool> TimerGuard<EXACT> {
     }
 }
 
-#[cfg(feature = "std")]
 impl<const EXACT: bool> Drop for TimerGuard<EXACT> {
     #[inline(always)]
     fn drop(&mut self) {
