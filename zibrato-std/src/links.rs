@@ -123,6 +123,12 @@ impl Links {
         Ok(Self { links, id, messages_sent: 0, bytes_sent: 0, refused_by_socket: 0, has_more: false })
     }
 
+    /// Sets the id under which acknowledgements are looked for, before anything is published: whoever is
+    /// published for may become known only when the connections are up.
+    pub const fn publish_as(&mut self, id: PublisherId) {
+        self.id = id;
+    }
+
     /// The sockets, to poll them together with other things. Sending and reading is done here.
     pub fn sockets(&self) -> impl Iterator<Item = &Socket> {
         self.links.iter().map(|link| &link.socket)
@@ -275,6 +281,12 @@ impl Links {
             }
         }
         Ok(())
+    }
+
+    /// Whether any link still has parts to take.
+    #[must_use]
+    pub fn has_pending(&self) -> bool {
+        self.links.iter().any(|link| !link.pending.is_empty())
     }
 
     /// Whether every link that wants `level` still has parts of its last frame to take.
