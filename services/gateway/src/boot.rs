@@ -4,8 +4,6 @@
 
 mod frames;
 mod metric;
-#[cfg(test)]
-mod tests;
 
 use std::collections::HashSet;
 
@@ -117,7 +115,8 @@ pub(crate) struct Closed {
 impl Boot {
     /// A boot by its hello. `id` is a random one if boots cannot be told apart.
     pub(crate) fn new(id: PublisherId, setting: Setting, hello: &Hello<'_>, now: Moment) -> Self {
-        let clock = DeviceClock::new(hello.clock_hz, hello.overhead, hello.uptime, now, setting.is_unfiltered);
+        let clock =
+            DeviceClock::new(hello.clock_hz, hello.overhead, hello.uptime, now, setting.is_unfiltered);
         let is_young = clock.first_uptime_ms() <= YOUNG_MS;
         Self {
             id,
@@ -174,11 +173,6 @@ impl Boot {
         (self.metrics_known, self.metrics_said)
     }
 
-    /// Records that the device lost, since our zero.
-    pub(crate) const fn lost(&self) -> u64 {
-        self.lost
-    }
-
     /// Whether its state is not yet whole, so that nothing is to be published.
     pub(crate) const fn is_joining(&self) -> bool {
         self.joining.is_some()
@@ -188,14 +182,9 @@ impl Boot {
     /// before its zero is known.
     pub(crate) fn is_published(&self, level: usize) -> bool {
         let is_ours = self.number != 0 || !self.is_joining();
-        let mut metrics = self.levels[level].metrics.iter().filter_map(|&id| self.metrics[usize::from(id)].as_ref());
+        let mut metrics =
+            self.levels[level].metrics.iter().filter_map(|&id| self.metrics[usize::from(id)].as_ref());
         is_ours && metrics.any(Metric::is_shown)
-    }
-
-    /// Whether the device said that it ends.
-    #[cfg(test)]
-    pub(crate) const fn is_ended(&self) -> bool {
-        self.is_ended
     }
 
     /// Whether this hello is of another boot.

@@ -272,7 +272,9 @@ mod tests {
         later[8] = 0x1f;
         read(&later).1.unwrap();
         let longer = [&example()[..], b"x"].concat();
-        assert!(matches!(read(&longer).1, Err(CaptureError::Damaged { at }) if at == longer.len() as u64 - 1));
+        assert!(
+            matches!(read(&longer).1, Err(CaptureError::Damaged { at }) if at == longer.len() as u64 - 1)
+        );
         let huge = [&example()[..9], &[0, 0xff, 0xff, 0xff, 0x7f]].concat();
         assert!(matches!(read(&huge).1, Err(CaptureError::Damaged { at: 9 })));
         let endless = [&example()[..9], &[0xff; 20]].concat();

@@ -192,9 +192,10 @@ impl Args {
             let port = PortConfig::Serial { path: it.what.clone(), baud: self.baud };
             device(named(it, source_of_path), port)
         });
-        let tcp = self.tcp.iter().map(|it| {
-            device(named(it, source_of_addr), PortConfig::Tcp { addr: it.what.clone() })
-        });
+        let tcp = self
+            .tcp
+            .iter()
+            .map(|it| device(named(it, source_of_addr), PortConfig::Tcp { addr: it.what.clone() }));
         let pty = self.pty.iter().map(|source| device(source.clone(), PortConfig::Pty));
         let stdin = self.stdin.iter().map(|source| device(source.clone(), PortConfig::Stdin));
         let replay = self.replay.iter().map(|it| {
@@ -206,7 +207,8 @@ impl Args {
 
     fn assign_records(&self, devices: &mut [DeviceConfig]) -> Result<(), ConfigError> {
         for record in &self.record {
-            let wanted = |device: &&mut DeviceConfig| record.source.as_ref().is_none_or(|it| *it == device.source);
+            let wanted =
+                |device: &&mut DeviceConfig| record.source.as_ref().is_none_or(|it| *it == device.source);
             if record.source.is_none() && devices.len() > 1 {
                 return Err(ConfigError::RecordWhich { file: record.what.clone() });
             }
@@ -244,7 +246,9 @@ pub enum ConfigError {
     #[error("no device is given: give --serial, --tcp, --pty, --stdin or --replay")]
     NoDevice,
     /// More threads and sockets than one process should have.
-    #[error("{devices} devices are given: accepted are at most {DEVICES_MAX}; start a second gateway for the others")]
+    #[error(
+        "{devices} devices are given: accepted are at most {DEVICES_MAX}; start a second gateway for the others"
+    )]
     TooManyDevices {
         /// How many.
         devices: usize,

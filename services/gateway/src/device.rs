@@ -77,7 +77,8 @@ impl Device {
     ) -> Result<(Self, Option<PtyMaster>), DeviceError> {
         let opener = Opener::prepare(&device.port, clock)?;
         let pty = if let Opener::Pty(master) = &opener { Some(master.clone()) } else { None };
-        let recorder = device.record.clone().map(|path: PathBuf| Recorder::create(path, clock)).transpose()?;
+        let recorder =
+            device.record.clone().map(|path: PathBuf| Recorder::create(path, clock)).transpose()?;
         let outlet = Outlet::open(context.clone(), config.endpoints.clone())
             .map_err(|(endpoint, source)| DeviceError::Endpoint { endpoint, source })?;
         let is_replay = matches!(opener, Opener::Replay(_));

@@ -12,7 +12,8 @@ const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
 /// texts to make two of them meet, so that the hash need not resist that.
 pub(crate) fn publisher_id(site: &str, source: &str, boot: u64) -> PublisherId {
     let parts = [b"zibrato-gateway\0", site.as_bytes(), b"\0", source.as_bytes(), b"\0", &boot.to_le_bytes()];
-    let hash = parts.into_iter().flatten().fold(OFFSET, |hash, byte| (hash ^ u128::from(*byte)).wrapping_mul(PRIME));
+    let hash =
+        parts.into_iter().flatten().fold(OFFSET, |hash, byte| (hash ^ u128::from(*byte)).wrapping_mul(PRIME));
     PublisherId(hash.to_be_bytes())
 }
 

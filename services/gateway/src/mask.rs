@@ -41,7 +41,8 @@ impl Mask {
     /// The mask, if it is to be said now: it changed, or was not said for a while.
     pub(crate) fn due(&self, now: Moment) -> Option<u32> {
         let mask = self.bits();
-        let is_said = self.said.is_some_and(|(said, at)| said == mask && now.ms_since(at) < MASK_EVERY_MS.into());
+        let is_said =
+            self.said.is_some_and(|(said, at)| said == mask && now.ms_since(at) < MASK_EVERY_MS.into());
         (!is_said).then_some(mask)
     }
 
@@ -80,7 +81,10 @@ mod tests {
         assert_eq!(bits(true, 1), TOP | 8);
         assert_eq!((bits(false, 2), bits(false, 15_001)), (TOP | 8, TOP | 8));
         assert_eq!(bits(false, 15_002), TOP);
-        assert_eq!((bits(true, 15_003), bits(false, 15_004), bits(true, 15_005)), (TOP | 8, TOP | 8, TOP | 8));
+        assert_eq!(
+            (bits(true, 15_003), bits(false, 15_004), bits(true, 15_005)),
+            (TOP | 8, TOP | 8, TOP | 8)
+        );
         assert_eq!(bits(false, 30_000), TOP | 8, "the hold begins when the last one leaves");
         assert_eq!((bits(false, 44_999), bits(false, 45_000)), (TOP | 8, TOP));
     }

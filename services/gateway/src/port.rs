@@ -109,7 +109,9 @@ pub enum PortError {
 /// A read or write that would wait is no error.
 fn would_wait<T: Default>(result: io::Result<T>, nothing: T) -> io::Result<T> {
     match result {
-        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(nothing),
+        Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+            Ok(nothing)
+        }
         result => result,
     }
 }

@@ -256,7 +256,9 @@ fn metrics(devices: &[DeviceStatus]) -> String {
         ("zibrato_gateway_lost_on_device_total", "Records lost to full rings on the device.", |device| {
             device.counts.lost_on_device
         }),
-        ("zibrato_gateway_resets_total", "Times that the device started again.", |device| device.counts.resets),
+        ("zibrato_gateway_resets_total", "Times that the device started again.", |device| {
+            device.counts.resets
+        }),
         ("zibrato_gateway_connections_total", "Times that the port was opened.", |device| {
             device.counts.connections
         }),
@@ -264,7 +266,9 @@ fn metrics(devices: &[DeviceStatus]) -> String {
         ("zibrato_gateway_samples_lost_total", "Samples missing, by their numbers.", |device| {
             device.counts.samples_lost
         }),
-        ("zibrato_gateway_messages_total", "Messages given to sockets.", |device| device.counts.messages_sent),
+        ("zibrato_gateway_messages_total", "Messages given to sockets.", |device| {
+            device.counts.messages_sent
+        }),
     ];
     for (name, help, read) in counters {
         let mut family = text.counter(name, help);
@@ -272,7 +276,8 @@ fn metrics(devices: &[DeviceStatus]) -> String {
             family.sample(&[("device", &device.source)], read(device));
         }
     }
-    let mut family = text.counter("zibrato_gateway_bad_frames_total", "Pieces of the line that were no frame.");
+    let mut family =
+        text.counter("zibrato_gateway_bad_frames_total", "Pieces of the line that were no frame.");
     for device in devices {
         for (reason, count) in device.counts.bad() {
             family.sample(&[("device", &device.source), ("reason", reason)], count);

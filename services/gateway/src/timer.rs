@@ -164,11 +164,6 @@ impl Timer {
         (self.window_ns, self.is_range_broken) = (None, false);
     }
 
-    /// Records, as frames tell them.
-    pub(crate) const fn count(&self) -> u64 {
-        self.count
-    }
-
     /// Records that the device counted and that are not in a bucket; none if buckets are ahead.
     fn missing(&self) -> u64 {
         self.said.since(self.base).count.saturating_sub(self.count)
@@ -264,7 +259,10 @@ mod tests {
             restarted.apply_bucket(bucket, count, &clock);
         }
         let (one, other) = (always.show(&clock), restarted.show(&clock));
-        assert_eq!((one.count, one.sum_ns, one.sum_squares_ns2), (other.count, other.sum_ns, other.sum_squares_ns2));
+        assert_eq!(
+            (one.count, one.sum_ns, one.sum_squares_ns2),
+            (other.count, other.sum_ns, other.sum_squares_ns2)
+        );
         assert_eq!(one.histogram, other.histogram);
     }
 
@@ -311,7 +309,10 @@ mod tests {
             timer.apply_bucket(bucket_of(10), 5, &clock);
             timer.rebase();
             let shown = timer.show(&clock);
-            assert_eq!((shown.count, shown.sum_ns, shown.window_ns, shown.histogram.total()), (0, 0, None, 0));
+            assert_eq!(
+                (shown.count, shown.sum_ns, shown.window_ns, shown.histogram.total()),
+                (0, 0, None, 0)
+            );
             assert_eq!(timer.has_buckets(), has_buckets);
             timer.apply(totals(7, 72), None, &clock).unwrap();
             timer.apply_bucket(bucket_of(10), 7, &clock);

@@ -166,7 +166,8 @@ impl Link {
             let mask = match self.receiver.push(byte) {
                 Some(Ok([kind::MASK, _, _, mask @ ..])) => short_varint(mask),
                 Some(Ok([kind::ASK, ..])) => {
-                    (self.hello_at, self.descriptors_due) = (0, self.items.len());
+                    // Whoever asks has nothing, so that the next window is one of all metrics.
+                    (self.hello_at, self.descriptors_due, self.windows) = (0, self.items.len(), 0);
                     continue;
                 }
                 _ => continue,

@@ -1,6 +1,6 @@
 //! One metric of a device: what it is, and what it has come to.
 
-use zibrato_core::frame::{Entry, EncodeError, Encoder, HistogramState, State, encode_buckets};
+use zibrato_core::frame::{EncodeError, Encoder, Entry, HistogramState, State, encode_buckets};
 use zibrato_core::histogram::{Histogram, HostCells};
 use zibrato_core::limits::HISTOGRAM_BUCKETS_MAX;
 use zibrato_core::link::{Descriptor, Form, StateValue};
@@ -86,7 +86,8 @@ impl Metric {
         let tags = self.tags.iter().map(|(key, value)| (&**key, &**value));
         self.form == descriptor.form
             && level == descriptor.level
-            && (&*self.name, &*self.source, &*self.unit) == (descriptor.name, descriptor.source, descriptor.unit)
+            && (&*self.name, &*self.source, &*self.unit)
+                == (descriptor.name, descriptor.source, descriptor.unit)
             && tags.eq(descriptor.tags.iter())
     }
 
@@ -119,11 +120,9 @@ impl Metric {
                 let totals = Totals { count: *count, ticks: *sum };
                 timer.apply(totals, *range, clock).ok_or(WENT_BACK)?
             }
-            (Value::Timer(timer), StateValue::Buckets(buckets)) if timer.has_buckets() => {
-                buckets.iter().fold(false, |grew, (bucket, count)| {
-                    timer.apply_bucket(bucket, count, clock) || grew
-                })
-            }
+            (Value::Timer(timer), StateValue::Buckets(buckets)) if timer.has_buckets() => buckets
+                .iter()
+                .fold(false, |grew, (bucket, count)| timer.apply_bucket(bucket, count, clock) || grew),
             _ => return Err(FORM),
         };
         self.is_seen = true;
@@ -191,11 +190,6 @@ impl Metric {
         if let Value::Timer(timer) = &mut self.value {
             timer.start_window();
         }
-    }
-
-    #[cfg(test)]
-    pub(super) fn name(&self) -> &str {
-        &self.name
     }
 }
 

@@ -79,7 +79,9 @@ pub struct Named {
 /// be one.
 pub(super) fn parse_named(text: &str) -> Result<Named, String> {
     let named = match text.split_once('=') {
-        Some((name, rest)) if is_source(name) => Named { source: Some(name.to_owned()), what: rest.to_owned() },
+        Some((name, rest)) if is_source(name) => {
+            Named { source: Some(name.to_owned()), what: rest.to_owned() }
+        }
         _ => Named { source: None, what: text.to_owned() },
     };
     if named.what.is_empty() {

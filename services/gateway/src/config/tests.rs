@@ -19,11 +19,10 @@ fn a_source_is_given_or_made_of_what_follows() {
     assert_eq!(sources(&["--serial", "/dev/ttyUSB0"]), ["ttyUSB0"]);
     assert_eq!(sources(&["--serial", "motor=/dev/serial/by-id/usb-FTDI_x=1"]), ["motor"]);
     assert_eq!(sources(&["--serial", "/dev/a b/x=y"]), ["x_y"]);
-    assert_eq!(sources(&["--tcp", "localhost:4000", "--tcp", "[::1]:4000", "--tcp", "b=h:1"]), [
-        "localhost:4000",
-        "_::1_:4000",
-        "b"
-    ]);
+    assert_eq!(
+        sources(&["--tcp", "localhost:4000", "--tcp", "[::1]:4000", "--tcp", "b=h:1"]),
+        ["localhost:4000", "_::1_:4000", "b"]
+    );
     let mixed = ["--stdin", "--pty", "--pty=two", "--serial", "/dev/ttyS1", "--replay", "runs/night.zdev"];
     assert_eq!(sources(&mixed), ["ttyS1", "pty", "two", "stdin", "night"]);
 }
@@ -33,7 +32,10 @@ fn each_refused_setting_names_what_was_given_and_what_to_do() {
     let error = |flags: &[&str]| resolve(flags).unwrap_err().to_string();
     assert_eq!(error(&[]), "no device is given: give --serial, --tcp, --pty, --stdin or --replay");
     let text = error(&["--serial", "/dev/ttyUSB0", "--serial", "/tmp/ttyUSB0"]);
-    assert_eq!(text, "two devices have the source ttyUSB0: each needs one of its own; give NAME= before one of them");
+    assert_eq!(
+        text,
+        "two devices have the source ttyUSB0: each needs one of its own; give NAME= before one of them"
+    );
     let text = error(&["--pty", "--stdin", "--record", "f"]);
     assert!(text.starts_with("--record f does not say which device"), "{text}");
     assert!(error(&["--pty", "--record", "x=f"]).starts_with("--record x=FILE: no device"));
@@ -85,7 +87,8 @@ fn without_flags_the_settings_are_the_documented_defaults() {
     assert_eq!(config.http.addr, Some(HTTP_DEFAULT));
     assert_eq!(config.site, config.host_name);
     let help = Args::command().render_long_help().to_string();
-    for text in ["bits a second", "[default: 115200]", "127.0.0.1:5554", "[default: 15]", "seconds", "12.5 %"] {
+    for text in ["bits a second", "[default: 115200]", "127.0.0.1:5554", "[default: 15]", "seconds", "12.5 %"]
+    {
         assert!(help.contains(text), "{text} in {help}");
     }
 }

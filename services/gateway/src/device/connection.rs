@@ -2,8 +2,8 @@
 
 use std::io;
 use std::os::fd::RawFd;
-use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::Duration;
 
 use crate::backoff::delay;
@@ -38,9 +38,14 @@ pub(super) struct Connection {
 
 enum State {
     /// To be opened then.
-    Waiting { until_us: u64 },
+    Waiting {
+        until_us: u64,
+    },
     Opening(Receiver<Opened>),
-    Up { port: Box<dyn Port>, since: Moment },
+    Up {
+        port: Box<dyn Port>,
+        since: Moment,
+    },
     /// It ended and is not opened again.
     Over,
 }
@@ -164,7 +169,12 @@ impl Connection {
         }
         self.failures = self.failures.saturating_add(1);
         if self.error.is_none() {
-            tracing::warn!(device = self.source, port = self.name, why, "not connected: tried again until it is");
+            tracing::warn!(
+                device = self.source,
+                port = self.name,
+                why,
+                "not connected: tried again until it is"
+            );
         } else {
             tracing::debug!(device = self.source, port = self.name, why, "still not connected");
         }

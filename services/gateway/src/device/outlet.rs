@@ -95,7 +95,8 @@ impl Outlet {
         if let Some(boot) = boot {
             for level in boot.levels_mut() {
                 let full = topic(TOPIC_STATE, &level.label);
-                let is_of_level = |prefix: &Vec<u8>| full.as_ref().is_some_and(|full| full.starts_with(prefix));
+                let is_of_level =
+                    |prefix: &Vec<u8>| full.as_ref().is_some_and(|full| full.starts_with(prefix));
                 level.wants_key |= news.subscribed.iter().any(is_of_level);
             }
             self.publish_wanted_keys(boot, now)?;

@@ -52,9 +52,9 @@ impl Recorder {
 
     pub(super) fn finish(mut self, now: Moment) {
         if let Some(writer) = self.writer.take() {
-            let synced = writer.finish(now.mono_us).and_then(|output| {
-                output.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
-            });
+            let synced = writer
+                .finish(now.mono_us)
+                .and_then(|output| output.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all());
             self.note(synced);
         }
     }

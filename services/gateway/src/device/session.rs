@@ -137,7 +137,10 @@ impl Known {
                     let is_twice = self.boot.as_ref().is_some_and(|boot| boot.number() == hello.boot);
                     self.end(now, sink, |boot| {
                         tracing::info!(
-                            device = setting.source, boot = boot.number(), "the device started again");
+                            device = setting.source,
+                            boot = boot.number(),
+                            "the device started again"
+                        );
                         counts.resets += 1;
                         if order == Order::Back {
                             Line::started_again(line_counts, frame.seq);
@@ -244,6 +247,11 @@ fn identify(site: &str, setting: &Setting, hello: &Hello<'_>) -> Option<Publishe
         return Some(publisher_id(site, &setting.source, hello.boot));
     }
     random_id()
-        .map_err(|error| tracing::error!(device = setting.source, %error, "no random numbers for a publisher id"))
+        .map_err(
+            |error| tracing::error!(device = setting.source, %error, "no random numbers for a publisher id"),
+        )
         .ok()
 }
+
+#[cfg(test)]
+mod tests;
