@@ -78,7 +78,7 @@ mod place;
 #[cfg(not(loom))]
 mod shared;
 
-mod ring;
+pub(crate) mod ring;
 #[cfg(not(loom))]
 mod samples;
 

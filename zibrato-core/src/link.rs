@@ -38,6 +38,7 @@ pub use cobs::{Receiver, crc16};
 pub(crate) use descriptor::write_descriptor;
 pub use descriptor::{Descriptor, Tags};
 pub use error::LinkError;
+pub(crate) use samples::History;
 pub use samples::{Sample, SampleValue, Samples, SamplesIter};
 pub(crate) use state::flags;
 pub use state::{Buckets, State, StateEntries, StateEntry, StateValue};
@@ -290,5 +291,5 @@ impl<'a> Hello<'a> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;

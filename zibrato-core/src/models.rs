@@ -12,6 +12,7 @@ use std::vec::Vec;
 use loom::sync::Arc;
 use loom::thread;
 
+use crate::device::ring::{Record as Sample, Slots};
 use crate::kind::Kind;
 use crate::level::Level;
 use crate::metric::{Metric, OFF, ON, Spill};
@@ -203,4 +204,66 @@ fn a_metric_that_registers_during_a_switch_does_not_miss_it() {
         registry.switch(false, vec![]);
         assert_eq!((debug.state(), info.state()), (OFF, OFF));
     });
+}
+
+/// A sample ring of two slots that two contexts fill with two samples each, or that one fills alone with three.
+fn sample(producers: usize) {
+    type Samples = Slots<u32, 2>;
+    static METRIC: u32 = 7;
+    let record = |bits: u32| Sample { metric: &METRIC, time: !bits, bits };
+    // Three contexts have many more orders than two: one switch less keeps the model at seconds.
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(if producers == 1 { 4 } else { 3 });
+    model.check(move || {
+        let ring = Arc::new(Samples::new());
+        let sides: Vec<_> = (0..producers as u32)
+            .map(|id| {
+                side(&ring, move |ring| {
+                    let values = if producers == 1 { 1..4 } else { 10 * id + 1..10 * id + 3 };
+                    let push = |&value: &u32| match producers {
+                        // SAFETY: this side is the only producer.
+                        1 => unsafe { ring.push_alone(record(value)) },
+                        _ => ring.push_among(record(value)),
+                    };
+                    values.filter(push).collect::<Vec<u32>>()
+                })
+            })
+            .collect();
+        let take = |ring: &Samples| {
+            // SAFETY: called by the consumer, then by main when that has ended.
+            let popped = unsafe { ring.pop() }?;
+            assert_eq!((*popped.metric, popped.time), (7, !popped.bits), "a record is whole");
+            Some(popped.bits)
+        };
+        let consumer = side(&ring, move |ring| (0..2).filter_map(|_| take(ring)).collect::<Vec<u32>>());
+        let pushed: Vec<_> = sides.into_iter().map(|side| side.join().unwrap()).collect();
+        let mut popped = consumer.join().unwrap();
+        while let Some(bits) = take(&ring) {
+            popped.push(bits);
+        }
+        for pushed in &pushed {
+            let of_side: Vec<_> = popped.iter().filter(|bits| pushed.contains(bits)).copied().collect();
+            assert_eq!(of_side, *pushed, "each once and in its order");
+        }
+        let total = pushed.iter().map(Vec::len).sum::<usize>();
+        assert_eq!(popped.len(), total);
+        assert_eq!(ring.lost() as usize, if producers == 1 { 3 } else { 4 } - total);
+    });
+}
+
+#[test]
+fn samples_of_one_context_come_out_once_and_in_order() {
+    sample(1);
+}
+
+#[test]
+fn samples_of_two_contexts_come_out_once_and_whole() {
+    sample(2);
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn a_mark_that_does_not_release_is_refused() {
+    WRONG_PUBLISH.set(true);
+    sample(1);
 }

@@ -36,7 +36,7 @@ impl Seen {
     }
 }
 
-/// A counter's words, 16 bytes.
+/// A counter's words, 20 bytes.
 #[derive(Debug)]
 #[repr(C)]
 pub struct CounterCell {

@@ -10,8 +10,8 @@ use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use embedded_io::Write;
 
 use crate::link::{
-    ALL_EVERY_WINDOWS, BUCKETS_EVERY_WINDOWS, CRC_BYTES, Form, Hello, LINE_BYTES_MAX, PROTOCOL, Receiver,
-    Writer, flags, kind, write_descriptor,
+    ALL_EVERY_WINDOWS, BUCKETS_EVERY_WINDOWS, CRC_BYTES, Form, Hello, History, LINE_BYTES_MAX, PROTOCOL,
+    Receiver, Writer, flags, kind, write_descriptor,
 };
 
 use super::clock::Clock;
@@ -305,7 +305,8 @@ impl Link {
     /// Builds a frame of what is in the rings; 0 if nothing is.
     fn prepare_samples<C: Clock>(&mut self, clock: C) -> usize {
         let lost = self.lost();
-        let first = self.sample;
+        let (first, shift) = (self.sample, self.settings.sample_shift);
+        let mut history = History::default();
         let mut writer = Writer::new(&mut self.buffer);
         let mut last = None;
         for ring in self.rings.iter_mut().flatten() {
@@ -322,21 +323,26 @@ impl Link {
                     continue;
                 };
                 let time = (self.uptime as u32).wrapping_sub(clock.elapsed(record.time, now));
-                if last.is_none() {
+                let before = last.unwrap_or_else(|| {
                     writer.start(kind::SAMPLES, next(&mut self.seq));
                     writer.varint(first.into());
                     writer.varint(lost.into());
-                    writer.varint(time.into());
+                    writer.byte(shift);
+                    writer.varint((time >> shift).into());
+                    time >> shift << shift
+                });
+                let later = time.wrapping_sub(before) >> shift;
+                last = Some(before.wrapping_add(later << shift));
+                let (form, id) = (record.metric.form, id as u16);
+                writer.varint(form.key(id).into());
+                writer.varint(later.into());
+                if form == Form::Float {
+                    writer.bytes(&record.bits.to_le_bytes());
+                } else {
+                    let value = history.last(id);
+                    writer.zigzag(record.bits.wrapping_sub(*value).cast_signed());
+                    *value = record.bits;
                 }
-                let form = record.metric.form;
-                writer.varint(form.key(id as u16).into());
-                writer.varint(time.wrapping_sub(last.unwrap_or(time)).into());
-                match form {
-                    Form::Whole => writer.zigzag(record.bits.cast_signed()),
-                    Form::Float => writer.bytes(&record.bits.to_le_bytes()),
-                    Form::Counter | Form::Timer | Form::Buckets => writer.varint(record.bits.into()),
-                }
-                last = Some(time);
                 self.sample = self.sample.wrapping_add(1);
             }
         }

@@ -22,6 +22,7 @@ const BURST_BYTES: u32 = 2 * LINE_BYTES_MAX as u32;
 /// | `overhead` | 0 | any | ticks that the gateway takes off each duration; see [`super::clock::overhead`] |
 /// | `window_ms` | 1 000 ms | 10 ms to 1 h | how often changed state is sent |
 /// | `bytes_per_second` | 11 520 | from 100 | what goes out, state before samples; a budget above a byte a tick is none |
+/// | `sample_shift` | 1 us at most | 0 to 31 | times of samples are rounded down to a multiple of `1 << sample_shift` ticks, which saves a byte or two a sample |
 /// | `program` | none | 64 bytes without control characters | what the device is called |
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -33,6 +34,7 @@ pub struct Settings {
     pub(super) hello_ticks: u64,
     pub(super) hold_ticks: u64,
     pub(super) ticks_per_byte: u32,
+    pub(super) sample_shift: u8,
     pub(super) program: &'static str,
 }
 
@@ -53,6 +55,7 @@ impl Settings {
             hello_ticks: ticks(clock_hz, HELLO_EVERY_MS),
             hold_ticks: ticks(clock_hz, MASK_HOLD_MS),
             ticks_per_byte: 0,
+            sample_shift: shift_of_microsecond(clock_hz),
             program: "",
         };
         settings.window_ms(WINDOW_MS_DEFAULT).bytes_per_second(BYTES_PER_SECOND_DEFAULT)
@@ -101,6 +104,17 @@ impl Settings {
         self
     }
 
+    /// How many bits of the times of samples are left out.
+    ///
+    /// # Panics
+    /// If they are more than 31.
+    #[must_use]
+    pub const fn sample_shift(mut self, shift: u8) -> Self {
+        assert!(shift < 32, "sample_shift: accepted are 0 to 31");
+        self.sample_shift = shift;
+        self
+    }
+
     /// Name of the program.
     ///
     /// # Panics
@@ -121,6 +135,15 @@ impl Settings {
     pub(super) const fn credit_frame(&self) -> u32 {
         self.ticks_per_byte * LINE_BYTES_MAX as u32
     }
+}
+
+/// The largest shift by which a unit is at most a microsecond.
+const fn shift_of_microsecond(clock_hz: u32) -> u8 {
+    let mut shift = 0;
+    while 2_000_000 << shift <= clock_hz as u64 {
+        shift += 1;
+    }
+    shift
 }
 
 const fn ticks(clock_hz: u32, ms: u32) -> u64 {

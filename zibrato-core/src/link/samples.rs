@@ -1,7 +1,21 @@
 //! Sample frames: single records, each with its time.
 
-use super::take::{take_f32, take_i32, take_u32};
+use super::take::{take_f32, take_i32, take_u8, take_u32};
 use super::{Form, LinkError};
+
+/// Values of which a frame remembers the last: one for each four low bits of an id.
+pub(crate) const HISTORY: usize = 16;
+
+/// The last value of samples with the same four low bits of their id, for both ends of the link.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct History([u32; HISTORY]);
+
+impl History {
+    /// The place of an id; the mask keeps it in range, which the compiler sees.
+    pub(crate) fn last(&mut self, id: u16) -> &mut u32 {
+        &mut self.0[usize::from(id) & (HISTORY - 1)]
+    }
+}
 
 /// A sample frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -10,6 +24,8 @@ pub struct Samples<'a> {
     pub first: u32,
     /// Records that full rings dropped since the boot, wrapping.
     pub lost: u32,
+    /// Times are rounded down to this power of two, in ticks.
+    pub shift: u8,
     /// When the first sample was made: ticks since the boot, the low 32 bits.
     pub time: u32,
     samples: &'a [u8],
@@ -19,14 +35,19 @@ impl<'a> Samples<'a> {
     pub(super) fn parse(body: &'a [u8]) -> Result<Self, LinkError> {
         let (first, body) = take_u32(body)?;
         let (lost, body) = take_u32(body)?;
+        let (shift, body) = take_u8(body)?;
         let (time, samples) = take_u32(body)?;
-        Ok(Self { first, lost, time, samples })
+        if u32::from(shift) >= u32::BITS {
+            return Err(LinkError::Number);
+        }
+        Ok(Self { first, lost, shift, time: time << shift, samples })
     }
 
     /// Its samples; one that cannot be read is the last.
     #[must_use]
-    pub const fn iter(&self) -> SamplesIter<'a> {
-        SamplesIter { bytes: self.samples, time: self.time }
+    pub fn iter(&self) -> SamplesIter<'a> {
+        let Self { samples, shift, time, .. } = *self;
+        SamplesIter { bytes: samples, shift, time, history: History::default() }
     }
 }
 
@@ -58,7 +79,9 @@ pub enum SampleValue {
 #[derive(Clone, Debug)]
 pub struct SamplesIter<'a> {
     bytes: &'a [u8],
+    shift: u8,
     time: u32,
+    history: History,
 }
 
 impl Iterator for SamplesIter<'_> {
@@ -82,13 +105,20 @@ impl SamplesIter<'_> {
         let (id, form) = Form::split(key)?;
         let (later, rest) = take_u32(rest)?;
         let (value, rest) = match form {
-            Form::Counter => take_u32(rest).map(|(n, rest)| (SampleValue::Increment(n), rest))?,
-            Form::Timer | Form::Buckets => {
-                take_u32(rest).map(|(ticks, rest)| (SampleValue::Ticks(ticks), rest))?
-            }
-            Form::Whole => take_i32(rest).map(|(value, rest)| (SampleValue::Whole(value), rest))?,
             Form::Float => take_f32(rest).map(|(value, rest)| (SampleValue::Float(value), rest))?,
+            form => {
+                let (change, rest) = take_i32(rest)?;
+                let last = self.history.last(id);
+                *last = last.wrapping_add_signed(change);
+                let value = match form {
+                    Form::Counter => SampleValue::Increment(*last),
+                    Form::Whole => SampleValue::Whole(last.cast_signed()),
+                    _ => SampleValue::Ticks(*last),
+                };
+                (value, rest)
+            }
         };
+        let later = later << self.shift;
         (self.bytes, self.time) = (rest, self.time.wrapping_add(later));
         Ok(Sample { id, time: self.time, value })
     }
