@@ -23,7 +23,8 @@ pub use metrics_text::{Family, MetricsText, Number};
 pub use number::whole_number;
 pub use report::{
     Account, BrokerReport, Connection, GatewayDevice, GatewayReport, KeptPublisher, KindClash, LocalReport,
-    PUBLISHER_LEVELS_MAX, PUBLISHERS_MAX, Process, PublisherReport, REPORT_PATH, Report, SpoolReport, WorkerReport,
+    PUBLISHER_LEVELS_MAX, PUBLISHERS_MAX, Process, PublisherReport, REPORT_PATH, Report, SpoolReport,
+    WorkerReport,
 };
 pub use shutdown::Shutdown;
 pub use status::{Health, StatusEndpoint, StatusError, serve_status};

@@ -122,6 +122,10 @@ impl Link {
     /// # Errors
     /// The writer's. The frame is lost then, and the next one is complete.
     pub fn poll<C: Clock, W: Write>(&mut self, clock: C, writer: &mut W) -> Result<usize, W::Error> {
+        if !self.is_started {
+            // Ends whatever the line still has of the boot before, which would take our first frame with it.
+            writer.write_all(&[0])?;
+        }
         self.advance(clock);
         let mut sent = 0;
         while self.credit >= self.settings.credit_frame() {
