@@ -11,7 +11,7 @@ mod sampled;
 mod tests;
 
 use frames::Packed;
-pub(crate) use frames::{FrameKind, Frames, now_ms};
+pub(crate) use frames::{FrameKind, now_ms};
 pub(crate) use resolve::{SeriesKey, overflow_name};
 
 use resolve::Claim;

@@ -122,6 +122,10 @@ impl Link {
     /// # Errors
     /// The writer's. The frame is lost then, and the next one is complete.
     pub fn poll<C: Clock, W: Write>(&mut self, clock: C, writer: &mut W) -> Result<usize, W::Error> {
+        if !self.is_started {
+            // Ends whatever the line still has of the boot before, which would take our first frame with it.
+            writer.write_all(&[0])?;
+        }
         self.advance(clock);
         let mut sent = 0;
         while self.credit >= self.settings.credit_frame() {
@@ -166,7 +170,8 @@ impl Link {
             let mask = match self.receiver.push(byte) {
                 Some(Ok([kind::MASK, _, _, mask @ ..])) => short_varint(mask),
                 Some(Ok([kind::ASK, ..])) => {
-                    (self.hello_at, self.descriptors_due) = (0, self.items.len());
+                    // Whoever asks has nothing, so that the next window is one of all metrics.
+                    (self.hello_at, self.descriptors_due, self.windows) = (0, self.items.len(), 0);
                     continue;
                 }
                 _ => continue,
