@@ -42,13 +42,13 @@ impl<F: Fold, C: Clock> Guard<F, C> {
     }
 
     /// Ends the measurement and returns the ticks that are recorded, or `None` if the level was off at the start.
-    #[inline]
+    #[inline(always)]
     pub fn stop(self) -> Option<u32> {
         ManuallyDrop::new(self).end()
     }
 
     /// Ends the measurement without recording it.
-    #[inline]
+    #[inline(always)]
     pub fn cancel(self) {
         let _ = ManuallyDrop::new(self);
     }

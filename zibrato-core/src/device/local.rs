@@ -16,6 +16,7 @@ type OneContext = PhantomData<Cell<()>>;
 
 /// A counter of one context: [`local_counter!`](crate::local_counter).
 #[derive(Debug)]
+#[repr(C)]
 pub struct LocalCounter<const GATED: bool> {
     pub(super) descriptor: Descriptor,
     pub(super) cell: &'static CounterCell,
@@ -23,6 +24,7 @@ pub struct LocalCounter<const GATED: bool> {
 
 /// A gauge of one context: [`local_gauge!`](crate::local_gauge).
 #[derive(Debug)]
+#[repr(C)]
 pub struct LocalGauge<V, const GATED: bool> {
     pub(super) descriptor: Descriptor,
     pub(super) cell: &'static GaugeCell,
@@ -31,6 +33,7 @@ pub struct LocalGauge<V, const GATED: bool> {
 
 /// A timer of one context: [`local_timer!`](crate::local_timer).
 #[derive(Debug)]
+#[repr(C)]
 pub struct LocalTimer<const GATED: bool, const BUCKETS: usize = 0> {
     pub(super) descriptor: Descriptor,
     pub(super) cell: &'static TimerCell<BUCKETS>,
@@ -136,8 +139,11 @@ impl<const GATED: bool, const BUCKETS: usize> OwnedTimer<GATED, BUCKETS> {
     /// Measures how long `work` takes, and returns what it returns.
     #[inline(always)]
     pub fn measure<K: Clock, R>(&mut self, clock: K, work: impl FnOnce() -> R) -> R {
-        let _guard = self.start(clock);
-        work()
+        let guard = self.start(clock);
+        let returned = work();
+        // In place, where the drop of a guard is a call as soon as two guards have one type.
+        guard.stop();
+        returned
     }
 }
 

@@ -37,7 +37,10 @@ pub(crate) struct Record<M: 'static> {
     pub(crate) bits: u32,
 }
 
+/// 16 bytes, of which 4 are unused: finding one of 12 takes one to two instructions more, on a Cortex-M0 while interrupts
+/// are disabled.
 #[derive(Debug)]
+#[repr(align(16))]
 struct SampleSlot<M> {
     mark: AtomicPtr<M>,
     /// Time and bits.
@@ -45,7 +48,10 @@ struct SampleSlot<M> {
 }
 
 /// A ring of `N` slots; `N` is a power of two. All zero at the start.
+///
+/// In this order, so that the words are within a short offset of where it begins.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Slots<M, const N: usize> {
     tail: AtomicU32,
     head: AtomicU32,
@@ -165,6 +171,14 @@ impl<M, const N: usize> Slots<M, N> {
         true
     }
 
+    #[cfg(target_has_atomic = "32")]
+    #[cold]
+    #[inline(never)]
+    fn lose_among(&self) -> bool {
+        self.lost.fetch_add(1, Relaxed);
+        false
+    }
+
     /// Puts a record in from any context, or counts it as lost; whether it went in.
     ///
     /// A producer that is interrupted between reservation and mark holds up the consumer, not other producers.
@@ -174,8 +188,7 @@ impl<M, const N: usize> Slots<M, N> {
         let mut tail = self.tail.load(Relaxed);
         loop {
             if tail.wrapping_sub(load_acquire(&self.head)) >= N as u32 {
-                self.lost.fetch_add(1, Relaxed);
-                return false;
+                return self.lose_among();
             }
             match self.tail.compare_exchange_weak(tail, tail.wrapping_add(1), Relaxed, Relaxed) {
                 Ok(_) => break,

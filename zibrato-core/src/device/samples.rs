@@ -81,7 +81,7 @@ fn record<M: Sampled>(metric: &'static M, value: M::Value, clock: impl Clock) ->
     Record { metric: metric.describe(), time: clock.ticks(), bits: M::bits(value) }
 }
 
-/// A ring of `N` samples, a power of two, that one context fills: 12 bytes each, and 20.
+/// A ring of `N` samples, a power of two, that one context fills: 16 bytes each, and 32.
 ///
 /// At its limit it drops the newest sample and counts it.
 #[derive(Debug)]
@@ -91,7 +91,7 @@ pub struct SampleRing<const N: usize> {
     consumed: AtomicU32,
 }
 
-/// A ring of `N` samples, a power of two, that every context fills: 12 bytes each, and 16.
+/// A ring of `N` samples, a power of two, that every context fills: 16 bytes each, and 32.
 ///
 /// Interrupts are never switched off for it, but on thumbv6m, where it needs feature `critical-section`. At its limit it
 /// drops the newest sample and counts it.

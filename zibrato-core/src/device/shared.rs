@@ -24,6 +24,7 @@ pub(super) fn is_on<const GATED: bool>(gate: &AtomicU32) -> bool {
 
 /// A sum of non-negative whole numbers, which every context may add to.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Counter<const GATED: bool = true, C = CounterCell> {
     pub(super) descriptor: Descriptor,
     pub(super) cell: C,
@@ -50,6 +51,7 @@ impl<const GATED: bool, C: Borrow<CounterCell>> Counter<GATED, C> {
 
 /// A value that is set; the last one counts. Every context may set it.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Gauge<V = f64, const GATED: bool = true, C = GaugeCell> {
     pub(super) descriptor: Descriptor,
     pub(super) cell: C,
@@ -70,6 +72,7 @@ impl<V: GaugeValue, const GATED: bool, C: Borrow<GaugeCell>> Gauge<V, GATED, C> 
 
 /// Durations: count, sum, smallest, largest, and with `BUCKETS` their distribution. Every context may record.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Timer<const GATED: bool = true, const BUCKETS: usize = 0, C = TimerCell<BUCKETS>> {
     pub(super) descriptor: Descriptor,
     pub(super) cell: C,
@@ -98,8 +101,11 @@ impl<const GATED: bool, const BUCKETS: usize, C: Borrow<TimerCell<BUCKETS>>> Tim
     /// Measures how long `work` takes, and returns what it returns.
     #[inline(always)]
     pub fn measure<K: Clock, R>(&'static self, clock: K, work: impl FnOnce() -> R) -> R {
-        let _guard = self.start(clock);
-        work()
+        let guard = self.start(clock);
+        let returned = work();
+        // In place, where the drop of a guard is a call as soon as two guards have one type.
+        guard.stop();
+        returned
     }
 }
 
