@@ -57,6 +57,7 @@ const SETTINGS: Settings =
 static TICKS: AtomicU32 = AtomicU32::new(0);
 static RECEIVED: AtomicU32 = AtomicU32::new(0);
 static HANDLED: AtomicU32 = AtomicU32::new(0);
+static TOOK: AtomicU32 = AtomicU32::new(0);
 static PENDSVS: AtomicU32 = AtomicU32::new(0);
 
 /// Adds to a cell that one context alone writes.
@@ -82,6 +83,7 @@ fn SysTick() {
     }
     // What a guard does, with the duration in hand for the ring of samples.
     let took = CLOCK.elapsed(start, CLOCK.ticks());
+    add(&TOOK, took);
     SYSTICK.record(took);
     TRACE.push(&SYSTICK, took, CLOCK);
 }
@@ -168,7 +170,7 @@ fn main() -> ! {
     println!("counter demo.turns sum={turned}");
     println!("gauge can.queue sets={}", count(&TICKS));
     println!("gauge demo.load sets={sets}");
-    println!("timer demo.systick_isr count={}", count(&TICKS));
+    println!("timer demo.systick_isr count={} ticks={}", count(&TICKS), count(&TOOK));
     println!("timer demo.pendsv_isr count={}", count(&PENDSVS));
     println!("timer demo.loop count={loops}");
     println!("samples pushed={} lost={}", 2 * count(&TICKS) - TRACE.lost(), TRACE.lost());

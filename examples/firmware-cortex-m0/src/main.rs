@@ -61,6 +61,7 @@ const SETTINGS: Settings =
 static TICKS: AtomicU32 = AtomicU32::new(0);
 static RECEIVED: AtomicU32 = AtomicU32::new(0);
 static HANDLED: AtomicU32 = AtomicU32::new(0);
+static TOOK: AtomicU32 = AtomicU32::new(0);
 static PENDSVS: AtomicU32 = AtomicU32::new(0);
 
 /// Adds to a cell that one context alone writes.
@@ -103,6 +104,7 @@ fn TIMER1() {
     }
     // What a guard does, with the duration in hand for the ring of samples.
     let took = CLOCK.elapsed(start, CLOCK.ticks());
+    add(&TOOK, took);
     timer.record(took);
     trace.push(&TICK, took, CLOCK);
 }
@@ -186,7 +188,7 @@ fn main() -> ! {
     println!("counter demo.turns sum={turned}");
     println!("gauge radio.queue sets={}", count(&PENDSVS));
     println!("gauge demo.load sets={sets}");
-    println!("timer demo.tick_isr count={}", count(&TICKS));
+    println!("timer demo.tick_isr count={} ticks={}", count(&TICKS), count(&TOOK));
     println!("timer demo.pendsv_isr count={}", count(&PENDSVS));
     println!("timer demo.loop count={loops}");
     println!("samples pushed={} lost={}", count(&TICKS) - TRACE.lost(), TRACE.lost());

@@ -54,6 +54,7 @@ const SETTINGS: Settings = Settings::new(board::CLOCK_HZ).program("firmware-risc
 static TICKS: AtomicU32 = AtomicU32::new(0);
 static RECEIVED: AtomicU32 = AtomicU32::new(0);
 static HANDLED: AtomicU32 = AtomicU32::new(0);
+static TOOK: AtomicU32 = AtomicU32::new(0);
 static SOFTWARES: AtomicU32 = AtomicU32::new(0);
 
 /// Adds to a cell that one context alone writes.
@@ -82,6 +83,7 @@ fn tick() {
     }
     // What a guard does, with the duration in hand for the ring of samples.
     let took = CLOCK.elapsed(start, CLOCK.ticks());
+    add(&TOOK, took);
     TICK.record(took);
     TRACE.push(&TICK, took, CLOCK);
 }
@@ -154,7 +156,7 @@ fn main() -> ! {
     println!("counter demo.turns sum={turned}");
     println!("gauge eth.queue sets={}", count(&TICKS));
     println!("gauge demo.load sets={sets}");
-    println!("timer demo.tick_isr count={}", count(&TICKS));
+    println!("timer demo.tick_isr count={} ticks={}", count(&TICKS), count(&TOOK));
     println!("timer demo.software_isr count={}", count(&SOFTWARES));
     println!("timer demo.loop count={loops}");
     println!("samples pushed={} lost={}", 2 * count(&TICKS) - TRACE.lost(), TRACE.lost());

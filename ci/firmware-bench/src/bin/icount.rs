@@ -35,11 +35,15 @@ struct Handles {
     ring: Producer<64>,
 }
 
-/// A use of a value that the compiler can neither move nor leave out.
-#[inline(always)]
-fn use_value(value: u32) {
-    // SAFETY: no instruction at all.
-    unsafe { core::arch::asm!("/* {0} */", in(reg) value, options(nostack, preserves_flags)) }
+/// A use of a value that the compiler can neither move nor leave out. No two are the same, so that of two operations
+/// with the same code both stay.
+macro_rules! use_value {
+    ($value:expr) => {
+        // SAFETY: no instruction at all.
+        unsafe {
+            core::arch::asm!(concat!("/* {0} ", line!(), " */"), in(reg) $value, options(nostack, preserves_flags))
+        }
+    };
 }
 
 macro_rules! operations {
@@ -57,7 +61,7 @@ macro_rules! operations {
 }
 
 operations! {
-    op_nothing(value, _handles) { use_value(value) }
+    op_nothing(value, _handles) { use_value!(value) }
     // That ci/icount sees a panic at all.
     op_that_may_panic(value, _handles) {
         static WORDS: [AtomicU32; 4] = [const { AtomicU32::new(0) }; 4];
@@ -70,18 +74,25 @@ operations! {
     op_timer_local_buckets(value, handles) { handles.timer_buckets.record(value) }
     op_guard_local(value, handles) {
         let _guard = handles.timer.start(Cycles);
-        use_value(value);
+        use_value!(value);
     }
+    op_measure_local(value, handles) { handles.timer.measure(Cycles, || use_value!(value)) }
+    op_measure_local_gated(value, handles) { handles.timer_gated.measure(Cycles, || use_value!(value)) }
+    op_measure_shared(value, _handles) { shared::TIMER.measure(Cycles, || use_value!(value)) }
+    op_measure_shared_gated(value, _handles) { shared::TIMER_GATED.measure(Cycles, || use_value!(value)) }
     op_guard_local_gated(value, handles) {
         let _guard = handles.timer_gated.start(Cycles);
-        use_value(value);
+        use_value!(value);
     }
     op_guard_local_buckets(value, handles) {
         let _guard = handles.timer_buckets.start(Cycles);
-        use_value(value);
+        use_value!(value);
     }
     op_push_single(value, handles) {
         let _ = handles.ring.push(&TIMER, value, Cycles);
+    }
+    op_push_single_gated(value, handles) {
+        let _ = handles.ring.push(&TIMER_GATED, value, Cycles);
     }
     op_counter_shared(value, _handles) { shared::COUNTER.add(value) }
     op_counter_shared_gated(value, _handles) { shared::COUNTER_GATED.add(value) }
@@ -89,14 +100,17 @@ operations! {
     op_timer_shared(value, _handles) { shared::TIMER.record(value) }
     op_guard_shared(value, _handles) {
         let _guard = shared::TIMER.start(Cycles);
-        use_value(value);
+        use_value!(value);
     }
     op_guard_shared_gated(value, _handles) {
         let _guard = shared::TIMER_GATED.start(Cycles);
-        use_value(value);
+        use_value!(value);
     }
     op_push_shared(value, _handles) {
         let _ = shared::RING.push(&shared::TIMER, value, Cycles);
+    }
+    op_push_shared_gated(value, _handles) {
+        let _ = shared::RING.push(&shared::TIMER_GATED, value, Cycles);
     }
 }
 
