@@ -50,14 +50,14 @@ const TURN: Duration = Duration::from_millis(1);
 
 const AUDIT: Level = Level::new("audit");
 
-counter!(static FRAMES = "dev.frames", Level::INFO, tags = &[("bus", "0")]);
-counter!(static BYTES = "dev.bytes", AUDIT, unit = "B");
-counter!(static TRACE = "dev.trace", Level::DEBUG);
-gauge!(static DEPTH: i32 = "dev.depth", Level::INFO);
-gauge!(static CURRENT: f32 = "dev.current", AUDIT);
-timer!(static LOOP = "dev.loop", Level::INFO, buckets = 124);
-timer!(static ISR = "dev.isr", AUDIT);
-timer!(static FEW = "dev.few", AUDIT, buckets = 40);
+counter!(static FRAMES = "dev.frames.counter", Level::INFO);
+counter!(static BYTES = "dev.bytes.counter", AUDIT, unit = "B");
+counter!(static TRACE = "dev.trace.counter", Level::DEBUG);
+gauge!(static DEPTH: i32 = "dev.depth.gauge", Level::INFO);
+gauge!(static CURRENT: f32 = "dev.current.gauge", AUDIT);
+timer!(static LOOP = "dev.loop.timer", Level::INFO, buckets = 124);
+timer!(static ISR = "dev.isr.timer", AUDIT);
+timer!(static FEW = "dev.few.timer", AUDIT, buckets = 40);
 static METRICS: [Item; 8] = metrics![FRAMES, BYTES, TRACE, DEPTH, CURRENT, LOOP, ISR, FEW];
 static RING: SampleRing<64> = SampleRing::new();
 
@@ -200,9 +200,9 @@ fn record(random: &mut Random, truth: &mut Truth) {
 fn tell(truth: &Truth) -> serde_json::Value {
     let timer = |at: usize| json!({"count": truth.timers[at].0, "sum_ns": truth.timers[at].1 * NS_A_TICK});
     json!({
-        "counters": {"dev.frames": truth.frames, "dev.bytes": truth.bytes},
-        "gauges": {"dev.depth": truth.depth, "dev.current": truth.current},
-        "timers": {"dev.loop": timer(0), "dev.isr": timer(1), "dev.few": timer(2)},
+        "counters": {"dev.frames.counter": truth.frames, "dev.bytes.counter": truth.bytes},
+        "gauges": {"dev.depth.gauge": truth.depth, "dev.current.gauge": truth.current},
+        "timers": {"dev.loop.timer": timer(0), "dev.isr.timer": timer(1), "dev.few.timer": timer(2)},
         "samples": SAMPLES.load(Relaxed),
     })
 }
