@@ -73,7 +73,7 @@ impl Device {
         );
     }
 
-    /// Counts once with the on-demand counter `dev.trace`; whether its level is on.
+    /// Counts once with the on-demand counter `dev.trace.counter`; whether its level is on.
     pub fn trace(&mut self) -> bool {
         self.ask("trace") == "trace on"
     }

@@ -19,7 +19,8 @@ use metric::{Metric, SeriesKey};
 
 pub(crate) use frames::FrameKind;
 
-/// A boot that is not older at the first contact is taken from its start: nobody else has published it yet.
+/// A boot that is not older at the first contact is published at once: what of it did not come yet is its
+/// beginning, from which it counts in any case.
 const YOUNG_MS: u64 = 2_000;
 /// Windows after which a boot is published although its state may not be complete: a device sends all metrics
 /// every tenth, and that may be lost twice.
@@ -243,14 +244,13 @@ impl Boot {
             Some(at) => (is_label(&self.levels[at]) && is_number(&self.levels[at])).then_some(at),
             None if self.levels.len() == LEVELS_MAX => None,
             None => {
-                // A gateway that ran before us handed out at most one part a millisecond, see `due`.
-                let first_uptime_ms = self.clock.first_uptime_ms();
-                let goes_on = self.number != 0 && first_uptime_ms > YOUNG_MS;
+                // A gateway that ran before us handed out at most one part a millisecond, see `has_number`.
+                let seq = if self.number == 0 { 0 } else { self.clock.first_uptime_ms() };
                 self.levels.push(Level {
                     label: descriptor.level.to_owned(),
                     number: descriptor.level_number,
                     is_on_demand: descriptor.on_demand,
-                    seq: if goes_on { first_uptime_ms } else { 0 },
+                    seq,
                     has_frame: false,
                     windows_since_key: 0,
                     handed_out: Moment::default(),

@@ -21,6 +21,7 @@
     reason = "support of tests: what fails here fails a test"
 )]
 
+use std::convert::Infallible;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -49,14 +50,14 @@ const TURN: Duration = Duration::from_millis(1);
 
 const AUDIT: Level = Level::new("audit");
 
-counter!(static FRAMES = "dev.frames", Level::INFO, tags = &[("bus", "0")]);
-counter!(static BYTES = "dev.bytes", AUDIT, unit = "B");
-counter!(static TRACE = "dev.trace", Level::DEBUG);
-gauge!(static DEPTH: i32 = "dev.depth", Level::INFO);
-gauge!(static CURRENT: f32 = "dev.current", AUDIT);
-timer!(static LOOP = "dev.loop", Level::INFO, buckets = 124);
-timer!(static ISR = "dev.isr", AUDIT);
-timer!(static FEW = "dev.few", AUDIT, buckets = 40);
+counter!(static FRAMES = "dev.frames.counter", Level::INFO);
+counter!(static BYTES = "dev.bytes.counter", AUDIT, unit = "B");
+counter!(static TRACE = "dev.trace.counter", Level::DEBUG);
+gauge!(static DEPTH: i32 = "dev.depth.gauge", Level::INFO);
+gauge!(static CURRENT: f32 = "dev.current.gauge", AUDIT);
+timer!(static LOOP = "dev.loop.timer", Level::INFO, buckets = 124);
+timer!(static ISR = "dev.isr.timer", AUDIT);
+timer!(static FEW = "dev.few.timer", AUDIT, buckets = 40);
 static METRICS: [Item; 8] = metrics![FRAMES, BYTES, TRACE, DEPTH, CURRENT, LOOP, ISR, FEW];
 static RING: SampleRing<64> = SampleRing::new();
 
@@ -184,7 +185,8 @@ fn record(random: &mut Random, truth: &mut Truth) {
         (truth.depth, truth.current) = (Some(n as i32 - 500), Some(n as f32 / 8.0));
     }
     for (at, bits) in [20, 10, 16].into_iter().enumerate() {
-        let ticks = u64::from(OVERHEAD) + random.below(1 << random.below(bits));
+        let below = 1 << random.below(bits);
+        let ticks = u64::from(OVERHEAD) + random.below(below);
         match at {
             0 => LOOP.record(ticks as u32),
             1 => ISR.record(ticks as u32),
@@ -198,9 +200,9 @@ fn record(random: &mut Random, truth: &mut Truth) {
 fn tell(truth: &Truth) -> serde_json::Value {
     let timer = |at: usize| json!({"count": truth.timers[at].0, "sum_ns": truth.timers[at].1 * NS_A_TICK});
     json!({
-        "counters": {"dev.frames": truth.frames, "dev.bytes": truth.bytes},
-        "gauges": {"dev.depth": truth.depth, "dev.current": truth.current},
-        "timers": {"dev.loop": timer(0), "dev.isr": timer(1), "dev.few": timer(2)},
+        "counters": {"dev.frames.counter": truth.frames, "dev.bytes.counter": truth.bytes},
+        "gauges": {"dev.depth.gauge": truth.depth, "dev.current.gauge": truth.current},
+        "timers": {"dev.loop.timer": timer(0), "dev.isr.timer": timer(1), "dev.few.timer": timer(2)},
         "samples": SAMPLES.load(Relaxed),
     })
 }
@@ -243,12 +245,12 @@ impl Line {
         read.unwrap_or(0)
     }
 
-    fn send(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+    fn send(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let written = match self {
                 Self::Tcp { stream: Some(stream), .. } => stream.write(bytes),
                 // Nobody is there: the line takes what comes and loses it, as a UART does.
-                Self::Tcp { .. } => return Ok(()),
+                Self::Tcp { .. } => return,
                 Self::Terminal(terminal) => terminal.write(bytes),
             };
             match written {
@@ -258,11 +260,10 @@ impl Line {
                     if let Self::Tcp { stream, .. } = self {
                         *stream = None;
                     }
-                    return Ok(());
+                    return;
                 }
             }
         }
-        Ok(())
     }
 }
 
@@ -273,11 +274,11 @@ struct Uart {
 }
 
 impl embedded_io::ErrorType for Uart {
-    type Error = io::Error;
+    type Error = Infallible;
 }
 
 impl embedded_io::Write for Uart {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, Infallible> {
         let one_in = HARM_ONE_IN.load(Relaxed);
         let mut harmed = Vec::new();
         for &byte in bytes {
@@ -291,11 +292,11 @@ impl embedded_io::Write for Uart {
                 _ => harmed.extend([byte, byte]),
             }
         }
-        self.line.send(&harmed)?;
+        self.line.send(&harmed);
         Ok(bytes.len())
     }
 
-    fn flush(&mut self) -> io::Result<()> {
+    fn flush(&mut self) -> Result<(), Infallible> {
         Ok(())
     }
 }

@@ -52,7 +52,7 @@ impl Boot {
     /// Whether a level may have another number: at most one a millisecond of the device's life, so that a
     /// gateway that is restarted, and begins with the uptime as its number, is never behind this one.
     pub(crate) fn has_number(&self, level: usize) -> bool {
-        self.levels[level].seq < self.clock.uptime_ms().max(1)
+        self.levels[level].seq <= self.clock.uptime_ms()
     }
 
     /// Makes a frame and counts its series as handed out.

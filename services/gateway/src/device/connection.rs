@@ -32,8 +32,11 @@ pub(super) struct Connection {
     state: State,
     /// Failures since something valid came.
     failures: u32,
-    /// Why it is down; none while it is up, and before the first try.
+    /// Why it was down last.
     error: Option<String>,
+    /// What the log says of it: that it is well or that it is not, and nothing at first. A port that opens and
+    /// closes all the time, as one that somebody else has does, is not well in between.
+    said: Option<bool>,
 }
 
 enum State {
@@ -60,6 +63,7 @@ impl Connection {
             state: State::Waiting { until_us: 0 },
             failures: 0,
             error: None,
+            said: None,
         }
     }
 
@@ -76,8 +80,9 @@ impl Connection {
         if let State::Up { since, .. } = &self.state { Some(*since) } else { None }
     }
 
+    /// Why it is not up.
     pub(super) fn error(&self) -> Option<&str> {
-        self.error.as_deref()
+        self.error.as_deref().filter(|_| !self.is_up())
     }
 
     pub(super) fn fd(&self) -> Option<RawFd> {
@@ -107,10 +112,8 @@ impl Connection {
             State::Opening(opened) => match opened.try_recv() {
                 Err(TryRecvError::Empty) => News::None,
                 Ok(Ok(port)) => {
-                    if self.error.take().is_some() {
-                        tracing::info!(device = self.source, port = self.name, "connected again");
-                    } else {
-                        tracing::info!(device = self.source, port = self.name, "connected");
+                    if self.said.is_none() {
+                        tracing::info!(device = self.source, port = self.name, "port opened");
                     }
                     self.state = State::Up { port, since: now };
                     News::Up
@@ -156,8 +159,11 @@ impl Connection {
     }
 
     /// Something valid came: what comes next is no repetition of an earlier failure.
-    pub(super) const fn is_well(&mut self) {
+    pub(super) fn is_well(&mut self) {
         self.failures = 0;
+        if self.said.replace(true) == Some(false) {
+            tracing::info!(device = self.source, port = self.name, "connected again");
+        }
     }
 
     /// The connection is gone, or could not be made. Logged once, not for each try.
@@ -168,7 +174,7 @@ impl Connection {
             return;
         }
         self.failures = self.failures.saturating_add(1);
-        if self.error.is_none() {
+        if self.said.replace(false) != Some(false) {
             tracing::warn!(
                 device = self.source,
                 port = self.name,
