@@ -44,6 +44,8 @@ impl<'b> Writer<'b> {
     }
 
     /// Appends a byte.
+    // Not inlined, as its neighbours: every call would carry the check, and flash is what counts here.
+    #[inline(never)]
     pub fn byte(&mut self, byte: u8) {
         if self.room() > 0
             && let Some(place) = self.buffer.get_mut(self.length)
@@ -54,7 +56,6 @@ impl<'b> Writer<'b> {
     }
 
     /// Appends a number as LEB128.
-    // Not inlined: every call would carry the loop, and flash is what counts here.
     #[inline(never)]
     pub fn varint(&mut self, mut value: u64) {
         while value >= 0x80 {
@@ -70,6 +71,7 @@ impl<'b> Writer<'b> {
     }
 
     /// Appends bytes as they are.
+    #[inline(never)]
     pub fn bytes(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             self.byte(byte);
