@@ -90,7 +90,7 @@ fn SysTick() {
 
 #[exception]
 fn PendSV() {
-    static mut HANDLE: Option<OwnedTimer<false>> = None;
+    static mut HANDLE: Option<OwnedTimer<PENDSV>> = None;
     if HANDLE.is_none() {
         *HANDLE = PENDSV.take();
     }

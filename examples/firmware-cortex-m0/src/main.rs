@@ -73,7 +73,7 @@ fn add(cell: &AtomicU32, amount: u32) -> u32 {
 
 /// What the timer's interrupt owns.
 struct Handles {
-    tick: OwnedTimer<false>,
+    tick: OwnedTimer<TICK>,
     trace: Producer<64>,
 }
 
@@ -111,7 +111,7 @@ fn TIMER1() {
 
 #[exception]
 fn PendSV() {
-    static mut HANDLE: Option<OwnedTimer<false>> = None;
+    static mut HANDLE: Option<OwnedTimer<PENDSV>> = None;
     if HANDLE.is_none() {
         *HANDLE = PENDSV.take();
     }

@@ -97,7 +97,7 @@ mod measured {
 fn SysTick() {
     #[cfg(feature = "metrics")]
     static mut HANDLES: Option<(
-        zibrato_core::device::OwnedTimer<false>,
+        zibrato_core::device::OwnedTimer<measured::ADC>,
         zibrato_core::device::Producer<64>,
     )> = None;
     #[cfg(feature = "metrics")]

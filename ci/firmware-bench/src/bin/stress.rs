@@ -15,7 +15,7 @@ use firmware_bench::entry;
 use semihosting::println;
 use zibrato_core::device::clock::Clock;
 use zibrato_core::device::{
-    Item, Link, OwnedCounter, OwnedTimer, Producer, SampleRing, Settings, SharedSampleRing,
+    Item, Link, OwnedCounter, OwnedTimer, Producer, SampleRing, Sampled, Settings, SharedSampleRing,
 };
 use zibrato_core::level::Level;
 use zibrato_core::link::{Body, Frame, Receiver, SampleValue, StateValue};
@@ -142,8 +142,13 @@ impl<T> Own<T> {
 
 static WRONG: Own<Producer<SLOTS>> = Own::new();
 static OWN_PRODUCERS: [Own<Producer<SLOTS>>; CONTEXTS] = [const { Own::new() }; CONTEXTS];
-static OWN_COUNTERS: [Own<OwnedCounter<false>>; CONTEXTS] = [const { Own::new() }; CONTEXTS];
-static OWN_TIMERS: Own<OwnedTimer<false>> = Own::new();
+static OWN_COUNTERS: (
+    Own<OwnedCounter<OWN_MAIN>>,
+    Own<OwnedCounter<OWN_PENDSV>>,
+    Own<OwnedCounter<OWN_SYSTICK>>,
+    Own<OwnedCounter<OWN_NMI>>,
+) = (Own::new(), Own::new(), Own::new(), Own::new());
+static OWN_TIMERS: Own<OwnedTimer<OWN_TIMER>> = Own::new();
 
 /// A clock for samples that says what it is told: with it their time tells whether they are whole.
 #[derive(Clone, Copy)]
@@ -160,6 +165,24 @@ fn stamp(context: usize, number: u32) -> Stamp {
     Stamp((number ^ (context as u32) << 28).wrapping_mul(2_654_435_761))
 }
 
+/// Pushes a sample in the present way; whether it went in.
+#[inline(always)]
+fn push<M: Sampled<Value = u32>>(
+    way: u32,
+    context: usize,
+    metric: &'static M,
+    number: u32,
+    time: Stamp,
+) -> Option<bool> {
+    if way == Way::Wrong as u32 {
+        WRONG.with(|ring| ring.push(metric, number, time))
+    } else if way == Way::Shared as u32 {
+        Some(SHARED_RING.push(metric, number, time))
+    } else {
+        OWN_PRODUCERS[context].with(|ring| ring.push(metric, number, time))
+    }
+}
+
 /// What each context does, several times in a row.
 #[inline(never)]
 fn produce(context: usize) {
@@ -169,13 +192,11 @@ fn produce(context: usize) {
     if way == Way::None as u32 {
         return;
     }
-    let metric = [&MAIN, &PENDSV, &SYSTICK, &NMI][context];
-    let pushed = if way == Way::Wrong as u32 {
-        WRONG.with(|ring| ring.push(metric, number, time))
-    } else if way == Way::Shared as u32 {
-        Some(SHARED_RING.push(metric, number, time))
-    } else {
-        OWN_PRODUCERS[context].with(|ring| ring.push(metric, number, time))
+    let pushed = match context {
+        0 => push(way, context, &MAIN, number, time),
+        1 => push(way, context, &PENDSV, number, time),
+        2 => push(way, context, &SYSTICK, number, time),
+        _ => push(way, context, &NMI, number, time),
     };
     if pushed == Some(true) { &PUSHED } else { &FULL }.add(context, 1);
 
@@ -183,7 +204,12 @@ fn produce(context: usize) {
     COUNT.add(number & 7);
     VALUE.set(number.cast_signed());
     TIMER.record(ticks);
-    OWN_COUNTERS[context].with(|counter| counter.add(1));
+    match context {
+        0 => OWN_COUNTERS.0.with(|counter| counter.add(1)),
+        1 => OWN_COUNTERS.1.with(|counter| counter.add(1)),
+        2 => OWN_COUNTERS.2.with(|counter| counter.add(1)),
+        _ => OWN_COUNTERS.3.with(|counter| counter.add(1)),
+    };
     if context == 0 {
         OWN_TIMERS.with(|timer| timer.record(ticks));
     }
@@ -415,10 +441,10 @@ fn run(name: &str, way: Way, check: &mut Check) -> u32 {
 
 #[entry]
 fn main() -> ! {
-    let own = [OWN_MAIN.take(), OWN_PENDSV.take(), OWN_SYSTICK.take(), OWN_NMI.take()];
-    for (place, counter) in core::iter::zip(&OWN_COUNTERS, own) {
-        place.put(counter);
-    }
+    OWN_COUNTERS.0.put(OWN_MAIN.take());
+    OWN_COUNTERS.1.put(OWN_PENDSV.take());
+    OWN_COUNTERS.2.put(OWN_SYSTICK.take());
+    OWN_COUNTERS.3.put(OWN_NMI.take());
     OWN_TIMERS.put(OWN_TIMER.take());
     let mut check = Check::new();
     let caught = run("one context's ring in all of them, wrong on purpose", Way::Wrong, &mut check);
