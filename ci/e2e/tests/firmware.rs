@@ -215,6 +215,8 @@ fn what_three_boards_count_is_stored_to_the_unit_and_debug_follows_its_worker() 
         let of_device = |name: &str| metrics.sum(name, &[("device", board.name)]) as u64;
         let line = stdout.lines().find(|line| line.starts_with("samples ")).unwrap();
         let (pushed, lost) = (Printed::number(line, "pushed"), Printed::number(line, "lost"));
+        // The ring of this one runs full now and then.
+        assert!(lost > 0 || board.name != "firmware-cortex-m0", "{stdout}");
         assert_eq!(of_device("zibrato_gateway_lost_on_device_total"), lost, "{}", board.name);
         assert_eq!(of_device("zibrato_gateway_samples_lost_total"), 0, "{}", board.name);
         assert_eq!(of_device("zibrato_gateway_samples_total"), pushed, "{}", board.name);
