@@ -100,6 +100,7 @@ impl<'b> Writer<'b> {
 
     /// Ends the frame: CRC, COBS, closing zero. The bytes for the line.
     #[must_use]
+    #[inline(never)]
     pub fn finish(&mut self) -> &[u8] {
         let (body, end) = (self.length, self.length + CRC_BYTES);
         self.length = 1;
