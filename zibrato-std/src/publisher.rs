@@ -6,6 +6,7 @@
 mod frames;
 mod resolve;
 mod sampled;
+mod samples;
 #[cfg(test)]
 #[allow(clippy::expect_used, reason = "helpers of tests fail the test")]
 mod tests;
@@ -13,6 +14,7 @@ mod tests;
 use frames::Packed;
 pub(crate) use frames::{FrameKind, Frames, now_ms};
 pub(crate) use resolve::{SeriesKey, overflow_name};
+pub(crate) use samples::{Offered, Samples};
 
 use resolve::Claim;
 use sampled::Sampled;
@@ -147,6 +149,8 @@ pub(crate) struct Publisher {
     refused: Flow,
     /// Present with wire `legacy`.
     pub(crate) legacy: Option<LegacyQueue>,
+    /// Present with wire `samples`.
+    pub(crate) samples: Option<Box<Samples>>,
     buffer: Box<[u8]>,
     /// End of the last window: a wall clock that is set back does not take windows with it.
     window_end_ms: u64,
@@ -182,6 +186,7 @@ impl Publisher {
             losses: Losses::default(),
             refused: Flow::default(),
             legacy,
+            samples: None,
             buffer: vec![0; zibrato_core::limits::FRAME_BYTES_MAX].into_boxed_slice(),
             window_end_ms: 0,
             passed: Instant::now(),
@@ -288,6 +293,9 @@ impl Publisher {
 
     /// Takes what is in the rings. Returns the most records that one of them had.
     pub(crate) fn fold_rings(&mut self, drain: &mut Drain) -> usize {
+        if let Some(samples) = &mut self.samples {
+            samples.start_pass();
+        }
         let mut batch = heapless::Vec::<Record, BATCH_RECORDS>::new();
         let Pass { fullest, corrupt, .. } = drain.pass(|record| {
             if batch.is_full() {
@@ -310,6 +318,9 @@ impl Publisher {
         }
         for record in records {
             self.fold(record.metric, record.value);
+        }
+        if self.samples.is_some() {
+            self.sample(records);
         }
     }
 
@@ -430,6 +441,10 @@ impl Publisher {
 
     fn fold_spilled(&mut self, metric: &'static Metric, spilled: &Spilled) {
         self.losses.add(LossReason::Spilled, spilled.count);
+        if let Some(samples) = &mut self.samples {
+            samples.lose_spilled(metric, spilled.count);
+            self.losses.add(LossReason::Samples, samples.take_lost());
+        }
         let slot = self.slot_of(metric);
         let is_timer = metric.kind() == Kind::Timer;
         let done = if is_timer {
