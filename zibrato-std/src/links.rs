@@ -338,3 +338,6 @@ impl Links {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
