@@ -36,7 +36,7 @@ pub enum Wire {
     /// [sampled timer](crate::Timer::sampled) only the timed calls are.
     ///
     /// A record has no time stamp, so a sample's time is the wall clock of the drain's pass that took it: later than
-    /// the measurement by the drain's pause, which is 20 us to 5 ms while records come in and 20 ms when few do.
+    /// the measurement by the drain's pause, which is 20 us to 5 ms while records come in, and 20 ms at most behind a silence.
     ///
     /// Samples are events. What a socket does not take is lost, and so are records that spilled; they are counted
     /// under [`LossReason::Samples`](crate::LossReason::Samples), and state has them all the same.

@@ -1,7 +1,6 @@
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::socket;
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -28,7 +27,7 @@ fn a_link_that_could_not_take_state_gets_no_samples_until_it_did() {
     }
     assert_eq!(links.offer_samples("info", b"\x04info\0"), Offered::Unwanted);
     until("subscriptions", || {
-        drop(socket::recv_now(&reader).unwrap());
+        drop(recv_now(&reader).unwrap());
         links.read().unwrap();
         links.wants_state("info") && links.sample_topics() == [[TOPIC_SAMPLES]]
     });
@@ -45,7 +44,7 @@ fn a_link_that_could_not_take_state_gets_no_samples_until_it_did() {
     assert!(links.is_blocked("info"));
     let mut read = Vec::new();
     until("reader that has read all", || {
-        read.extend(socket::recv_now(&reader).unwrap().map(|message| message.to_vec()));
+        read.extend(recv_now(&reader).unwrap().map(|message| message.to_vec()));
         read.len() == taken
     });
     // There is room again, but not for samples. A socket learns of room when it is called.
@@ -58,7 +57,7 @@ fn a_link_that_could_not_take_state_gets_no_samples_until_it_did() {
     assert_eq!(links.offer_samples("info", &samples), Offered::Taken);
     read.clear();
     until("state and samples", || {
-        read.extend(socket::recv_now(&reader).unwrap().map(|message| message.to_vec()));
+        read.extend(recv_now(&reader).unwrap().map(|message| message.to_vec()));
         read.len() == 2
     });
     assert_eq!(read, [state, samples]);
