@@ -293,22 +293,32 @@ impl Publisher {
 
     /// Takes what is in the rings. Returns the most records that one of them had.
     pub(crate) fn fold_rings(&mut self, drain: &mut Drain) -> usize {
-        if let Some(samples) = &mut self.samples {
-            samples.start_pass();
-        }
+        let Pass { fullest, corrupt, .. } = match &mut self.samples {
+            None => self.pass(drain, Self::fold_batch),
+            Some(samples) => {
+                samples.start_pass();
+                self.pass(drain, Self::fold_and_sample)
+            }
+        };
+        self.losses.add(LossReason::Corrupt, corrupt);
+        self.passed = Instant::now();
+        fullest
+    }
+
+    /// Hands what is in the rings to `fold`, some records at a time.
+    #[inline]
+    fn pass(&mut self, drain: &mut Drain, fold: impl Fn(&mut Self, &[Record])) -> Pass {
         let mut batch = heapless::Vec::<Record, BATCH_RECORDS>::new();
-        let Pass { fullest, corrupt, .. } = drain.pass(|record| {
+        let pass = drain.pass(|record| {
             if batch.is_full() {
-                self.fold_batch(&batch);
+                fold(self, &batch);
                 batch.clear();
             }
             // There is room now.
             let _ = batch.push(record);
         });
-        self.fold_batch(&batch);
-        self.losses.add(LossReason::Corrupt, corrupt);
-        self.passed = Instant::now();
-        fullest
+        fold(self, &batch);
+        pass
     }
 
     #[inline(never)]
@@ -319,9 +329,11 @@ impl Publisher {
         for record in records {
             self.fold(record.metric, record.value);
         }
-        if self.samples.is_some() {
-            self.sample(records);
-        }
+    }
+
+    fn fold_and_sample(&mut self, records: &[Record]) {
+        self.fold_batch(records);
+        self.sample(records);
     }
 
     /// Has the processor fetch what folding will touch of all the records' timers at once: their lines
