@@ -7,10 +7,10 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use zibrato_core::frame::{Ack, PublisherId, TOPIC_STATE, topic};
+use zibrato_core::frame::{Ack, PublisherId, TOPIC_SAMPLES, TOPIC_STATE, topic};
 use zmq::{Context, Error, Socket};
 
-use crate::publisher::Frames;
+use crate::publisher::{Frames, Offered};
 use crate::socket::{Sent, connect, publisher, recv_now, send_now};
 
 /// Longest topic of a subscription that is looked at, in bytes; longer ones cannot match.
@@ -32,6 +32,8 @@ struct Link {
     acknowledged: HashMap<String, u64>,
     /// Whether a subscription beyond the limit was reported.
     warned: bool,
+    /// Whether the socket refused a part of a state frame when it was offered one last.
+    refused: bool,
 }
 
 impl Link {
@@ -92,6 +94,7 @@ impl Links {
                     behind: BTreeSet::new(),
                     acknowledged: HashMap::new(),
                     warned: false,
+                    refused: false,
                 })
             })
             .collect::<Result<_, _>>()?;
@@ -110,7 +113,16 @@ impl Links {
 
     /// Whether a worker subscribes to state frames of `level`: by more than the broker's one byte.
     pub(crate) fn has_worker(&self, level: &str) -> bool {
-        let Some(topic) = topic(TOPIC_STATE, level) else { return false };
+        self.has_longer_prefix(TOPIC_STATE, level)
+    }
+
+    /// Whether somebody subscribes to samples of `level`, and not just to those of any level.
+    pub(crate) fn has_sampler(&self, level: &str) -> bool {
+        self.has_longer_prefix(TOPIC_SAMPLES, level)
+    }
+
+    fn has_longer_prefix(&self, first: u8, level: &str) -> bool {
+        let Some(topic) = topic(first, level) else { return false };
         let prefixes =
             |link: &Link| (2..=topic.len()).any(|length| link.subscriptions.contains(&topic[..length]));
         self.links.iter().any(prefixes)
@@ -128,10 +140,18 @@ impl Links {
         self.links.iter().flat_map(|link| link.subscriptions.iter().filter(is_text).cloned()).collect()
     }
 
-    /// Levels that workers subscribe to by their exact topic.
-    pub(crate) fn exact_levels(&self) -> impl Iterator<Item = &str> {
-        self.links.iter().flat_map(|link| &link.subscriptions).filter_map(|topic| match topic.as_slice() {
-            [TOPIC_STATE, level @ .., 0] => std::str::from_utf8(level).ok(),
+    /// Topics that are prefixes of sample topics. The empty one is none: who asks for everything has not
+    /// asked for each measurement.
+    pub(crate) fn sample_topics(&self) -> Vec<Vec<u8>> {
+        let is_samples = |topic: &&Vec<u8>| topic.first() == Some(&TOPIC_SAMPLES);
+        self.links.iter().flat_map(|link| link.subscriptions.iter().filter(is_samples).cloned()).collect()
+    }
+
+    /// Levels that somebody subscribes to by their exact topic with this first byte.
+    pub(crate) fn exact_levels(&self, first: u8) -> impl Iterator<Item = &str> {
+        let topics = self.links.iter().flat_map(|link| &link.subscriptions);
+        topics.filter_map(move |topic| match topic.as_slice() {
+            [head, level @ .., 0] if *head == first => std::str::from_utf8(level).ok(),
             _ => None,
         })
     }
@@ -169,6 +189,7 @@ impl Links {
                 // The connection is gone, and with it whoever waited for the rest of a frame.
                 link.pending.clear();
                 link.behind.clear();
+                link.refused = false;
             }
         }
         Ok(news)
@@ -250,10 +271,12 @@ impl Links {
                     self.messages_sent += 1;
                     self.bytes_sent += part.len() as u64;
                     pending.pop_front();
+                    link.refused = false;
                     between();
                 }
                 Sent::Full => {
                     self.refused_by_socket += 1;
+                    link.refused = true;
                     return Ok(());
                 }
             }
@@ -264,6 +287,30 @@ impl Links {
             self.has_more = true;
         }
         Ok(())
+    }
+
+    /// Offers a sample frame to every link with a subscriber, once. A link that could not take a state frame gets
+    /// none until it did: events never keep state waiting.
+    pub(crate) fn offer_samples(&mut self, level: &str, message: &[u8]) -> Offered {
+        let Some(topic) = topic(TOPIC_SAMPLES, level) else { return Offered::Unwanted };
+        let mut offered = Offered::Unwanted;
+        for link in &self.links {
+            if !(1..=topic.len()).any(|length| link.subscriptions.contains(&topic[..length])) {
+                continue;
+            }
+            // A socket that is broken is found out when it is read.
+            if !link.refused && send_now(&link.socket, message) == Ok(Sent::Accepted) {
+                self.messages_sent += 1;
+                self.bytes_sent += message.len() as u64;
+                offered = Offered::Taken;
+            } else {
+                self.refused_by_socket += u64::from(!link.refused);
+                if offered == Offered::Unwanted {
+                    offered = Offered::Refused;
+                }
+            }
+        }
+        offered
     }
 
     /// Sends one legacy message on the only link; false if the socket is full.
@@ -291,3 +338,6 @@ impl Links {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ use zibrato_core::{Drain, registry};
 use super::{FrameKind, Frames, GIVE_WAY, Identity, LegacyQueue, Publisher};
 
 mod sampled;
+mod samples;
 
 /// One test at a time has a publisher and the drain.
 fn alone() -> MutexGuard<'static, ()> {
