@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
 use std::prelude::v1::*;
 use std::{format, fs, vec};
 
