@@ -88,21 +88,23 @@ mod link;
 mod settings;
 
 #[cfg(not(loom))]
-pub use cell::{CounterCell, GaugeCell, TimerCell};
+pub use cell::{Cell, CounterCell, GaugeCell, TimerCell};
 #[cfg(not(loom))]
 #[doc(hidden)]
-pub use declare::checked;
+pub use declare::numbered;
 #[cfg(not(loom))]
-pub use declare::{Cell, Descriptor, GaugeValue, Item};
+pub use declare::{Descriptor, GaugeValue, Item};
 #[cfg(not(loom))]
 pub use guard::{Fold, Guard};
 #[cfg(not(loom))]
-pub use local::{LocalCounter, LocalGauge, LocalTimer, OwnedCounter, OwnedGauge, OwnedTimer};
+pub use local::{Alone, LocalCounter, LocalGauge, LocalTimer, OwnedCounter, OwnedGauge, OwnedTimer};
+#[cfg(not(loom))]
+pub use place::{At, Holder, Own, Place};
 #[cfg(not(loom))]
 pub use shared::{Counter, Gauge, Shared, Timer};
 
 #[cfg(not(loom))]
-pub use link::{Link, RINGS_MAX};
+pub use link::{Link, LinkState, RINGS_MAX};
 #[cfg(not(loom))]
 pub use samples::{Consumer, Producer, SampleRing, Sampled, SharedSampleRing};
 #[cfg(not(loom))]

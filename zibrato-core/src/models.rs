@@ -207,29 +207,27 @@ fn a_metric_that_registers_during_a_switch_does_not_miss_it() {
 }
 
 /// A sample ring of two slots that two contexts fill with two samples each, or that one fills alone with three.
-fn sample(producers: usize) {
-    type Samples = Slots<u32, 2>;
+fn sample<const ALONE: bool>(
+    push: impl Fn(&Slots<u32, 2, ALONE>, Sample<u32>) -> bool + Copy + Send + Sync + 'static,
+) {
+    type Samples<const ALONE: bool> = Slots<u32, 2, ALONE>;
     static METRIC: u32 = 7;
     let record = |bits: u32| Sample { metric: &METRIC, time: !bits, bits };
+    let producers = if ALONE { 1 } else { 2 };
     // Three contexts have many more orders than two: one switch less keeps the model at seconds.
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(if producers == 1 { 4 } else { 3 });
     model.check(move || {
-        let ring = Arc::new(Samples::new());
+        let ring = Arc::new(Samples::<ALONE>::new());
         let sides: Vec<_> = (0..producers as u32)
             .map(|id| {
                 side(&ring, move |ring| {
                     let values = if producers == 1 { 1..4 } else { 10 * id + 1..10 * id + 3 };
-                    let push = |&value: &u32| match producers {
-                        // SAFETY: this side is the only producer.
-                        1 => unsafe { ring.push_alone(record(value)) },
-                        _ => ring.push_among(record(value)),
-                    };
-                    values.filter(push).collect::<Vec<u32>>()
+                    values.filter(|&value| push(ring, record(value))).collect::<Vec<u32>>()
                 })
             })
             .collect();
-        let take = |ring: &Samples| {
+        let take = |ring: &Samples<ALONE>| {
             // SAFETY: called by the consumer, then by main when that has ended.
             let popped = unsafe { ring.pop() }?;
             assert_eq!((*popped.metric, popped.time), (7, !popped.bits), "a record is whole");
@@ -251,19 +249,24 @@ fn sample(producers: usize) {
     });
 }
 
+fn sample_alone() {
+    // SAFETY: this side of the model is the only producer.
+    sample::<true>(|ring, record| unsafe { ring.push_alone(record) });
+}
+
 #[test]
 fn samples_of_one_context_come_out_once_and_in_order() {
-    sample(1);
+    sample_alone();
 }
 
 #[test]
 fn samples_of_two_contexts_come_out_once_and_whole() {
-    sample(2);
+    sample::<false>(|ring, record| ring.push_among(record));
 }
 
 #[test]
 #[should_panic(expected = "Causality violation")]
 fn a_mark_that_does_not_release_is_refused() {
     WRONG_PUBLISH.set(true);
-    sample(1);
+    sample_alone();
 }

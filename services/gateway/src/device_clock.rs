@@ -86,9 +86,22 @@ impl DeviceClock {
 
     /// The wall time of an uptime, in unix milliseconds; never later than now.
     pub(crate) fn unix_ms(&self, uptime: u64, now: Moment) -> u64 {
+        now.unix_ms.saturating_sub(self.ago_us(uptime, now) / 1_000)
+    }
+
+    /// The same in unix nanoseconds, as fine as the device's clock.
+    pub(crate) fn unix_ns(&self, uptime: u64, now: Moment) -> u64 {
+        let since_last = self.uptime.abs_diff(uptime);
+        let last_ns =
+            (now.unix_ms * 1_000_000).saturating_sub(self.ago_us(self.uptime, now).saturating_mul(1_000));
+        let apart_ns = to_ns(since_last.into(), self.hz);
+        if uptime < self.uptime { last_ns.saturating_sub(apart_ns) } else { last_ns.saturating_add(apart_ns) }
+    }
+
+    fn ago_us(&self, uptime: u64, now: Moment) -> u64 {
         let offset = self.offsets.iter().flatten().min().copied().unwrap_or_default();
         let ago_us = i128::from(now.mono_us) - (i128::from(us(uptime, self.hz)) + offset);
-        now.unix_ms.saturating_sub(u64::try_from(ago_us.max(0) / 1_000).unwrap_or(u64::MAX))
+        u64::try_from(ago_us.max(0)).unwrap_or(u64::MAX)
     }
 
     /// One duration, in nanoseconds.

@@ -6,7 +6,32 @@
 
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+use crate::link::{BUCKETS_EVERY_WINDOWS, Form, Writer};
+
 use super::claim;
+
+/// A cell of any kind, as the link reads it.
+///
+/// Each kind writes itself, so that a device has the code of those kinds only that it has metrics of.
+pub trait Cell: Sync {
+    /// Opens or shuts its gate.
+    #[doc(hidden)]
+    fn gate(&self) -> &AtomicU32;
+
+    /// Whether something was recorded since it was written last, and such a cell goes out in the window of this number.
+    #[doc(hidden)]
+    fn is_due(&self, window: u32) -> bool;
+
+    /// Writes what it has come to, from part `from` on, into a frame with room for [`ENTRY_BYTES_MAX`]; the part to go on
+    /// with in the next frame, 0 if there is none.
+    #[doc(hidden)]
+    fn write(&self, writer: &mut Writer<'_>, id: u16, form: Form, from: usize) -> usize;
+}
+
+/// Most bytes of a state entry: key, two u64, two u32.
+pub(super) const ENTRY_BYTES_MAX: usize = 3 + 10 + 10 + 5 + 5;
+/// Most bytes of a count.
+const COUNT_BYTES_MAX: usize = 5;
 
 /// Adds to a word that only one context writes.
 #[inline(always)]
@@ -27,6 +52,7 @@ impl Seen {
     }
 
     /// What a word that is `now` has come to since the boot. Only the link calls it.
+    #[inline(never)]
     fn total(&self, now: u32) -> u64 {
         if now < self.low.load(Relaxed) {
             add(&self.high, 1);
@@ -80,12 +106,24 @@ impl CounterCell {
         claim::alone(|| self.add_alone(n));
     }
 
-    pub(super) fn is_changed(&self) -> bool {
+    pub(super) const fn taken(&self) -> &AtomicU32 {
+        &self.taken
+    }
+}
+
+impl Cell for CounterCell {
+    fn gate(&self) -> &AtomicU32 {
+        &self.gate
+    }
+
+    fn is_due(&self, _: u32) -> bool {
         self.sum.load(Relaxed) != self.seen.low.load(Relaxed)
     }
 
-    pub(super) fn total(&self) -> u64 {
-        self.seen.total(self.sum.load(Relaxed))
+    fn write(&self, writer: &mut Writer<'_>, id: u16, form: Form, _: usize) -> usize {
+        writer.varint(form.key(id).into());
+        writer.varint(self.seen.total(self.sum.load(Relaxed)));
+        0
     }
 }
 
@@ -145,15 +183,32 @@ impl GaugeCell {
         claim::alone(|| self.set_alone(bits));
     }
 
-    pub(super) fn is_changed(&self) -> bool {
+    pub(super) const fn taken(&self) -> &AtomicU32 {
+        &self.taken
+    }
+}
+
+impl Cell for GaugeCell {
+    fn gate(&self) -> &AtomicU32 {
+        &self.gate
+    }
+
+    fn is_due(&self, _: u32) -> bool {
         self.sets.load(Relaxed) != self.seen_sets.load(Relaxed)
     }
 
-    /// How often it was set, and the bits of the last value. A value may be one newer than the number of sets says.
-    pub(super) fn total(&self) -> (u32, u32) {
+    fn write(&self, writer: &mut Writer<'_>, id: u16, form: Form, _: usize) -> usize {
         let sets = self.sets.load(Relaxed);
         self.seen_sets.store(sets, Relaxed);
-        (sets, self.value.load(Relaxed))
+        writer.varint(form.key(id).into());
+        writer.varint(sets.into());
+        // It may be one newer than the number of sets says.
+        let bits = self.value.load(Relaxed);
+        match form {
+            Form::Float => writer.bytes(&bits.to_le_bytes()),
+            _ => writer.zigzag(bits.cast_signed()),
+        }
+        0
     }
 }
 
@@ -174,7 +229,7 @@ pub struct TimerCell<const BUCKETS: usize = 0> {
 /// What every timer has.
 #[derive(Debug)]
 #[repr(C)]
-pub struct TimerWords {
+pub(super) struct TimerWords {
     pub(super) gate: AtomicU32,
     pub(super) taken: AtomicU32,
     count: AtomicU32,
@@ -184,14 +239,6 @@ pub struct TimerWords {
     min_complement: AtomicU32,
     seen_count: Seen,
     seen_sum: Seen,
-}
-
-/// What a timer has come to.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct TimerTotal {
-    pub(super) count: u64,
-    pub(super) sum: u64,
-    pub(super) range: Option<(u32, u32)>,
 }
 
 impl<const BUCKETS: usize> TimerCell<BUCKETS> {
@@ -245,6 +292,10 @@ impl<const BUCKETS: usize> TimerCell<BUCKETS> {
         claim::alone(|| self.record_alone(ticks));
     }
 
+    pub(super) const fn taken(&self) -> &AtomicU32 {
+        &self.words.taken
+    }
+
     /// The bucket of a duration, the last one for all that are too long; `None` without buckets.
     #[inline(always)]
     fn bucket(&self, ticks: u32) -> Option<&AtomicU32> {
@@ -289,17 +340,62 @@ impl TimerWords {
         }
     }
 
-    pub(super) fn is_changed(&self) -> bool {
-        self.count.load(Relaxed) != self.seen_count.low.load(Relaxed)
-    }
-
-    /// Count and sum since the boot, and the range since the last call.
-    pub(super) fn total(&self) -> TimerTotal {
-        let count = self.seen_count.total(self.count.load(Relaxed));
-        let sum = self.seen_sum.total(self.sum.load(Relaxed));
+    /// Writes count and sum since the boot, and the range since the last call.
+    fn write(&self, writer: &mut Writer<'_>, id: u16) {
+        writer.varint(Form::Timer.key(id).into());
+        writer.varint(self.seen_count.total(self.count.load(Relaxed)));
+        writer.varint(self.seen_sum.total(self.sum.load(Relaxed)));
         let (max, complement) = (claim::take(&self.max), claim::take(&self.min_complement));
         // Only a duration of 2^32 - 1 leaves no complement, and it is a largest one; one of 0 no largest.
-        let range = (max != 0 || complement != 0).then(|| ((!complement).min(max), max));
-        TimerTotal { count, sum, range }
+        if max == 0 && complement == 0 {
+            writer.byte(0);
+        } else {
+            // A record may have come between the two.
+            let min = (!complement).min(max);
+            writer.varint(u64::from(min) + 1);
+            writer.varint((max - min).into());
+        }
     }
+}
+
+impl<const BUCKETS: usize> Cell for TimerCell<BUCKETS> {
+    fn gate(&self) -> &AtomicU32 {
+        &self.words.gate
+    }
+
+    fn is_due(&self, window: u32) -> bool {
+        (BUCKETS == 0 || window.is_multiple_of(BUCKETS_EVERY_WINDOWS))
+            && self.words.count.load(Relaxed) != self.words.seen_count.low.load(Relaxed)
+    }
+
+    fn write(&self, writer: &mut Writer<'_>, id: u16, _: Form, from: usize) -> usize {
+        if from == 0 {
+            self.words.write(writer, id);
+        }
+        // Part n begins with bucket n - 1.
+        if BUCKETS == 0 { 0 } else { write_buckets(writer, id, &self.buckets, from.saturating_sub(1)) }
+    }
+}
+
+/// Writes buckets from `first` on, as many as there is room for; 1 more than where to go on, 0 if all that are not 0 are
+/// out.
+#[inline(never)]
+fn write_buckets(writer: &mut Writer<'_>, id: u16, buckets: &[AtomicU32], first: usize) -> usize {
+    let count = |at: usize| buckets.get(at).map_or(0, |bucket| bucket.load(Relaxed));
+    let Some(last) = (first..buckets.len()).rev().find(|&at| count(at) != 0) else { return 0 };
+    let first = (first..last).find(|&at| count(at) != 0).unwrap_or(last);
+    if writer.room() < 3 + 2 + COUNT_BYTES_MAX {
+        return first + 1;
+    }
+    writer.varint(Form::Buckets.key(id).into());
+    writer.byte(first as u8);
+    let length_at = writer.mark();
+    writer.byte(0);
+    let mut at = first;
+    while at <= last && writer.room() >= COUNT_BYTES_MAX {
+        writer.varint(count(at).into());
+        at += 1;
+    }
+    writer.patch(length_at, (at - first) as u8);
+    if at > last { 0 } else { at + 1 }
 }

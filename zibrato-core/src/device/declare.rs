@@ -5,9 +5,8 @@ use crate::limits::TAGS_MAX;
 use crate::link::{BODY_BYTES_MAX, Form, LEVELS_MAX};
 
 use crate::text::{Field, Tag, check_tags};
-use core::sync::atomic::AtomicU32;
 
-use super::cell::{CounterCell, GaugeCell, TimerWords};
+use super::cell::Cell;
 
 /// What a metric is.
 ///
@@ -17,6 +16,12 @@ pub struct Descriptor {
     pub(crate) form: Form,
     pub(crate) level: Level,
     pub(crate) name: &'static str,
+    pub(crate) more: More,
+}
+
+/// What few metrics have.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct More {
     pub(crate) source: &'static str,
     pub(crate) unit: &'static str,
     pub(crate) tags: &'static [Tag],
@@ -30,7 +35,7 @@ impl Descriptor {
     #[must_use]
     pub const fn new(form: Form, name: &'static str, level: Level) -> Self {
         assert!(Field::Name.accepts(name), "metric name: accepted are 1 to 255 of A-Z a-z 0-9 . : _ -");
-        Self { form, level, name, source: "", unit: "", tags: &[] }.checked()
+        Self { form, level, name, more: More { source: "", unit: "", tags: &[] } }.checked()
     }
 
     /// The same with a source of its own instead of the device's.
@@ -40,7 +45,7 @@ impl Descriptor {
     #[must_use]
     pub const fn source(mut self, source: &'static str) -> Self {
         assert!(Field::Source.accepts(source), "source: accepted are 1 to 255 of A-Z a-z 0-9 . : _ -");
-        self.source = source;
+        self.more.source = source;
         self.checked()
     }
 
@@ -51,7 +56,7 @@ impl Descriptor {
     #[must_use]
     pub const fn unit(mut self, unit: &'static str) -> Self {
         assert!(Field::Unit.accepts(unit), "unit: accepted are at most 32 bytes without control characters");
-        self.unit = unit;
+        self.more.unit = unit;
         self.checked()
     }
 
@@ -70,20 +75,8 @@ impl Descriptor {
             );
             at += 1;
         }
-        self.tags = tags;
+        self.more.tags = tags;
         self.checked()
-    }
-
-    /// Its name.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
-        self.name
-    }
-
-    /// Its level.
-    #[must_use]
-    pub const fn level(&self) -> Level {
-        self.level
     }
 
     /// Refuses what does not fit a frame.
@@ -99,11 +92,17 @@ impl Descriptor {
     const fn body_bytes(&self) -> usize {
         // Id, form, level number, flags, number of tags; two bytes of length for the name and the source.
         let mut bytes = 3 + 1 + 1 + 1 + 1;
-        bytes +=
-            1 + self.level.label().len() + 2 + self.name.len() + 2 + self.source.len() + 1 + self.unit.len();
+        bytes += 1
+            + self.level.label().len()
+            + 2
+            + self.name.len()
+            + 2
+            + self.more.source.len()
+            + 1
+            + self.more.unit.len();
         let mut at = 0;
-        while at < self.tags.len() && at < TAGS_MAX {
-            bytes += 1 + self.tags[at].0.len() + 2 + self.tags[at].1.len();
+        while at < self.more.tags.len() && at < TAGS_MAX {
+            bytes += 1 + self.more.tags[at].0.len() + 2 + self.more.tags[at].1.len();
             at += 1;
         }
         bytes
@@ -160,82 +159,87 @@ impl GaugeValue for f64 {
     }
 }
 
-/// A metric in the list that [`crate::metrics!`] makes.
-#[derive(Clone, Copy, Debug)]
+/// A metric in the list that [`crate::metrics!`] makes: all that the link says of it, and its cell.
+#[derive(Clone, Copy)]
 pub struct Item {
-    pub(crate) descriptor: &'static Descriptor,
-    pub(crate) cell: Cell,
+    pub(crate) level: Level,
+    pub(crate) name: &'static str,
+    /// What few metrics have.
+    pub(crate) more: Option<&'static More>,
+    pub(crate) form: Form,
+    /// Its level's bit in a mask: in the order in which levels first appear in the list.
+    pub(crate) level_number: u8,
+    pub(crate) cell: &'static dyn Cell,
 }
 
-/// Where the words of a metric are.
-#[derive(Clone, Copy, Debug)]
-pub enum Cell {
-    /// A counter's.
-    Counter(&'static CounterCell),
-    /// A gauge's.
-    Gauge(&'static GaugeCell),
-    /// A timer's, and its buckets.
-    Timer(&'static TimerWords, &'static [AtomicU32]),
-}
-
-impl Cell {
-    pub(crate) const fn gate(&self) -> &'static AtomicU32 {
-        match self {
-            Self::Counter(cell) => &cell.gate,
-            Self::Gauge(cell) => &cell.gate,
-            Self::Timer(words, _) => &words.gate,
-        }
-    }
-
-    pub(crate) fn is_changed(&self) -> bool {
-        match self {
-            Self::Counter(cell) => cell.is_changed(),
-            Self::Gauge(cell) => cell.is_changed(),
-            Self::Timer(words, _) => words.is_changed(),
-        }
+impl Item {
+    pub(super) const fn new(descriptor: &'static Descriptor, cell: &'static dyn Cell) -> Self {
+        let Descriptor { form, level, name, more } = descriptor;
+        let is_bare = more.source.is_empty() && more.unit.is_empty() && more.tags.is_empty();
+        let more = if is_bare { None } else { Some(more) };
+        Self { level: *level, name, more, form: *form, level_number: 0, cell }
     }
 }
 
-/// Number of the level of `items[at]`: in the order in which levels first appear.
-pub(crate) const fn level_number(items: &[Item], at: usize) -> u8 {
-    let mut number = 0;
-    let mut item = 0;
-    while item < at && !items[item].descriptor.level.has_label_of(&items[at].descriptor.level) {
-        if is_first_of_level(items, item) {
-            number += 1;
-        }
-        item += 1;
+// By hand: a cell's own would come with every list into flash.
+impl core::fmt::Debug for Item {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Item").field("name", &self.name).field("form", &self.form).finish_non_exhaustive()
     }
-    number
 }
 
-const fn is_first_of_level(items: &[Item], at: usize) -> bool {
-    let mut item = 0;
-    while item < at {
-        if items[item].descriptor.level.has_label_of(&items[at].descriptor.level) {
-            return false;
-        }
-        item += 1;
-    }
-    true
-}
-
-/// Refuses a list that a link could not number; called by [`crate::metrics!`] when compiling.
+/// Numbers the levels of a list, and refuses one that a link could not number; called by [`crate::metrics!`] when compiling.
 #[doc(hidden)]
 #[must_use]
-pub const fn checked<const N: usize>(items: [Item; N]) -> [Item; N] {
+pub const fn numbered<const N: usize>(mut items: [Item; N]) -> [Item; N] {
     // An id, shifted by its form, is a varint of u32, and the hello's number of metrics one of u16.
     assert!(N <= u16::MAX as usize, "metrics: accepted are at most 65535");
     let mut levels = 0;
     let mut at = 0;
     while at < N {
-        if is_first_of_level(&items, at) {
+        let mut before = 0;
+        while before < at && !items[before].level.has_label_of(&items[at].level) {
+            before += 1;
+        }
+        if before < at {
+            items[at].level_number = items[before].level_number;
+        } else {
+            assert!(levels < LEVELS_MAX, "metrics: accepted are at most 32 levels");
+            items[at].level_number = levels as u8;
             levels += 1;
         }
         at += 1;
     }
-    assert!(levels <= LEVELS_MAX, "metrics: accepted are at most 32 levels");
     items
+}
+
+/// The type of a metric, which knows its cell.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! place {
+    ($visibility:vis $name:ident, $cell:ty, $level:expr) => {
+        #[doc(hidden)]
+        #[allow(non_camel_case_types, missing_docs, unreachable_pub, clippy::upper_case_acronyms)]
+        #[derive(Clone, Copy, Debug)]
+        $visibility struct $name {}
+
+        impl $name {
+            #[inline(always)]
+            const fn cell() -> &'static $cell {
+                static CELL: $cell = <$cell>::new();
+                &CELL
+            }
+        }
+
+        impl $crate::device::Place<$cell> for $name {
+            const GATED: bool = $level.is_on_demand();
+
+            #[inline(always)]
+            fn cell(self) -> &'static $cell {
+                $name::cell()
+            }
+        }
+    };
 }
 
 /// Declares a counter that every context may count with, as two statics: its words, and all else, in flash.
@@ -250,14 +254,12 @@ pub const fn checked<const N: usize>(items: [Item; N]) -> [Item; N] {
 macro_rules! counter {
     ($(#[$attribute:meta])* $visibility:vis static $name:ident = $text:expr, $level:expr $(, $key:ident = $value:expr)* $(,)?) => {
         $(#[$attribute])*
-        $visibility static $name:
-            $crate::device::Counter<{ $level.is_on_demand() }, &'static $crate::device::CounterCell> = {
-            static CELL: $crate::device::CounterCell = $crate::device::CounterCell::new();
+        $visibility static $name: $crate::device::Counter<$crate::device::At<$name, $crate::device::CounterCell>> =
             $crate::device::Counter::declare(
                 $crate::device::Descriptor::new($crate::link::Form::Counter, $text, $level)$(.$key($value))*,
-                &CELL,
-            )
-        };
+                $crate::device::At::new($name {}, $name::cell()),
+            );
+        $crate::place!($visibility $name, $crate::device::CounterCell, $level);
     };
 }
 
@@ -274,14 +276,12 @@ macro_rules! counter {
 macro_rules! gauge {
     ($(#[$attribute:meta])* $visibility:vis static $name:ident: $type:ty = $text:expr, $level:expr $(, $key:ident = $value:expr)* $(,)?) => {
         $(#[$attribute])*
-        $visibility static $name:
-            $crate::device::Gauge<$type, { $level.is_on_demand() }, &'static $crate::device::GaugeCell> = {
-            static CELL: $crate::device::GaugeCell = $crate::device::GaugeCell::new();
+        $visibility static $name: $crate::device::Gauge<$type, $crate::device::At<$name, $crate::device::GaugeCell>> =
             $crate::device::Gauge::declare(
                 $crate::device::Descriptor::new(<$type as $crate::device::GaugeValue>::FORM, $text, $level)$(.$key($value))*,
-                &CELL,
-            )
-        };
+                $crate::device::At::new($name {}, $name::cell()),
+            );
+        $crate::place!($visibility $name, $crate::device::GaugeCell, $level);
     };
 }
 
@@ -299,14 +299,12 @@ macro_rules! timer {
     ($(#[$attribute:meta])* $visibility:vis static $name:ident = $text:expr, $level:expr, buckets = $buckets:expr $(, $key:ident = $value:expr)* $(,)?) => {
         $(#[$attribute])*
         $visibility static $name: $crate::device::Timer<
-            { $level.is_on_demand() }, { $buckets }, &'static $crate::device::TimerCell<{ $buckets }>,
-        > = {
-            static CELL: $crate::device::TimerCell<{ $buckets }> = $crate::device::TimerCell::new();
-            $crate::device::Timer::declare(
-                $crate::device::Descriptor::new($crate::link::Form::of_timer($buckets), $text, $level)$(.$key($value))*,
-                &CELL,
-            )
-        };
+            { $buckets }, $crate::device::At<$name, $crate::device::TimerCell<{ $buckets }>>,
+        > = $crate::device::Timer::declare(
+            $crate::device::Descriptor::new($crate::link::Form::of_timer($buckets), $text, $level)$(.$key($value))*,
+            $crate::device::At::new($name {}, $name::cell()),
+        );
+        $crate::place!($visibility $name, $crate::device::TimerCell<{ $buckets }>, $level);
     };
     ($(#[$attribute:meta])* $visibility:vis static $name:ident = $text:expr, $level:expr $(, $key:ident = $value:expr)* $(,)?) => {
         $crate::timer!($(#[$attribute])* $visibility static $name = $text, $level, buckets = 0 $(, $key = $value)*);
@@ -339,13 +337,11 @@ macro_rules! timer {
 macro_rules! local_counter {
     ($(#[$attribute:meta])* $visibility:vis static $name:ident = $text:expr, $level:expr $(, $key:ident = $value:expr)* $(,)?) => {
         $(#[$attribute])*
-        $visibility static $name: $crate::device::LocalCounter<{ $level.is_on_demand() }> = {
-            static CELL: $crate::device::CounterCell = $crate::device::CounterCell::new();
-            $crate::device::LocalCounter::declare(
-                $crate::device::Descriptor::new($crate::link::Form::Counter, $text, $level)$(.$key($value))*,
-                &CELL,
-            )
-        };
+        $visibility static $name: $crate::device::LocalCounter<$name> = $crate::device::LocalCounter::declare(
+            $crate::device::Descriptor::new($crate::link::Form::Counter, $text, $level)$(.$key($value))*,
+            $crate::device::At::new($name {}, $name::cell()),
+        );
+        $crate::place!($visibility $name, $crate::device::CounterCell, $level);
     };
 }
 
@@ -354,13 +350,11 @@ macro_rules! local_counter {
 macro_rules! local_gauge {
     ($(#[$attribute:meta])* $visibility:vis static $name:ident: $type:ty = $text:expr, $level:expr $(, $key:ident = $value:expr)* $(,)?) => {
         $(#[$attribute])*
-        $visibility static $name: $crate::device::LocalGauge<$type, { $level.is_on_demand() }> = {
-            static CELL: $crate::device::GaugeCell = $crate::device::GaugeCell::new();
-            $crate::device::LocalGauge::declare(
-                $crate::device::Descriptor::new(<$type as $crate::device::GaugeValue>::FORM, $text, $level)$(.$key($value))*,
-                &CELL,
-            )
-        };
+        $visibility static $name: $crate::device::LocalGauge<$type, $name> = $crate::device::LocalGauge::declare(
+            $crate::device::Descriptor::new(<$type as $crate::device::GaugeValue>::FORM, $text, $level)$(.$key($value))*,
+            $crate::device::At::new($name {}, $name::cell()),
+        );
+        $crate::place!($visibility $name, $crate::device::GaugeCell, $level);
     };
 }
 
@@ -369,13 +363,11 @@ macro_rules! local_gauge {
 macro_rules! local_timer {
     ($(#[$attribute:meta])* $visibility:vis static $name:ident = $text:expr, $level:expr, buckets = $buckets:expr $(, $key:ident = $value:expr)* $(,)?) => {
         $(#[$attribute])*
-        $visibility static $name: $crate::device::LocalTimer<{ $level.is_on_demand() }, { $buckets }> = {
-            static CELL: $crate::device::TimerCell<{ $buckets }> = $crate::device::TimerCell::new();
-            $crate::device::LocalTimer::declare(
-                $crate::device::Descriptor::new($crate::link::Form::of_timer($buckets), $text, $level)$(.$key($value))*,
-                &CELL,
-            )
-        };
+        $visibility static $name: $crate::device::LocalTimer<{ $buckets }, $name> = $crate::device::LocalTimer::declare(
+            $crate::device::Descriptor::new($crate::link::Form::of_timer($buckets), $text, $level)$(.$key($value))*,
+            $crate::device::At::new($name {}, $name::cell()),
+        );
+        $crate::place!($visibility $name, $crate::device::TimerCell<{ $buckets }>, $level);
     };
     ($(#[$attribute:meta])* $visibility:vis static $name:ident = $text:expr, $level:expr $(, $key:ident = $value:expr)* $(,)?) => {
         $crate::local_timer!($(#[$attribute])* $visibility static $name = $text, $level, buckets = 0 $(, $key = $value)*);
@@ -393,6 +385,6 @@ macro_rules! local_timer {
 #[macro_export]
 macro_rules! metrics {
     ($($name:path),* $(,)?) => {
-        $crate::device::checked([$($name.item()),*])
+        $crate::device::numbered([$($name.item()),*])
     };
 }

@@ -6,6 +6,10 @@ use super::clock::Clock;
 
 /// Where a guard's duration goes: the cell of a [`super::Timer`] or an [`super::OwnedTimer`].
 pub trait Fold {
+    /// Whether the level may be off.
+    #[doc(hidden)]
+    const GATED: bool;
+
     /// Records a duration.
     #[doc(hidden)]
     fn fold(&mut self, ticks: u32);
@@ -27,13 +31,13 @@ impl<F: Fold, C: Clock> Guard<F, C> {
     /// Reads the clock if the level is on.
     #[inline(always)]
     pub(super) fn start(fold: F, clock: C, is_on: bool) -> Self {
-        let start = if is_on { clock.ticks() } else { 0 };
+        let start = if !F::GATED || is_on { clock.ticks() } else { 0 };
         Self { fold, clock, start, is_on }
     }
 
     #[inline(always)]
     fn end(&mut self) -> Option<u32> {
-        if !self.is_on {
+        if F::GATED && !self.is_on {
             return None;
         }
         let ticks = self.clock.elapsed(self.start, self.clock.ticks());

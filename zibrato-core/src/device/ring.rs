@@ -1,13 +1,16 @@
 //! The slots of a sample ring: from one context, or from contexts that interrupt each other, to the link.
 //!
 //! A slot is free while its mark is null; whoever has written time and value stores the mark, and the consumer takes it
-//! away again. `tail` counts the slots that producers reserved, `head` those that the consumer emptied; both wrap.
+//! away again. `head` counts the slots that the consumer emptied and wraps. So does `tail` those that producers among
+//! others reserved; of a producer that is alone it is the offset of its next slot in bytes, which saves it a product, and goes
+//! down from there to 0 and on from the last slot, which saves it a comparison.
 //!
 //! # Invariants
 //! - **S1** Slots are emptied in order, and only from `head` on; a slot whose mark is not null is whole.
 //! - **S2** Time and value of a slot are written by the one producer that reserved it, between the reservation and the
 //!   store of the mark, and read by the consumer between its load of the mark and its store of null.
-//! - **S3** There is one consumer; and in [`Slots::push_alone`]'s rings one producer, which then reserves by writing.
+//! - **S3** There is one consumer; and in rings of `ALONE` one producer, which then reserves by writing.
+//! - **S4** In those, `tail` is a multiple of a slot's size, and less than that of all of them.
 //!
 //! # Orderings
 //! | access | ordering | pairs with |
@@ -21,7 +24,7 @@
 //! | producers change `tail` | Relaxed | only says whose a slot is; marks publish it |
 //!
 //! With feature `single-core` the four become compiler fences: contexts of one core see each other's stores in order.
-#![expect(unsafe_code, reason = "slots are written by one side and read by the other; S1 to S3 say when")]
+#![expect(unsafe_code, reason = "slots are written by one side and read by the other; S1 to S4 say when")]
 
 use core::mem::MaybeUninit;
 
@@ -44,9 +47,12 @@ struct SampleSlot<M> {
     content: Slot<MaybeUninit<[u32; 2]>>,
 }
 
-/// A ring of `N` slots; `N` is a power of two. All zero at the start.
+/// A ring of `N` slots; `N` is a power of two. All zero at the start. With `ALONE` it has one producer.
+///
+/// In this order, since what stands behind the slots is far for a device's instructions.
 #[derive(Debug)]
-pub(crate) struct Slots<M, const N: usize> {
+#[repr(C)]
+pub(crate) struct Slots<M, const N: usize, const ALONE: bool> {
     tail: AtomicU32,
     head: AtomicU32,
     lost: AtomicU32,
@@ -54,7 +60,7 @@ pub(crate) struct Slots<M, const N: usize> {
 }
 
 // SAFETY: S2 and S3: a slot's content is reached by one side at a time, and is made of numbers.
-unsafe impl<M: Sync, const N: usize> Sync for Slots<M, N> {}
+unsafe impl<M: Sync, const N: usize, const ALONE: bool> Sync for Slots<M, N, ALONE> {}
 
 #[inline(always)]
 fn load_acquire<T: Load>(word: &T) -> T::Value {
@@ -114,7 +120,7 @@ impl<M> Load for AtomicPtr<M> {
     }
 }
 
-impl<M, const N: usize> Slots<M, N> {
+impl<M, const N: usize, const ALONE: bool> Slots<M, N, ALONE> {
     const_fn! {
         pub(crate) fn new() -> Self {
             const { assert!(N.is_power_of_two() && N <= 1 << 30, "a ring's capacity is a power of two") };
@@ -144,60 +150,13 @@ impl<M, const N: usize> Slots<M, N> {
         self.lost.load(Relaxed)
     }
 
-    /// Puts a record in, or counts it as lost; whether it went in.
-    ///
-    /// # Safety
-    /// One context at a time may call this, and none [`Slots::push_among`] (S3).
-    #[inline(always)]
-    pub(crate) unsafe fn push_alone(&self, record: Record<M>) -> bool {
-        let tail = self.tail.load(Relaxed);
-        let slot = self.slot(tail);
-        if !load_acquire(&slot.mark).is_null() {
-            self.lost.store(self.lost.load(Relaxed).wrapping_add(1), Relaxed);
-            return false;
-        }
-        slot.content.with_mut(|content| {
-            // SAFETY: S2: null says that the consumer is done with the slot, and we are the only producer (S3).
-            unsafe { content.write(MaybeUninit::new([record.time, record.bits])) }
-        });
-        store_release(&slot.mark, core::ptr::from_ref(record.metric).cast_mut());
-        self.tail.store(tail.wrapping_add(1), Relaxed);
-        true
-    }
-
-    /// Puts a record in from any context, or counts it as lost; whether it went in.
-    ///
-    /// A producer that is interrupted between reservation and mark holds up the consumer, not other producers.
-    #[cfg(target_has_atomic = "32")]
-    #[inline(always)]
-    pub(crate) fn push_among(&self, record: Record<M>) -> bool {
-        let mut tail = self.tail.load(Relaxed);
-        loop {
-            if tail.wrapping_sub(load_acquire(&self.head)) >= N as u32 {
-                self.lost.fetch_add(1, Relaxed);
-                return false;
-            }
-            match self.tail.compare_exchange_weak(tail, tail.wrapping_add(1), Relaxed, Relaxed) {
-                Ok(_) => break,
-                Err(now) => tail = now,
-            }
-        }
-        let slot = self.slot(tail);
-        slot.content.with_mut(|content| {
-            // SAFETY: S2: `head` has passed the slot's last use, and the exchange made it ours.
-            unsafe { content.write(MaybeUninit::new([record.time, record.bits])) }
-        });
-        store_release(&slot.mark, core::ptr::from_ref(record.metric).cast_mut());
-        true
-    }
-
     /// Takes the oldest record out, if it is whole.
     ///
     /// # Safety
     /// One context at a time may call this (S3).
     pub(crate) unsafe fn pop(&self) -> Option<Record<M>> {
         let head = self.head.load(Relaxed);
-        let slot = self.slot(head);
+        let slot = self.slot(if ALONE { head.wrapping_neg() } else { head });
         let mark = load_acquire(&slot.mark);
         // SAFETY: marks are null or come from a `&'static M`.
         let metric = unsafe { mark.cast_const().as_ref() }?;
@@ -210,6 +169,65 @@ impl<M, const N: usize> Slots<M, N> {
         store_release(&slot.mark, core::ptr::null_mut());
         store_release(&self.head, head.wrapping_add(1));
         Some(Record { metric, time, bits })
+    }
+}
+
+impl<M, const N: usize> Slots<M, N, true> {
+    /// Puts a record in, or counts it as lost; whether it went in.
+    ///
+    /// # Safety
+    /// One context at a time may call this (S3).
+    #[inline(always)]
+    pub(crate) unsafe fn push_alone(&self, record: Record<M>) -> bool {
+        let tail = self.tail.load(Relaxed);
+        let slot = self.slots.as_ptr().wrapping_byte_add(tail as usize);
+        // SAFETY: S4: it is one of the slots.
+        let slot = unsafe { &*slot };
+        if !load_acquire(&slot.mark).is_null() {
+            self.lost.store(self.lost.load(Relaxed).wrapping_add(1), Relaxed);
+            return false;
+        }
+        slot.content.with_mut(|content| {
+            // SAFETY: S2: null says that the consumer is done with the slot, and we are the only producer (S3).
+            unsafe { content.write(MaybeUninit::new([record.time, record.bits])) }
+        });
+        store_release(&slot.mark, core::ptr::from_ref(record.metric).cast_mut());
+        let size = size_of::<SampleSlot<M>>() as u32;
+        let (next, is_wrapped) = tail.overflowing_sub(size);
+        self.tail.store(if is_wrapped { size * (N as u32 - 1) } else { next }, Relaxed);
+        true
+    }
+}
+
+#[cfg(target_has_atomic = "32")]
+impl<M, const N: usize> Slots<M, N, false> {
+    /// Puts a record in from any context, or counts it as lost; whether it went in.
+    ///
+    /// A producer that is interrupted between reservation and mark holds up the consumer, not other producers.
+    #[inline(always)]
+    pub(crate) fn push_among(&self, record: Record<M>) -> bool {
+        let tail = loop {
+            let tail = self.tail.load(Relaxed);
+            if tail.wrapping_sub(load_acquire(&self.head)) >= N as u32 {
+                return self.lose();
+            }
+            if self.tail.compare_exchange_weak(tail, tail.wrapping_add(1), Relaxed, Relaxed).is_ok() {
+                break tail;
+            }
+        };
+        let slot = self.slot(tail);
+        slot.content.with_mut(|content| {
+            // SAFETY: S2: `head` has passed the slot's last use, and the exchange made it ours.
+            unsafe { content.write(MaybeUninit::new([record.time, record.bits])) }
+        });
+        store_release(&slot.mark, core::ptr::from_ref(record.metric).cast_mut());
+        true
+    }
+
+    #[cold]
+    fn lose(&self) -> bool {
+        self.lost.fetch_add(1, Relaxed);
+        false
     }
 }
 

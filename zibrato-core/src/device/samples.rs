@@ -4,7 +4,6 @@
     reason = "who has an end of a ring is the only one there, which the slots ask for: S3"
 )]
 
-use core::borrow::Borrow;
 use core::cell::Cell;
 use core::convert::identity;
 use core::marker::PhantomData;
@@ -15,10 +14,11 @@ use super::cell::{CounterCell, GaugeCell, TimerCell};
 #[cfg(any(target_has_atomic = "32", feature = "critical-section"))]
 use super::claim::claim;
 use super::clock::Clock;
-use super::declare::{Descriptor, GaugeValue};
+use super::declare::GaugeValue;
 use super::local::{LocalCounter, LocalGauge, LocalTimer};
+use super::place::{Holder, Place};
 use super::ring::{Record, Slots};
-use super::shared::{Counter, Gauge, Timer, is_on};
+use super::shared::{Counter, Gauge, Timer};
 
 /// A metric of which samples can be taken: counters (increments), timers (ticks) and gauges.
 ///
@@ -30,11 +30,11 @@ pub trait Sampled {
 
     /// Whether samples are taken now.
     #[doc(hidden)]
-    fn is_sampled(&self) -> bool;
+    fn is_sampled(&'static self) -> bool;
 
-    /// What the metric is.
+    /// The metric's gate, which is where its cell is.
     #[doc(hidden)]
-    fn describe(&'static self) -> &'static Descriptor;
+    fn gate(&'static self) -> &'static AtomicU32;
 
     /// The 32 bits of a value.
     #[doc(hidden)]
@@ -42,19 +42,20 @@ pub trait Sampled {
 }
 
 macro_rules! sampled {
-    ([$($generics:tt)*] $type:ty, $value:ty, $bits:expr, $this:ident => $gate:expr) => {
+    ([$($generics:tt)*] $type:ty, $value:ty, $bits:expr, $this:ident => $place:expr, $gate:expr) => {
         impl<$($generics)*> Sampled for $type {
             type Value = $value;
 
             #[inline(always)]
-            fn is_sampled(&self) -> bool {
+            fn is_sampled(&'static self) -> bool {
                 let $this = self;
-                is_on::<GATED>($gate)
+                $place.is_open(self.gate())
             }
 
             #[inline(always)]
-            fn describe(&'static self) -> &'static Descriptor {
-                &self.descriptor
+            fn gate(&'static self) -> &'static AtomicU32 {
+                let $this = self;
+                $gate(Place::cell($place))
             }
 
             #[inline(always)]
@@ -65,20 +66,21 @@ macro_rules! sampled {
     };
 }
 
-sampled!([const GATED: bool, C: Borrow<CounterCell>] Counter<GATED, C>, u32, identity, this => &this.cell.borrow().gate);
-sampled!([const GATED: bool] LocalCounter<GATED>, u32, identity, this => &this.cell.gate);
-sampled!([V: GaugeValue, const GATED: bool, C: Borrow<GaugeCell>] Gauge<V, GATED, C>, V, V::to_bits,
-    this => &this.cell.borrow().gate);
-sampled!([V: GaugeValue, const GATED: bool] LocalGauge<V, GATED>, V, V::to_bits, this => &this.cell.gate);
-sampled!([const GATED: bool, const BUCKETS: usize, C: Borrow<TimerCell<BUCKETS>>] Timer<GATED, BUCKETS, C>, u32, identity,
-    this => &this.cell.borrow().words.gate);
-sampled!([const GATED: bool, const BUCKETS: usize] LocalTimer<GATED, BUCKETS>, u32, identity,
-    this => &this.cell.words.gate);
+sampled!([H: Holder<CounterCell>] Counter<H>, u32, identity, this => this.holder.place(), |cell: &'static CounterCell| &cell.gate);
+sampled!([P: Place<CounterCell>] LocalCounter<P>, u32, identity, this => this.at.place, |cell: &'static CounterCell| &cell.gate);
+sampled!([V: GaugeValue, H: Holder<GaugeCell>] Gauge<V, H>, V, V::to_bits,
+    this => this.holder.place(), |cell: &'static GaugeCell| &cell.gate);
+sampled!([V: GaugeValue, P: Place<GaugeCell>] LocalGauge<V, P>, V, V::to_bits,
+    this => this.at.place, |cell: &'static GaugeCell| &cell.gate);
+sampled!([const BUCKETS: usize, H: Holder<TimerCell<BUCKETS>>] Timer<BUCKETS, H>, u32, identity,
+    this => this.holder.place(), |cell: &'static TimerCell<BUCKETS>| &cell.words.gate);
+sampled!([const BUCKETS: usize, P: Place<TimerCell<BUCKETS>>] LocalTimer<BUCKETS, P>, u32, identity,
+    this => this.at.place, |cell: &'static TimerCell<BUCKETS>| &cell.words.gate);
 
 /// The record of a value now.
 #[inline(always)]
-fn record<M: Sampled>(metric: &'static M, value: M::Value, clock: impl Clock) -> Record<Descriptor> {
-    Record { metric: metric.describe(), time: clock.ticks(), bits: M::bits(value) }
+fn record<M: Sampled>(metric: &'static M, value: M::Value, clock: impl Clock) -> Record<AtomicU32> {
+    Record { metric: metric.gate(), time: clock.ticks(), bits: M::bits(value) }
 }
 
 /// A ring of `N` samples, a power of two, that one context fills: 12 bytes each, and 20.
@@ -86,10 +88,13 @@ fn record<M: Sampled>(metric: &'static M, value: M::Value, clock: impl Clock) ->
 /// At its limit it drops the newest sample and counts it.
 #[derive(Debug)]
 pub struct SampleRing<const N: usize> {
-    slots: Slots<Descriptor, N>,
+    slots: Slots<AtomicU32, N, true>,
     produced: AtomicU32,
     consumed: AtomicU32,
 }
+
+/// Whether a shared ring has one producer at a time, within critical sections.
+const ALONE: bool = cfg!(not(target_has_atomic = "32"));
 
 /// A ring of `N` samples, a power of two, that every context fills: 12 bytes each, and 16.
 ///
@@ -97,7 +102,7 @@ pub struct SampleRing<const N: usize> {
 /// drops the newest sample and counts it.
 #[derive(Debug)]
 pub struct SharedSampleRing<const N: usize> {
-    slots: Slots<Descriptor, N>,
+    slots: Slots<AtomicU32, N, ALONE>,
     consumed: AtomicU32,
 }
 
@@ -173,13 +178,13 @@ impl<const N: usize> SharedSampleRing<N> {
 
     #[cfg(target_has_atomic = "32")]
     #[inline(always)]
-    fn put(&self, record: Record<Descriptor>) -> bool {
+    fn put(&self, record: Record<AtomicU32>) -> bool {
         self.slots.push_among(record)
     }
 
     #[cfg(all(not(target_has_atomic = "32"), feature = "critical-section"))]
     #[inline(always)]
-    fn put(&self, record: Record<Descriptor>) -> bool {
+    fn put(&self, record: Record<AtomicU32>) -> bool {
         super::claim::alone(|| {
             // SAFETY: S3: the critical section keeps all others away.
             unsafe { self.slots.push_alone(record) }
@@ -190,7 +195,7 @@ impl<const N: usize> SharedSampleRing<N> {
 /// The end of a [`SampleRing`] that samples go in at, in the hands of the one context that fills it.
 #[derive(Debug)]
 pub struct Producer<const N: usize> {
-    slots: &'static Slots<Descriptor, N>,
+    slots: &'static Slots<AtomicU32, N, true>,
     here: PhantomData<Cell<()>>,
 }
 
@@ -208,14 +213,20 @@ impl<const N: usize> Producer<N> {
 }
 
 /// The end of a ring that samples come out at.
-#[derive(Debug)]
 pub struct Consumer {
     slots: &'static (dyn Pop + Sync),
     here: PhantomData<Cell<()>>,
 }
 
+// By hand: a slot's own would come with every ring into flash, by way of the table of `Pop`.
+impl core::fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Consumer").finish_non_exhaustive()
+    }
+}
+
 impl Consumer {
-    pub(super) fn pop(&mut self) -> Option<Record<Descriptor>> {
+    pub(super) fn pop(&mut self) -> Option<Record<AtomicU32>> {
         // SAFETY: S3: `&mut self` of the only consumer that the ring ever gave.
         unsafe { self.slots.pop_dyn() }
     }
@@ -226,15 +237,15 @@ impl Consumer {
 }
 
 /// Slots of whatever number.
-trait Pop: core::fmt::Debug {
+trait Pop {
     /// # Safety
     /// As [`Slots::pop`].
-    unsafe fn pop_dyn(&self) -> Option<Record<Descriptor>>;
+    unsafe fn pop_dyn(&self) -> Option<Record<AtomicU32>>;
     fn lost_dyn(&self) -> u32;
 }
 
-impl<const N: usize> Pop for Slots<Descriptor, N> {
-    unsafe fn pop_dyn(&self) -> Option<Record<Descriptor>> {
+impl<const N: usize, const ALONE: bool> Pop for Slots<AtomicU32, N, ALONE> {
+    unsafe fn pop_dyn(&self) -> Option<Record<AtomicU32>> {
         // SAFETY: the caller's promise is the one that is asked for.
         unsafe { self.pop() }
     }

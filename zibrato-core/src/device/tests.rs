@@ -1,4 +1,5 @@
 //! A device that runs on the host: its clock is a number, its line a vector.
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 use core::convert::Infallible;
 use std::prelude::v1::*;
@@ -285,7 +286,7 @@ fn a_level_on_demand_is_on_as_long_as_a_mask_says_so() {
     link.receive(&down(kind::MASK, Some(0b100)));
     assert_eq!(recorded(&mut link), (2, false));
     for _ in 0..13 {
-        assert_eq!(recorded(&mut link).1, false);
+        assert!(!recorded(&mut link).1);
         assert!(link.is_on(Level::TRACE), "for 15 s");
     }
     recorded(&mut link);
@@ -514,7 +515,7 @@ fn guards_record_once_whatever_way_they_end() {
     let guard = TIMER.start(clock);
     clock.pass(30);
     assert_eq!(guard.stop(), Some(30));
-    let early = |local: &mut OwnedTimer<false>| -> Option<()> {
+    let early = |local: &mut OwnedTimer<LOCAL>| -> Option<()> {
         let _guard = local.start(clock);
         clock.pass(20);
         None
@@ -549,7 +550,6 @@ fn metrics_in_one_static_count_as_those_in_two() {
         Entry::Timer(3, 1, 9, Some((9, 9))),
     ];
     assert_eq!(states(line.take(&mut seq)), expected);
-    assert_eq!((COUNTER.descriptor().name(), DEBUG.descriptor().level()), ("l.counter", Level::DEBUG));
 }
 
 #[test]

@@ -102,21 +102,22 @@ fn take_tag(bytes: &[u8]) -> Result<((&str, &str), &[u8]), LinkError> {
 
 /// Writes a descriptor's body.
 #[cfg(not(loom))]
-pub(crate) fn write_descriptor(
-    writer: &mut Writer<'_>,
-    id: u16,
-    level_number: u8,
-    descriptor: &crate::device::Descriptor,
-) {
+pub(crate) fn write_descriptor(writer: &mut Writer<'_>, id: u16, item: &crate::device::Item) {
     writer.varint(id.into());
-    writer.byte(descriptor.form as u8);
-    writer.byte(level_number);
-    writer.byte(descriptor.level.is_on_demand().into());
-    for text in [descriptor.level.label(), descriptor.name, descriptor.source, descriptor.unit] {
-        writer.text(text);
-    }
-    writer.byte(descriptor.tags.len() as u8);
-    for (key, value) in descriptor.tags {
+    writer.byte(item.form as u8);
+    writer.byte(item.level_number);
+    writer.byte(item.level.is_on_demand().into());
+    writer.text(item.level.label());
+    writer.text(item.name);
+    let Some(more) = item.more else {
+        // No source, no unit, no tags.
+        writer.bytes(&[0; 3]);
+        return;
+    };
+    writer.text(more.source);
+    writer.text(more.unit);
+    writer.byte(more.tags.len() as u8);
+    for (key, value) in more.tags {
         writer.text(key);
         writer.text(value);
     }

@@ -1,5 +1,7 @@
 //! Sample frames: single records, each with its time.
 
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
 use super::take::{take_f32, take_i32, take_u8, take_u32};
 use super::{Form, LinkError};
 
@@ -7,13 +9,34 @@ use super::{Form, LinkError};
 pub(crate) const HISTORY: usize = 16;
 
 /// The last value of samples with the same four low bits of their id, for both ends of the link.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct History([u32; HISTORY]);
+///
+/// Of atomics, since an array of plain words is cleared by a function that takes 170 bytes of a device's flash.
+#[derive(Debug)]
+pub(crate) struct History([AtomicU32; HISTORY]);
 
 impl History {
-    /// The place of an id; the mask keeps it in range, which the compiler sees.
-    pub(crate) fn last(&mut self, id: u16) -> &mut u32 {
-        &mut self.0[usize::from(id) & (HISTORY - 1)]
+    pub(crate) const fn new() -> Self {
+        Self([const { AtomicU32::new(0) }; HISTORY])
+    }
+
+    /// Forgets them all.
+    pub(crate) fn clear(&self) {
+        for place in &self.0 {
+            place.store(0, Relaxed);
+        }
+    }
+
+    /// Puts a value in the place of the last one, which it returns. The mask keeps it in range, which the compiler sees.
+    pub(crate) fn replace(&self, id: u16, value: u32) -> u32 {
+        let place = &self.0[usize::from(id) & (HISTORY - 1)];
+        let last = place.load(Relaxed);
+        place.store(value, Relaxed);
+        last
+    }
+
+    /// The last value.
+    fn last(&self, id: u16) -> u32 {
+        self.0[usize::from(id) & (HISTORY - 1)].load(Relaxed)
     }
 }
 
@@ -47,7 +70,7 @@ impl<'a> Samples<'a> {
     #[must_use]
     pub fn iter(&self) -> SamplesIter<'a> {
         let Self { samples, shift, time, .. } = *self;
-        SamplesIter { bytes: samples, shift, time, history: History::default() }
+        SamplesIter { bytes: samples, shift, time, history: History::new() }
     }
 }
 
@@ -76,7 +99,7 @@ pub enum SampleValue {
 }
 
 /// Samples of a frame.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct SamplesIter<'a> {
     bytes: &'a [u8],
     shift: u8,
@@ -108,12 +131,12 @@ impl SamplesIter<'_> {
             Form::Float => take_f32(rest).map(|(value, rest)| (SampleValue::Float(value), rest))?,
             form => {
                 let (change, rest) = take_i32(rest)?;
-                let last = self.history.last(id);
-                *last = last.wrapping_add_signed(change);
+                let bits = self.history.last(id).wrapping_add_signed(change);
+                self.history.replace(id, bits);
                 let value = match form {
-                    Form::Counter => SampleValue::Increment(*last),
-                    Form::Whole => SampleValue::Whole(last.cast_signed()),
-                    _ => SampleValue::Ticks(*last),
+                    Form::Counter => SampleValue::Increment(bits),
+                    Form::Whole => SampleValue::Whole(bits.cast_signed()),
+                    _ => SampleValue::Ticks(bits),
                 };
                 (value, rest)
             }
