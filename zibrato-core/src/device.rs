@@ -104,7 +104,7 @@ pub use place::{At, Holder, Own, Place};
 pub use shared::{Counter, Gauge, Shared, Timer};
 
 #[cfg(not(loom))]
-pub use link::{Link, RINGS_MAX};
+pub use link::{Link, LinkState, RINGS_MAX};
 #[cfg(not(loom))]
 pub use samples::{Consumer, Producer, SampleRing, Sampled, SharedSampleRing};
 #[cfg(not(loom))]

@@ -23,13 +23,20 @@ mod buckets;
 mod control;
 mod entry;
 mod header;
+mod samples;
 
 pub(crate) use buckets::take_varint;
 pub use buckets::{BucketRuns, encode_buckets};
 pub use control::{Ack, Forwarded, Replay, ReplayMessage, Topic, legacy_topic, topic};
 pub use entry::{Entries, Entry, EntryError, HistogramState, State};
 pub use header::{
-    Flags, HEADER_BYTES, Header, PublisherId, TOPIC_FORWARDED, TOPIC_REPLAY, TOPIC_STATE, USER_ACK, VERSION,
+    Flags, HEADER_BYTES, Header, PublisherId, TOPIC_FORWARDED, TOPIC_REPLAY, TOPIC_SAMPLES, TOPIC_STATE,
+    USER_ACK, VERSION,
+};
+
+pub use samples::{
+    SAMPLES_HEADER_BYTES, Sample, SampleFrame, SampleMetric, SampleValue, Samples, SamplesEncoder,
+    SamplesError, SamplesHeader, set_numbers, split_samples_topic,
 };
 
 use core::fmt;
@@ -174,11 +181,13 @@ pub enum LossReason {
     LegacyQueue = 6,
     /// Dropped on a device whose ring was full and that has no spill cell.
     RingFull = 7,
+    /// Missing in sample frames; state has counted them as any other (WIRE.md section 14).
+    Samples = 8,
 }
 
 impl LossReason {
     /// All reasons of this version, in wire order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Spilled,
         Self::NotFinite,
         Self::KindClash,
@@ -187,6 +196,7 @@ impl LossReason {
         Self::Corrupt,
         Self::LegacyQueue,
         Self::RingFull,
+        Self::Samples,
     ];
 
     /// The wire code.
@@ -207,6 +217,7 @@ impl LossReason {
             Self::Corrupt => "corrupt",
             Self::LegacyQueue => "legacy_queue",
             Self::RingFull => "ring_full",
+            Self::Samples => "samples",
         }
     }
 }
@@ -337,6 +348,8 @@ pub enum EncodeError {
     Full,
     /// A level, name, source, unit or tag is not accepted; see [`crate::text::Field`].
     Text,
+    /// A sample is of no metric of its frame, of another kind than its metric, or not finite.
+    Sample,
 }
 
 impl fmt::Display for EncodeError {
@@ -346,6 +359,9 @@ impl fmt::Display for EncodeError {
                 write!(f, "frame is full: the limit is the buffer's length, at most {FRAME_BYTES_MAX} bytes")
             }
             Self::Text => f.write_str("a level, name, source, unit or tag of the frame is not accepted"),
+            Self::Sample => f.write_str(
+                "sample is not accepted: give a finite value of the kind of a metric of this frame",
+            ),
         }
     }
 }

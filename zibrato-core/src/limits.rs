@@ -20,6 +20,8 @@ pub const TAG_VALUE_BYTES_MAX: usize = 255;
 pub const PARTS_MAX: usize = u16::MAX as usize;
 /// Most loss reasons one frame reports.
 pub const LOSSES_MAX: usize = 16;
+/// Most metrics of one sample frame.
+pub const SAMPLE_METRICS_MAX: usize = 1_024;
 /// Scale a histogram starts with: 32 buckets an octave, relative error at most 1.1 %.
 pub const HISTOGRAM_SCALE: i8 = 5;
 /// Lowest scale a histogram is folded down to: one bucket for every 1 024 octaves, that is two for all doubles.

@@ -1,4 +1,5 @@
 //! What a device's metrics cost on the line: `cargo test -p zibrato-core --features std --test link_size -- --nocapture`.
+#![allow(clippy::expect_used, reason = "helpers of tests fail the test")]
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};

@@ -30,6 +30,18 @@ pub enum Wire {
     /// Frames with cumulative state: exact over loss, duplicates and reordering.
     #[default]
     State,
+    /// As [`Wire::State`], and in addition each measurement of levels whose samples somebody subscribes to:
+    /// every record of a timer and every set of a gauge that the drain takes from the rings, as sample frames
+    /// (`zibrato tap --samples` shows them). Counters are not sampled, since they never go through a ring, and of a
+    /// [sampled timer](crate::Timer::sampled) only the timed calls are.
+    ///
+    /// A record has no time stamp, so a sample's time is the wall clock of the drain's pass that took it: later than
+    /// the measurement by the drain's pause, which is 20 us to 5 ms while records come in, and 20 ms at most behind a silence.
+    ///
+    /// Samples are events. What a socket does not take is lost, and so are records that spilled; they are counted
+    /// under [`LossReason::Samples`](crate::LossReason::Samples), and state has them all the same.
+    /// Nothing is sent before somebody asks, and a frame goes out when it has 16 KiB or is 50 ms old.
+    Samples,
     /// The original's text messages, for its workers. Lost is lost; one endpoint only. Text has no
     /// tags: series that differ only in them become one. A timer sends one message a record,
     /// through a queue of [`LEGACY_QUEUE_MAX`](crate::LEGACY_QUEUE_MAX); what is beyond is dropped and counted.
@@ -46,7 +58,7 @@ pub enum Wire {
 /// | `source` | `not_specified` | 1 to 255 of `A-Za-z0-9.:_-` | source of metrics without one |
 /// | `window` | 1 s | 10 ms to 1 h | how often changed series are sent |
 /// | `hold` | 15 s | any | how long an on-demand level outlives its last subscription |
-/// | `wire` | state | state, legacy | see [`Wire`] |
+/// | `wire` | state | state, samples, legacy | see [`Wire`] |
 /// | `shutdown_deadline` | 2 s | up to 1 h | how long dropping the client may take |
 /// | `series_max` | 100 000 | at least 1 | beyond it, overflow series keep the totals |
 #[derive(Clone, Default)]

@@ -13,7 +13,7 @@ use crate::drain::Worker;
 use crate::gates::Gates;
 use crate::legacy::LegacyQueue;
 use crate::links::Links;
-use crate::publisher::{Identity, Publisher};
+use crate::publisher::{Identity, Publisher, Samples};
 use crate::run_time::Named;
 use crate::shared::{Request, Shared};
 use crate::stats::Stats;
@@ -64,10 +64,13 @@ impl Client {
             started: Instant::now(),
         };
         let legacy = (config.wire == Wire::Legacy).then(|| LegacyQueue::new(&config.source));
+        let samples = (config.wire == Wire::Samples).then(|| Samples::new(publisher, &config.source));
+        let mut state = Publisher::new(identity, config.series_max, legacy, &mut drain);
+        state.samples = samples.map(Box::new);
         let shared = Arc::new(Shared::new());
         let shutdown_deadline = config.shutdown_deadline;
         let worker = Worker {
-            publisher: Publisher::new(identity, config.series_max, legacy, &mut drain),
+            publisher: state,
             links,
             gates: Gates::new(config.hold, config.wire),
             shared: Arc::clone(&shared),
@@ -126,7 +129,8 @@ impl Client {
         let _ = self.shared.ask(Request::Flush, ANSWER_TIMEOUT);
     }
 
-    /// Waits until a worker subscribes to `level` (with wire `legacy`, anybody), for `timeout` at
+    /// Waits until a worker subscribes to `level` (with wire `legacy`, anybody; with wire `samples`, to its state
+    /// or its samples), for `timeout` at
     /// most. For programs that must not miss the start of an on-demand level. Returns whether one does.
     #[must_use]
     pub fn wait_subscribed(&self, level: Level, timeout: Duration) -> bool {

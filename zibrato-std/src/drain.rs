@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use zibrato_core::{Drain, RING_RECORDS, clock, registry};
 
 use crate::builder::{Config, Wire};
-use crate::gates::Gates;
+use crate::gates::{self, Gates};
 use crate::links::{Frames, Links, News};
 use crate::publisher::{FrameKind, Publisher};
 use crate::shared::{Request, Shared};
@@ -78,6 +78,7 @@ impl Worker {
         loop {
             let fullest = self.publisher.fold_rings(&mut self.drain);
             pause = next_pause(pause, fullest);
+            self.send_samples(false);
             let now = Instant::now();
             if now >= read_at {
                 read_at = now + READ_EVERY;
@@ -107,6 +108,7 @@ impl Worker {
                     // The rest of the last frame goes first: what is asked for is in one behind it.
                     self.retry(usize::MAX);
                     self.publisher.fold_rings(&mut self.drain);
+                    self.send_samples(true);
                     self.end_window();
                     self.retry(usize::MAX);
                     self.shared.answer(ticket, self.stats());
@@ -204,16 +206,42 @@ impl Worker {
         }
     }
 
-    /// Lets `wait_subscribed` and the legacy queue know who subscribes.
+    /// Lets `wait_subscribed`, the legacy queue and the samples know who subscribes.
     fn tell_subscriptions(&mut self) {
         let wire = self.config.wire;
+        if wire == Wire::Samples {
+            self.tell_samples();
+        }
         if let Some(queue) = self.publisher.legacy.as_mut() {
             queue.set_subscribed(self.links.text_topics());
         }
-        self.shared.update_subscribed(|label| match wire {
-            Wire::State => self.links.has_worker(label),
-            Wire::Legacy => self.links.wants_legacy(label),
-        });
+        self.shared.update_subscribed(|label| gates::wanted(wire, &self.links, label));
+    }
+
+    /// Lets the samples know who subscribes to them. What was recorded before is not asked for: it is taken
+    /// first.
+    fn tell_samples(&mut self) {
+        let topics = self.links.sample_topics();
+        if self.publisher.samples_differ(&topics) {
+            self.publisher.fold_rings(&mut self.drain);
+            self.publisher.fold_cells(&mut self.drain);
+            self.publisher.set_samples_subscribed(topics);
+        }
+    }
+
+    /// Offers the sockets the sample frames that are full or waited long enough, or all there are.
+    fn send_samples(&mut self, all: bool) {
+        if self.publisher.samples.is_none() {
+            return;
+        }
+        self.publisher.end_sample_frames(all);
+        // More may come while these go out, for the next time.
+        for _ in 0..Publisher::SAMPLE_MESSAGES_MAX {
+            let Some(message) = self.publisher.take_sample_message() else { break };
+            let offered = self.links.offer_samples(message.label, &message.bytes);
+            self.publisher.note_sample_message(&message, offered);
+            self.publisher.give_way(&mut self.drain);
+        }
     }
 
     fn end_window(&mut self) {
@@ -297,8 +325,12 @@ impl Worker {
             self.end_legacy(deadline);
             return;
         }
+        self.send_samples(true);
         // The end goes behind the rest of the last frames.
         self.retry(usize::MAX);
+        // What guards recorded meanwhile.
+        self.send_samples(true);
+        self.publisher.end_samples();
         for at in 0..self.publisher.levels().len() {
             if self.publisher.levels()[at].has_series() {
                 let frames = self.publisher.encode(&mut self.drain, at, FrameKind::End);

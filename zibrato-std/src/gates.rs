@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use zibrato_core::frame::{TOPIC_SAMPLES, TOPIC_STATE};
 use zibrato_core::registry;
 
 use crate::builder::Wire;
@@ -44,7 +45,9 @@ impl Gates {
         }
         self.on.retain(|_, left| left.is_none_or(|left| now.duration_since(left) < self.hold));
         // Exact subscriptions come on before the level has a metric; prefixes once it has one.
-        let exact = links.exact_levels().filter(|_| self.wire == Wire::State).map(str::to_owned);
+        let state = links.exact_levels(TOPIC_STATE).filter(|_| self.wire != Wire::Legacy);
+        let samples = links.exact_levels(TOPIC_SAMPLES).filter(|_| self.wire == Wire::Samples);
+        let exact = state.chain(samples).map(str::to_owned);
         let by_prefix = self.declared.iter().filter(|label| wanted(self.wire, links, label));
         for label in exact.chain(by_prefix.map(|&label| label.to_owned())) {
             if self.on.len() < LEVELS_MAX && !self.on.contains_key(&label) {
@@ -63,9 +66,11 @@ impl Gates {
     }
 }
 
-fn wanted(wire: Wire, links: &Links, label: &str) -> bool {
+/// Whether anybody who opens gates subscribes to a level.
+pub(crate) fn wanted(wire: Wire, links: &Links, label: &str) -> bool {
     match wire {
         Wire::State => links.has_worker(label),
+        Wire::Samples => links.has_worker(label) || links.has_sampler(label),
         Wire::Legacy => links.wants_legacy(label),
     }
 }

@@ -12,7 +12,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
-use zibrato_core::frame::{Ack, PublisherId, TOPIC_STATE, topic};
+use zibrato_core::frame::{Ack, PublisherId, TOPIC_SAMPLES, TOPIC_STATE, topic};
 use zmq::{Context, Error, Socket};
 
 use crate::socket::{Sent, connect, publisher, recv_now, send_now};
@@ -23,6 +23,17 @@ const TOPIC_BYTES_MAX: usize = 64;
 const SUBSCRIPTIONS_MAX: usize = 4_096;
 /// Most messages read from one socket in one pass.
 const READS_MAX: usize = 1_000;
+
+/// What became of a sample frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Offered {
+    /// At least one socket took it.
+    Taken,
+    /// All that have a subscriber were full.
+    Refused,
+    /// None has a subscriber any more.
+    Unwanted,
+}
 
 /// The parts of one frame, ready to send.
 #[derive(Clone, Debug)]
@@ -45,12 +56,19 @@ struct Link {
     acknowledged: HashMap<String, u64>,
     /// Whether a subscription beyond the limit was reported.
     warned: bool,
+    /// Whether the socket refused a part of a state frame when it was offered one last.
+    refused: bool,
 }
 
 impl Link {
     /// Whether somebody behind this link has a subscription that `topic` starts with.
     fn wants(&self, topic: &[u8]) -> bool {
-        (0..=topic.len()).any(|length| self.subscriptions.contains(&topic[..length]))
+        self.has_prefix(topic, 0)
+    }
+
+    /// Whether somebody behind this link has a subscription of `bytes_min` bytes or more that `topic` starts with.
+    fn has_prefix(&self, topic: &[u8], bytes_min: usize) -> bool {
+        (bytes_min..=topic.len()).any(|length| self.subscriptions.contains(&topic[..length]))
     }
 
     fn has_acknowledged(&self, level: &str, end: &Frames) -> bool {
@@ -117,6 +135,7 @@ impl Links {
                     behind: BTreeSet::new(),
                     acknowledged: HashMap::new(),
                     warned: false,
+                    refused: false,
                 })
             })
             .collect::<Result<_, _>>()?;
@@ -149,16 +168,25 @@ impl Links {
     /// Whether a worker subscribes to state frames of `level`: by more than the broker's one byte.
     #[must_use]
     pub fn has_worker(&self, level: &str) -> bool {
-        topic(TOPIC_STATE, level).is_some_and(|topic| self.has_prefix(&topic, 2))
+        self.has_longer_prefix(TOPIC_STATE, level)
     }
 
-    /// Whether anybody subscribes to a prefix of `topic` that has `bytes_min` bytes or more.
+    /// Whether somebody subscribes to samples of `level`, and not just to those of any level.
     #[must_use]
-    pub fn has_prefix(&self, topic: &[u8], bytes_min: usize) -> bool {
-        let prefixes = |link: &Link| {
-            (bytes_min..=topic.len()).any(|length| link.subscriptions.contains(&topic[..length]))
-        };
-        self.links.iter().any(prefixes)
+    pub fn has_sampler(&self, level: &str) -> bool {
+        self.has_longer_prefix(TOPIC_SAMPLES, level)
+    }
+
+    /// Whether anybody wants samples of `level`, those of any level included.
+    #[must_use]
+    pub fn wants_samples(&self, level: &str) -> bool {
+        let Some(topic) = topic(TOPIC_SAMPLES, level) else { return false };
+        self.links.iter().any(|link| link.has_prefix(&topic, 1))
+    }
+
+    fn has_longer_prefix(&self, first: u8, level: &str) -> bool {
+        let Some(topic) = topic(first, level) else { return false };
+        self.links.iter().any(|link| link.has_prefix(&topic, 2))
     }
 
     /// Whether anybody subscribes to legacy text of `level`, by any prefix of `level|`.
@@ -173,10 +201,18 @@ impl Links {
         self.links.iter().flat_map(|link| link.subscriptions.iter().filter(is_text).cloned()).collect()
     }
 
-    /// Levels that workers subscribe to by their exact topic.
-    pub(crate) fn exact_levels(&self) -> impl Iterator<Item = &str> {
-        self.links.iter().flat_map(|link| &link.subscriptions).filter_map(|topic| match topic.as_slice() {
-            [TOPIC_STATE, level @ .., 0] => std::str::from_utf8(level).ok(),
+    /// Topics that are prefixes of sample topics. The empty one is none: who asks for everything has not
+    /// asked for each measurement.
+    pub(crate) fn sample_topics(&self) -> Vec<Vec<u8>> {
+        let is_samples = |topic: &&Vec<u8>| topic.first() == Some(&TOPIC_SAMPLES);
+        self.links.iter().flat_map(|link| link.subscriptions.iter().filter(is_samples).cloned()).collect()
+    }
+
+    /// Levels that somebody subscribes to by their exact topic with this first byte.
+    pub(crate) fn exact_levels(&self, first: u8) -> impl Iterator<Item = &str> {
+        let topics = self.links.iter().flat_map(|link| &link.subscriptions);
+        topics.filter_map(move |topic| match topic.as_slice() {
+            [head, level @ .., 0] if *head == first => std::str::from_utf8(level).ok(),
             _ => None,
         })
     }
@@ -217,6 +253,7 @@ impl Links {
                 // The connection is gone, and with it whoever waited for the rest of a frame.
                 link.pending.clear();
                 link.behind.clear();
+                link.refused = false;
             }
         }
         Ok(news)
@@ -312,10 +349,12 @@ impl Links {
                     self.messages_sent += 1;
                     self.bytes_sent += part.len() as u64;
                     pending.pop_front();
+                    link.refused = false;
                     between();
                 }
                 Sent::Full => {
                     self.refused_by_socket += 1;
+                    link.refused = true;
                     return Ok(());
                 }
             }
@@ -326,6 +365,30 @@ impl Links {
             self.has_more = true;
         }
         Ok(())
+    }
+
+    /// Offers a sample frame to every link with a subscriber, once. A link that could not take a state frame gets
+    /// none until it did: events never keep state waiting.
+    pub fn offer_samples(&mut self, level: &str, message: &[u8]) -> Offered {
+        let Some(topic) = topic(TOPIC_SAMPLES, level) else { return Offered::Unwanted };
+        let mut offered = Offered::Unwanted;
+        for link in &self.links {
+            if !link.has_prefix(&topic, 1) {
+                continue;
+            }
+            // A socket that is broken is found out when it is read.
+            if !link.refused && send_now(&link.socket, message) == Ok(Sent::Accepted) {
+                self.messages_sent += 1;
+                self.bytes_sent += message.len() as u64;
+                offered = Offered::Taken;
+            } else {
+                self.refused_by_socket += u64::from(!link.refused);
+                if offered == Offered::Unwanted {
+                    offered = Offered::Refused;
+                }
+            }
+        }
+        offered
     }
 
     /// Sends one legacy message on the only link; false if the socket is full.
@@ -353,3 +416,6 @@ impl Links {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@
 mod frames;
 mod resolve;
 mod sampled;
+mod samples;
 #[cfg(test)]
 #[allow(clippy::expect_used, reason = "helpers of tests fail the test")]
 mod tests;
@@ -13,6 +14,7 @@ mod tests;
 use frames::Packed;
 pub(crate) use frames::{FrameKind, now_ms};
 pub(crate) use resolve::{SeriesKey, overflow_name};
+pub(crate) use samples::Samples;
 
 use resolve::Claim;
 use sampled::Sampled;
@@ -147,6 +149,8 @@ pub(crate) struct Publisher {
     refused: Flow,
     /// Present with wire `legacy`.
     pub(crate) legacy: Option<LegacyQueue>,
+    /// Present with wire `samples`.
+    pub(crate) samples: Option<Box<Samples>>,
     buffer: Box<[u8]>,
     /// End of the last window: a wall clock that is set back does not take windows with it.
     window_end_ms: u64,
@@ -182,6 +186,7 @@ impl Publisher {
             losses: Losses::default(),
             refused: Flow::default(),
             legacy,
+            samples: None,
             buffer: vec![0; zibrato_core::limits::FRAME_BYTES_MAX].into_boxed_slice(),
             window_end_ms: 0,
             passed: Instant::now(),
@@ -288,19 +293,32 @@ impl Publisher {
 
     /// Takes what is in the rings. Returns the most records that one of them had.
     pub(crate) fn fold_rings(&mut self, drain: &mut Drain) -> usize {
+        let Pass { fullest, corrupt, .. } = match &mut self.samples {
+            None => self.pass(drain, Self::fold_batch),
+            Some(samples) => {
+                samples.start_pass();
+                self.pass(drain, Self::fold_and_sample)
+            }
+        };
+        self.losses.add(LossReason::Corrupt, corrupt);
+        self.passed = Instant::now();
+        fullest
+    }
+
+    /// Hands what is in the rings to `fold`, some records at a time.
+    #[inline]
+    fn pass(&mut self, drain: &mut Drain, fold: impl Fn(&mut Self, &[Record])) -> Pass {
         let mut batch = heapless::Vec::<Record, BATCH_RECORDS>::new();
-        let Pass { fullest, corrupt, .. } = drain.pass(|record| {
+        let pass = drain.pass(|record| {
             if batch.is_full() {
-                self.fold_batch(&batch);
+                fold(self, &batch);
                 batch.clear();
             }
             // There is room now.
             let _ = batch.push(record);
         });
-        self.fold_batch(&batch);
-        self.losses.add(LossReason::Corrupt, corrupt);
-        self.passed = Instant::now();
-        fullest
+        fold(self, &batch);
+        pass
     }
 
     #[inline(never)]
@@ -311,6 +329,11 @@ impl Publisher {
         for record in records {
             self.fold(record.metric, record.value);
         }
+    }
+
+    fn fold_and_sample(&mut self, records: &[Record]) {
+        self.fold_batch(records);
+        self.sample(records);
     }
 
     /// Has the processor fetch what folding will touch of all the records' timers at once: their lines
@@ -430,6 +453,10 @@ impl Publisher {
 
     fn fold_spilled(&mut self, metric: &'static Metric, spilled: &Spilled) {
         self.losses.add(LossReason::Spilled, spilled.count);
+        if let Some(samples) = &mut self.samples {
+            samples.lose_spilled(metric, spilled.count);
+            self.losses.add(LossReason::Samples, samples.take_lost());
+        }
         let slot = self.slot_of(metric);
         let is_timer = metric.kind() == Kind::Timer;
         let done = if is_timer {

@@ -2,7 +2,10 @@
 
 use std::str;
 
-use zibrato_core::frame::{FrameError, Header, TOPIC_STATE, split_topic};
+use zibrato_core::frame::{
+    FrameError, Header, SamplesError, SamplesHeader, TOPIC_SAMPLES, TOPIC_STATE, split_samples_topic,
+    split_topic,
+};
 use zibrato_core::limits::{FRAME_BYTES_MAX, LEVEL_BYTES_MAX};
 use zibrato_core::text::Field;
 
@@ -17,6 +20,11 @@ pub(crate) enum Class<'a> {
         header: Header,
         /// Header and body.
         untopiced: &'a [u8],
+    },
+    /// A sample frame, which is forwarded and nothing else.
+    Samples {
+        /// Level from the topic.
+        level: &'a str,
     },
     /// A text message of the original; only its level is looked at.
     Legacy {
@@ -39,6 +47,12 @@ impl<'a> Class<'a> {
             let header = Header::parse(untopiced)?;
             return Ok(Self::Native { level, header, untopiced });
         }
+        if message.first() == Some(&TOPIC_SAMPLES) {
+            let (level, untopiced) = split_samples_topic(message)?;
+            // Looks at version and length.
+            SamplesHeader::parse(untopiced)?;
+            return Ok(Self::Samples { level });
+        }
         // A level has no control character, so what starts with the first byte of a reply or of a
         // broker's own topics is refused here too.
         let bar = message.iter().take(LEVEL_BYTES_MAX + 1).position(|&byte| byte == b'|');
@@ -59,9 +73,9 @@ pub(crate) enum Refusal {
     Oversize,
     /// Neither a native topic nor a legacy level.
     Topic,
-    /// A native frame shorter or longer than its header says.
+    /// A native or sample frame shorter or longer than its header says.
     Length,
-    /// A native frame of another major version.
+    /// A native or sample frame of another major version.
     Version,
     /// A native frame with impossible part or sequence numbers.
     Parts,
@@ -88,6 +102,18 @@ impl Refusal {
     }
 }
 
+impl From<SamplesError> for Refusal {
+    fn from(error: SamplesError) -> Self {
+        match error {
+            SamplesError::Oversize { .. } => Self::Oversize,
+            SamplesError::Topic => Self::Topic,
+            SamplesError::Version { .. } => Self::Version,
+            // As for a state frame.
+            _ => Self::Length,
+        }
+    }
+}
+
 impl From<FrameError> for Refusal {
     fn from(error: FrameError) -> Self {
         match error {
@@ -104,7 +130,7 @@ impl From<FrameError> for Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tests::frame;
+    use crate::tests::{frame, samples};
 
     #[test]
     fn frames_and_text_are_recognised_with_their_level() {
@@ -112,6 +138,7 @@ mod tests {
         let Ok(Class::Native { level, header, untopiced }) = Class::of(&message) else { panic!() };
         assert_eq!((level, header.seq, untopiced), ("info", 9, &message[6..]));
         assert_eq!(Class::of(b"info|Counter|n|1|1|s"), Ok(Class::Legacy { level: "info" }));
+        assert_eq!(Class::of(&samples("info", &[5])), Ok(Class::Samples { level: "info" }));
         let longest = format!("{}|", "x".repeat(LEVEL_BYTES_MAX));
         assert_eq!(Class::of(longest.as_bytes()), Ok(Class::Legacy { level: &longest[..LEVEL_BYTES_MAX] }));
     }
@@ -122,6 +149,12 @@ mod tests {
         let changed = |at: usize, byte: u8| {
             let mut bytes = good.clone();
             bytes[at] = byte;
+            bytes
+        };
+        let good_samples = samples("info", &[5, 6]);
+        let newer_samples = {
+            let mut bytes = good_samples.clone();
+            bytes[6] = 0x20;
             bytes
         };
         let too_long_level = format!("{}|", "x".repeat(LEVEL_BYTES_MAX + 1));
@@ -142,6 +175,13 @@ mod tests {
             (good[..6].to_vec(), "length"),
             ([&good[..], b"x"].concat(), "length"),
             (changed(6, 0x20), "version"),
+            ([&good_samples[..], &[0; FRAME_BYTES_MAX]].concat(), "oversize"),
+            (b"\x04info".to_vec(), "topic"),
+            (b"\x04in|fo\0".to_vec(), "topic"),
+            (good_samples[..6].to_vec(), "length"),
+            (good_samples[..good_samples.len() - 1].to_vec(), "length"),
+            ([&good_samples[..], b"x"].concat(), "length"),
+            (newer_samples, "version"),
             // The part number is not below the number of parts.
             (changed(6 + 26, 1), "parts"),
         ] {

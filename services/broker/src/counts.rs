@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
-use zibrato_core::frame::{TOPIC_FORWARDED, TOPIC_STATE, legacy_topic, topic};
+use zibrato_core::frame::{TOPIC_FORWARDED, TOPIC_SAMPLES, TOPIC_STATE, legacy_topic, topic};
 
 use crate::LEVELS_MAX;
 use crate::classify::{Class, Refusal};
@@ -52,7 +52,7 @@ pub struct Totals {
 pub struct LevelTotals {
     /// Messages handed to at least one subscriber's queue.
     pub forwarded: u64,
-    /// Messages nobody was subscribed to when they came. Native ones were kept all the same.
+    /// Messages nobody was subscribed to when they came. State frames were kept all the same.
     pub no_subscriber: u64,
     /// The legacy messages among the forwarded ones.
     pub legacy_forwarded: u64,
@@ -120,6 +120,7 @@ pub(crate) struct Counts {
 struct LevelState {
     totals: LevelTotals,
     native: Cover,
+    samples: Cover,
     legacy: Cover,
     /// Whether somebody asked for this level's forwarded counts.
     is_reported: bool,
@@ -129,13 +130,15 @@ struct LevelState {
 impl Counts {
     /// Counts a message that is handed to the outgoing socket, by whether it has a subscriber.
     pub(crate) fn passed(&mut self, class: &Class<'_>, message: &[u8], subscriptions: &Subscriptions) {
-        let (level, is_legacy) = match class {
-            Class::Native { level, .. } => (*level, false),
-            Class::Legacy { level } => (*level, true),
-        };
+        let (Class::Native { level, .. } | Class::Samples { level } | Class::Legacy { level }) = class;
+        let is_legacy = matches!(class, Class::Legacy { .. });
         let (totals, cover) = match self.level(level, subscriptions) {
             Some(state) => {
-                let cover = if is_legacy { state.legacy } else { state.native };
+                let cover = match class {
+                    Class::Native { .. } => state.native,
+                    Class::Samples { .. } => state.samples,
+                    Class::Legacy { .. } => state.legacy,
+                };
                 (&mut state.totals, cover)
             }
             None => (&mut self.other, Cover::Some),
@@ -207,6 +210,7 @@ impl Counts {
             let state = LevelState {
                 totals: LevelTotals::default(),
                 native: Cover::None,
+                samples: Cover::None,
                 legacy: Cover::None,
                 is_reported: false,
                 // Never equal to that of the subscriptions, so that it is renewed below.
@@ -226,7 +230,8 @@ impl LevelState {
             return;
         }
         self.generation = subscriptions.generation();
-        self.native = topic(TOPIC_STATE, level).map_or(Cover::Some, |topic| subscriptions.cover(&topic));
+        let cover = |first| topic(first, level).map_or(Cover::Some, |topic| subscriptions.cover(&topic));
+        (self.native, self.samples) = (cover(TOPIC_STATE), cover(TOPIC_SAMPLES));
         self.legacy = legacy_topic(level).map_or(Cover::Some, |topic| subscriptions.cover(&topic));
         self.is_reported = topic(TOPIC_FORWARDED, level).is_some_and(|topic| subscriptions.asks_for(&topic));
     }
@@ -284,6 +289,26 @@ mod tests {
         assert_eq!(totals.levels["information"].no_subscriber, 1);
         assert!(totals.adds_up());
         assert_eq!(totals.to_string(), "received 6 = forwarded 2 + no_subscriber 4 + refused 0");
+    }
+
+    #[test]
+    fn sample_frames_are_counted_by_who_subscribes_to_samples() {
+        let (mut counts, mut subscriptions) = (Counts::default(), Subscriptions::default());
+        let message = crate::tests::samples("info", &[1]);
+        let mut pass = |subscriptions: &Subscriptions| {
+            counts.received += 1;
+            counts.passed(&Class::of(&message).unwrap(), &message, subscriptions);
+            let LevelTotals { forwarded, no_subscriber, legacy_forwarded } = totals(&counts).levels["info"];
+            assert_eq!(legacy_forwarded, 0);
+            (forwarded, no_subscriber)
+        };
+        subscriptions.add(b"\x01info\0").unwrap();
+        subscriptions.add(b"info|").unwrap();
+        assert_eq!(pass(&subscriptions), (0, 1));
+        subscriptions.add(b"\x04info\0").unwrap();
+        assert_eq!(pass(&subscriptions), (1, 1));
+        subscriptions.remove(b"\x04info\0").unwrap();
+        assert_eq!(pass(&subscriptions), (1, 2));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
-use zibrato_core::frame::TOPIC_STATE;
+use zibrato_core::frame::{TOPIC_SAMPLES, TOPIC_STATE};
 use zibrato_core::text::Field;
 
 use crate::{TOPIC_BYTES_MAX, TOPICS_MAX};
@@ -123,12 +123,12 @@ impl Subscriptions {
         if behind.next().is_some_and(|next| next.starts_with(topic)) { Cover::Some } else { Cover::None }
     }
 
-    /// The levels that topics name: natively, as text, or as the bare word that the original's workers
+    /// The levels that topics name: natively, for samples, as text, or as the bare word that the original's workers
     /// subscribe to.
     pub(crate) fn levels(&self) -> BTreeSet<&str> {
         let levels = self.topics.iter().filter_map(|topic| {
             let level = match &**topic {
-                [TOPIC_STATE, level @ .., 0] | [level @ .., b'|'] => level,
+                [TOPIC_STATE | TOPIC_SAMPLES, level @ .., 0] | [level @ .., b'|'] => level,
                 level => level,
             };
             str::from_utf8(level).ok()
@@ -188,9 +188,19 @@ mod tests {
 
     #[test]
     fn the_levels_are_those_that_a_topic_names() {
-        let topics =
-            ["\x01info\0", "info|", "debug", "audit|", "", "\x01\x01", "\x03late\0", "a|b|", "\x01x"];
-        assert_eq!(Vec::from_iter(set(&topics).levels()), ["audit", "debug", "info"]);
+        let topics = [
+            "\x01info\0",
+            "info|",
+            "debug",
+            "audit|",
+            "",
+            "\x01\x01",
+            "\x03late\0",
+            "a|b|",
+            "\x01x",
+            "\x04trace\0",
+        ];
+        assert_eq!(Vec::from_iter(set(&topics).levels()), ["audit", "debug", "info", "trace"]);
     }
 
     #[test]

@@ -3,7 +3,11 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use zibrato_core::frame::{Encoder, Entry, Flags, Header, Prelude, PublisherId, Replay, State};
+use zibrato_core::frame::{
+    Encoder, Entry, Flags, Header, Prelude, PublisherId, Replay, SampleMetric, SampleValue, SamplesEncoder,
+    SamplesHeader, State,
+};
+use zibrato_core::kind::Kind;
 use zibrato_service::{Shutdown, StatusEndpoint};
 use zibrato_std::socket::{HIGH_WATER_MARK_SERVICE, Sent, publisher, recv_now, send_now};
 use zmq::{Context, Error, Message, Socket};
@@ -41,6 +45,17 @@ pub(crate) fn part(id: u8, level: &str, flags: Flags, first: u64, part: u16, of:
     frame([id; 16], level, first + u64::from(part), |header| {
         (header.flags, header.part, header.of) = (flags, part, of);
     })
+}
+
+/// A sample frame with these durations.
+pub(crate) fn samples(level: &str, durations_ns: &[u64]) -> Vec<u8> {
+    let header = SamplesHeader::new(PublisherId([1; 16]), 0, 0);
+    let mut encoder = SamplesEncoder::new([0; 256], level, &header, 9, "s").unwrap();
+    let metric = encoder.add_metric(&SampleMetric::new(Kind::Timer, "t")).unwrap();
+    for &ns in durations_ns {
+        encoder.push(metric, 9, SampleValue::Timer { ns }).unwrap();
+    }
+    encoder.finish().to_vec()
 }
 
 pub(crate) fn config() -> Config {

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use zibrato_core::frame::{Replay, ReplayMessage, TOPIC_REPLAY, TOPIC_STATE, legacy_topic, topic};
+use zibrato_core::frame::{
+    Replay, ReplayMessage, TOPIC_REPLAY, TOPIC_SAMPLES, TOPIC_STATE, legacy_topic, topic,
+};
 use zibrato_std::socket::{connect, recv_now, send_now, subscriber};
 use zmq::{Context, Error, Message, PollEvents, PollItem, Socket, SocketEvent};
 
@@ -113,6 +115,13 @@ impl Feed {
             topics.iter().flatten().try_for_each(|topic| self.subscribe(topic))?;
         }
         if levels.is_empty() { self.subscribe(b"") } else { Ok(()) }
+    }
+
+    /// Subscribes to the samples of levels; to those of all levels that are on if there are none.
+    pub(crate) fn subscribe_samples(&mut self, levels: &[String]) -> Result<(), FeedError> {
+        let topics = levels.iter().filter_map(|level| topic(TOPIC_SAMPLES, level));
+        topics.into_iter().try_for_each(|topic| self.subscribe(&topic))?;
+        if levels.is_empty() { self.subscribe(&[TOPIC_SAMPLES]) } else { Ok(()) }
     }
 
     /// Subscribes to a topic, once however often it is asked for. The empty topic is everything.

@@ -2,6 +2,7 @@
 
 mod filter;
 mod memory;
+mod samples;
 mod text;
 mod view;
 
@@ -9,8 +10,10 @@ use std::io::{self, BufWriter, ErrorKind, Stdout, Write};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use serde::Serialize;
 use tokio::task::spawn_blocking;
 use wildmatch::WildMatch;
+use zibrato_core::frame::SamplesError;
 use zibrato_service::{Failure, Shutdown, whole_number};
 use zmq::Context;
 
@@ -24,6 +27,7 @@ use crate::progress::{Progress, note};
 use crate::tally::{Sort, Tally};
 use filter::{Filter, Limit};
 use memory::Memory;
+use samples::{SampleTally, SampleView};
 use text::Layout;
 use view::View;
 
@@ -47,6 +51,17 @@ use view::View;
 /// A legacy message has level, kind, name, source, value and timestamp_s. What is unreadable has reason, error
 /// and bytes.
 ///
+/// With --samples it shows single measurements instead, of clients that were built with the wire `samples`: every
+/// record of a timer and set of a gauge from now on. A sample gives a line of the same columns: its own time, in
+/// microseconds; the level; the publisher's id; its number, by publisher and level; no flags; kind; series; source; and
+/// what a gauge was set to, or what a timer took, in nanoseconds, or by how much a counter grew. Its time is when
+/// the client's drain took it, some milliseconds behind the measurement. Samples are events: numbers that are missing
+/// were lost on the way, and what the source could not hand over is told at the end. Their publishers' states have
+/// all of them.
+///
+/// With --samples --json each sample is an object on a line with type sample, level, publisher, number, time_ns, kind,
+/// name, source, and if it has any unit and tags; and ns (timer), value (gauge) or increment (counter).
+///
 /// --name and --source leave out everything that has no series to match. Ctrl-C and --count end it; it then says on
 /// standard error what came and what was not shown.
 ///
@@ -59,7 +74,11 @@ pub(crate) struct TapArgs {
     #[arg(long, value_name = "LEVELS", env = "ZIBRATO_LEVELS", value_delimiter = ',', value_parser = parse_level)]
     levels: Vec<String>,
 
-    /// One JSON object for each message.
+    /// Show each measurement of these levels instead of their states; without --levels, of every level that is on.
+    #[arg(long)]
+    samples: bool,
+
+    /// One JSON object for each message, with --samples for each sample.
     #[arg(long)]
     json: bool,
 
@@ -100,7 +119,11 @@ impl TapArgs {
     fn tap(self, shutdown: &Shutdown) -> Result<(), Error> {
         let mut feed = Feed::open(&Context::new(), &self.broker.workers())?;
         feed.watch_output(&io::stdout());
-        feed.subscribe_levels(&self.levels)?;
+        if self.samples {
+            feed.subscribe_samples(&self.levels)?;
+        } else {
+            feed.subscribe_levels(&self.levels)?;
+        }
         feed.ask(self.wait.timeout())?;
         let mut tap = Tap::new(self);
         match tap.follow(&mut feed, shutdown) {
@@ -125,6 +148,8 @@ struct Tap {
     lines_max: u64,
     memory: Memory,
     tally: Tally,
+    /// With `--samples`.
+    samples: Option<SampleTally>,
     printed: u64,
     suppressed: u64,
     filtered: u64,
@@ -142,6 +167,7 @@ impl Tap {
             lines_max: args.count.unwrap_or(u64::MAX),
             memory: Memory::default(),
             tally: Tally::default(),
+            samples: args.samples.then(SampleTally::default),
             printed: 0,
             suppressed: 0,
             filtered: 0,
@@ -180,6 +206,11 @@ impl Tap {
 
     /// Shows a message.
     fn take(&mut self, message: &[u8]) -> io::Result<()> {
+        if let Some(mut samples) = self.samples.take() {
+            let shown = samples.take(message, |sample| self.take_sample(sample, message));
+            self.samples = Some(samples);
+            return shown;
+        }
         let sort = Sort::of(message);
         self.tally.note(&sort);
         let view = match sort {
@@ -187,29 +218,57 @@ impl Tap {
             Sort::Legacy => View::legacy(message),
             Sort::Control => return Ok(()),
         };
-        if !self.filter.shows(&view) {
+        self.take_view(&view)
+    }
+
+    fn take_view(&mut self, view: &View<'_>) -> io::Result<()> {
+        if !self.filter.shows(view) {
             self.filtered += 1;
             return Ok(());
         }
         let lines = match &mut self.layout {
-            Some(layout) => layout.lines(&view, unix_ms()),
-            None => vec![self.json(&view)?],
+            Some(layout) => layout.lines(view, unix_ms()),
+            None => vec![self.json(view)?],
         };
-        for line in lines {
-            if self.printed == self.lines_max {
-                break;
-            }
-            if self.limit.allows() {
-                self.printed += 1;
-                writeln!(self.out, "{line}")?;
-            } else {
-                self.suppressed += 1;
-            }
-        }
-        Ok(())
+        lines.iter().try_for_each(|line| self.print(line))
     }
 
-    fn json(&self, view: &View<'_>) -> io::Result<String> {
+    /// Shows a sample, or why what stands in `message` cannot be read.
+    fn take_sample(
+        &mut self,
+        sample: Result<&SampleView<'_>, SamplesError>,
+        message: &[u8],
+    ) -> io::Result<()> {
+        let sample = match sample {
+            Ok(sample) => sample,
+            Err(error) => return self.take_view(&View::unreadable(error.reason(), error, message)),
+        };
+        if !self.filter.matches(sample.name, sample.source) {
+            self.filtered += 1;
+            return Ok(());
+        }
+        let line = match &mut self.layout {
+            Some(layout) => layout.sample_line(sample),
+            None => self.json(sample)?,
+        };
+        self.print(&line)
+    }
+
+    /// Prints a line, if it may be printed now.
+    fn print(&mut self, line: &str) -> io::Result<()> {
+        if self.printed == self.lines_max {
+            return Ok(());
+        }
+        if self.limit.allows() {
+            self.printed += 1;
+            writeln!(self.out, "{line}")
+        } else {
+            self.suppressed += 1;
+            Ok(())
+        }
+    }
+
+    fn json(&self, view: &impl Serialize) -> io::Result<String> {
         let line = serde_json::to_string(view).map_err(io::Error::other)?;
         // JSON leaves some control characters as they are, which a terminal would obey.
         Ok(if self.is_terminal { clean(&line) } else { line })
@@ -217,8 +276,9 @@ impl Tap {
 
     /// What came, and what became of it.
     fn account(&self) -> String {
-        let Self { tally, filtered, printed, suppressed, .. } = self;
-        format!("{tally}; without a match {filtered}; lines printed {printed}, suppressed {suppressed}")
+        let Self { tally, samples, filtered, printed, suppressed, .. } = self;
+        let came = samples.as_ref().map_or_else(|| tally.to_string(), SampleTally::to_string);
+        format!("{came}; without a match {filtered}; lines printed {printed}, suppressed {suppressed}")
     }
 }
 

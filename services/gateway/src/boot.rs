@@ -4,6 +4,7 @@
 
 mod frames;
 mod metric;
+mod samples;
 
 use std::collections::HashSet;
 
@@ -63,6 +64,10 @@ pub(crate) struct Boot {
     lost_said: u32,
     lost: u64,
     not_finite: u64,
+    /// Samples that the line lost.
+    samples_missed: u64,
+    /// Samples that wait for the next turn.
+    waiting: Vec<samples::Waiting>,
     /// End of the last window: a wall clock that is set back does not take windows with it.
     window_end_ms: u64,
     is_ended: bool,
@@ -84,6 +89,9 @@ pub(crate) struct Level {
     pub(crate) wants_key: bool,
     /// Ids of its metrics.
     metrics: Vec<u16>,
+    /// Samples that sockets took, and that they did not.
+    samples_sent: u64,
+    samples_lost: u64,
 }
 
 impl Level {
@@ -136,6 +144,8 @@ impl Boot {
             lost_said: 0,
             lost: 0,
             not_finite: 0,
+            samples_missed: 0,
+            waiting: Vec::new(),
             window_end_ms: 0,
             is_ended: false,
         }
@@ -256,6 +266,8 @@ impl Boot {
                     handed_out: Moment::default(),
                     wants_key: true,
                     metrics: Vec::new(),
+                    samples_sent: 0,
+                    samples_lost: 0,
                 });
                 Some(self.levels.len() - 1)
             }
@@ -329,9 +341,11 @@ impl Boot {
         counts.lost_on_device += more;
     }
 
-    /// As a sample frame says it.
-    pub(crate) fn samples_lost_on_device(&mut self, lost: u32, counts: &mut DeviceCounts) {
+    /// Notes what a sample frame says is missing: records that the device lost, and samples that the line did.
+    pub(crate) fn note_missing(&mut self, lost: u32, missed: u64, counts: &mut DeviceCounts) {
         self.note_lost(lost, counts);
+        self.samples_missed += missed;
+        counts.samples_lost += missed;
     }
 
     fn begin_all(&mut self, is_all: bool, frames_lost: u64) {
@@ -377,7 +391,12 @@ impl Boot {
     }
 
     fn losses(&self) -> heapless::Vec<Loss, LOSSES_MAX> {
-        let all = [(LossReason::NotFinite, self.not_finite), (LossReason::RingFull, self.lost)];
+        let samples = self.samples_missed + self.samples_lost();
+        let all = [
+            (LossReason::NotFinite, self.not_finite),
+            (LossReason::RingFull, self.lost),
+            (LossReason::Samples, samples),
+        ];
         all.into_iter()
             .filter(|&(_, count)| count > 0)
             .map(|(reason, count)| Loss { reason: reason.code(), count })

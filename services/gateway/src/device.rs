@@ -35,8 +35,6 @@ use session::Session;
 
 pub(crate) use recorder::RecordError;
 
-/// First byte of the topic of sample frames.
-const TOPIC_SAMPLES: u8 = 0x04;
 /// Longest pause, after which sockets are read in any case.
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 /// Bytes read from the port at a time.

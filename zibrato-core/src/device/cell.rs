@@ -18,15 +18,9 @@ pub trait Cell: Sync {
     #[doc(hidden)]
     fn gate(&self) -> &AtomicU32;
 
-    /// Whether something was recorded since it was written last.
+    /// Whether something was recorded since it was written last, and such a cell goes out in the window of this number.
     #[doc(hidden)]
-    fn is_changed(&self) -> bool;
-
-    /// How often its state goes out, in windows.
-    #[doc(hidden)]
-    fn every_windows(&self) -> u32 {
-        1
-    }
+    fn is_due(&self, window: u32) -> bool;
 
     /// Writes what it has come to, from part `from` on, into a frame with room for [`ENTRY_BYTES_MAX`]; the part to go on
     /// with in the next frame, 0 if there is none.
@@ -122,7 +116,7 @@ impl Cell for CounterCell {
         &self.gate
     }
 
-    fn is_changed(&self) -> bool {
+    fn is_due(&self, _: u32) -> bool {
         self.sum.load(Relaxed) != self.seen.low.load(Relaxed)
     }
 
@@ -199,7 +193,7 @@ impl Cell for GaugeCell {
         &self.gate
     }
 
-    fn is_changed(&self) -> bool {
+    fn is_due(&self, _: u32) -> bool {
         self.sets.load(Relaxed) != self.seen_sets.load(Relaxed)
     }
 
@@ -369,12 +363,9 @@ impl<const BUCKETS: usize> Cell for TimerCell<BUCKETS> {
         &self.words.gate
     }
 
-    fn is_changed(&self) -> bool {
-        self.words.count.load(Relaxed) != self.words.seen_count.low.load(Relaxed)
-    }
-
-    fn every_windows(&self) -> u32 {
-        if BUCKETS == 0 { 1 } else { BUCKETS_EVERY_WINDOWS }
+    fn is_due(&self, window: u32) -> bool {
+        (BUCKETS == 0 || window.is_multiple_of(BUCKETS_EVERY_WINDOWS))
+            && self.words.count.load(Relaxed) != self.words.seen_count.low.load(Relaxed)
     }
 
     fn write(&self, writer: &mut Writer<'_>, id: u16, _: Form, from: usize) -> usize {

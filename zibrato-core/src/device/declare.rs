@@ -219,7 +219,7 @@ pub const fn numbered<const N: usize>(mut items: [Item; N]) -> [Item; N] {
 macro_rules! place {
     ($visibility:vis $name:ident, $cell:ty, $level:expr) => {
         #[doc(hidden)]
-        #[allow(non_camel_case_types, missing_docs, unreachable_pub)]
+        #[allow(non_camel_case_types, missing_docs, unreachable_pub, clippy::upper_case_acronyms)]
         #[derive(Clone, Copy, Debug)]
         $visibility struct $name {}
 

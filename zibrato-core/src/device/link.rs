@@ -4,14 +4,15 @@
 //! its frame was handed to the writer, and since state is cumulative a frame that is lost is made good by the next;
 //! nothing here waits but the writer, and nothing allocates.
 
+use core::borrow::BorrowMut;
 use core::ptr;
 use core::sync::atomic::Ordering::Relaxed;
 
 use embedded_io::Write;
 
 use crate::link::{
-    ALL_EVERY_WINDOWS, CRC_BYTES, Form, Hello, History, LINE_BYTES_MAX, PROTOCOL, Receiver, Writer, flags,
-    kind, write_descriptor,
+    ALL_EVERY_WINDOWS, CRC_BYTES, Form, History, LINE_BYTES_MAX, PROTOCOL, Receiver, Writer, flags, kind,
+    write_descriptor,
 };
 
 use super::cell::ENTRY_BYTES_MAX;
@@ -24,19 +25,20 @@ use super::settings::Settings;
 pub const RINGS_MAX: usize = 4;
 /// Most bytes of a sample: key, time, value.
 const SAMPLE_BYTES_MAX: usize = 3 + 5 + 5;
-/// Longest frame to a device: kind, seq, mask, CRC.
-const DOWN_BYTES_MAX: usize = 3 + 5 + CRC_BYTES;
-/// [`Link::state`] while no window is going out.
-const BETWEEN: usize = usize::MAX;
+/// Longest frame to a device as it is encoded: code, kind, seq, mask, CRC.
+const DOWN_BYTES_MAX: usize = 1 + 3 + 5 + CRC_BYTES;
 
-/// A device's end of the link. To be polled from the idle loop, or from wherever waiting for the writer does no harm.
-///
-/// It takes some 440 bytes, of which 255 are the one frame that is built and sent.
+/// All of a link that changes: 520 bytes, of which 255 are the one frame that is built and sent. All zero at the start.
 #[derive(Debug)]
-pub struct Link {
-    items: &'static [Item],
-    settings: Settings,
-    buffer: [u8; LINE_BYTES_MAX],
+pub struct LinkState {
+    line: [u8; LINE_BYTES_MAX],
+    sender: Sender,
+}
+
+/// What is sent next, and when.
+#[derive(Debug)]
+struct Sender {
+    history: History,
     receiver: Receiver<DOWN_BYTES_MAX>,
     rings: [Option<Consumer>; RINGS_MAX],
     time: Time,
@@ -47,62 +49,99 @@ pub struct Link {
     descriptors_due: usize,
     window_at: u64,
     windows: u32,
-    /// The next metric of the window that is going out; [`BETWEEN`] two.
-    state: usize,
+    /// 1 more than the next metric of the window that is going out; 0 between two windows.
+    place: usize,
     /// The next part of that metric; 0 if nothing of it is out.
     part: usize,
     mask: u32,
     mask_until: u64,
+    is_ending: bool,
     /// Number of the next sample.
     sample: u32,
     /// Samples of metrics that are not listed.
     unlisted: u32,
 }
 
+impl LinkState {
+    /// Before the first poll.
+    #[must_use]
+    pub const fn new() -> Self {
+        let sender = Sender {
+            history: History::new(),
+            receiver: Receiver::new(),
+            rings: [const { None }; RINGS_MAX],
+            time: Time { is_started: false, ticks: 0, uptime: 0, credit: 0 },
+            seq: 0,
+            hello_at: 0,
+            descriptor: 0,
+            descriptors_due: 0,
+            window_at: 0,
+            windows: 0,
+            place: 0,
+            part: 0,
+            mask: 0,
+            mask_until: 0,
+            is_ending: false,
+            sample: 0,
+            unlisted: 0,
+        };
+        Self { line: [0; LINE_BYTES_MAX], sender }
+    }
+}
+
+impl Default for LinkState {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A device's end of the link. To be polled from the idle loop, or from wherever waiting for the writer does no harm.
+#[derive(Debug)]
+pub struct Link<S = LinkState> {
+    items: &'static [Item],
+    settings: Settings,
+    state: S,
+}
+
 impl Link {
     /// A link for these metrics; a metric's place is its id.
     #[must_use]
     pub const fn new(items: &'static [Item], settings: Settings) -> Self {
-        Self {
-            items,
-            settings,
-            buffer: [0; LINE_BYTES_MAX],
-            receiver: Receiver::new(),
-            rings: [const { None }; RINGS_MAX],
-            time: Time { is_started: false, ticks: 0, uptime: 0, credit: settings.credit_max() },
-            seq: 0,
-            hello_at: 0,
-            descriptor: 0,
-            descriptors_due: items.len(),
-            window_at: 0,
-            windows: 0,
-            state: BETWEEN,
-            part: 0,
-            mask: 0,
-            mask_until: 0,
-            sample: 0,
-            unlisted: 0,
-        }
+        Self::with_state(items, settings, LinkState::new())
     }
+}
 
+impl<S> Link<S> {
+    /// As [`Link::new`], with a state that is somewhere else, such as a `&'static mut LinkState`: one that lies in `.bss`
+    /// is not cleared by code of its own, which saves 500 bytes of flash where nothing else has such code.
+    #[must_use]
+    pub const fn with_state(items: &'static [Item], settings: Settings, state: S) -> Self {
+        Self { items, settings, state }
+    }
+}
+
+impl<S: BorrowMut<LinkState>> Link<S> {
     /// Drains a ring from now on; false if `consumer` is `None` or there are [`RINGS_MAX`] already.
     pub fn add_ring(&mut self, consumer: Option<Consumer>) -> bool {
-        let Some(place) = self.rings.iter_mut().find(|place| place.is_none()) else { return false };
+        let sender = &mut self.state.borrow_mut().sender;
+        let Some(place) = sender.rings.iter_mut().find(|place| place.is_none()) else { return false };
         *place = consumer;
         place.is_some()
     }
 
     /// Ticks since the first poll.
     #[must_use]
-    pub const fn uptime(&self) -> u64 {
-        self.time.uptime
+    pub fn uptime(&self) -> u64 {
+        self.state.borrow().sender.time.uptime
     }
 
     /// Whether a level is on, on demand or always.
     #[must_use]
     pub fn is_on(&self, level: crate::level::Level) -> bool {
         let known = self.items.iter().find(|item| item.level == level);
-        known.is_some_and(|item| !level.is_on_demand() || self.mask >> item.level_number & 1 != 0)
+        known.is_some_and(|item| {
+            !level.is_on_demand() || self.state.borrow().sender.mask >> item.level_number & 1 != 0
+        })
     }
 
     /// Sends what is due and the budget has room for; the bytes that were sent.
@@ -112,18 +151,20 @@ impl Link {
     /// # Errors
     /// The writer's. The frame is lost then, and the next one is complete.
     pub fn poll<C: Clock, W: Write>(&mut self, clock: C, writer: &mut W) -> Result<usize, W::Error> {
+        if !self.state.borrow().sender.time.is_started {
+            // Ends whatever the line still has of the boot before, which would take our first frame with it.
+            writer.write_all(&[0])?;
+        }
         self.advance(clock);
-        let mut sent = 0;
-        while self.time.credit >= self.settings.credit_frame() {
-            let bytes = self.prepare(clock);
-            if bytes == 0 {
+        let mut total = 0;
+        while self.state.borrow().sender.time.credit >= self.settings.credit_frame() {
+            let sent = self.send(clock, writer)?;
+            if sent == 0 {
                 break;
             }
-            self.time.credit -= self.settings.ticks_per_byte * bytes as u32;
-            sent += bytes;
-            self.write(bytes, writer)?;
+            total += sent;
         }
-        Ok(sent)
+        Ok(total)
     }
 
     /// Sends all there is, whatever the budget, and says that the device ends: before a reset or a deep sleep.
@@ -132,193 +173,202 @@ impl Link {
     /// As [`Link::poll`].
     pub fn end<C: Clock, W: Write>(&mut self, clock: C, writer: &mut W) -> Result<(), W::Error> {
         self.advance(clock);
-        self.state = BETWEEN;
-        // No window is due in what comes first: hello, descriptors, samples.
-        self.window_at = u64::MAX;
-        loop {
-            let bytes = self.prepare(clock);
-            if bytes == 0 {
-                break;
-            }
-            self.write(bytes, writer)?;
-        }
-        (self.state, self.part) = (0, 0);
-        while self.state != BETWEEN {
-            let bytes = self.prepare_state(flags::ALL | flags::END);
-            self.write(bytes, writer)?;
+        // The window that is going out, if any, then no other one, so that hello, descriptors and samples come.
+        self.state.borrow_mut().sender.window_at = u64::MAX;
+        while self.send(clock, writer)? > 0 {}
+        let sender = &mut self.state.borrow_mut().sender;
+        (sender.is_ending, sender.place) = (true, 1);
+        while self.state.borrow().sender.place != 0 {
+            self.send(clock, writer)?;
         }
         writer.flush()
     }
 
     /// Takes what came from the gateway, in whatever pieces. What is no frame is ignored; a mask is repeated.
     pub fn receive(&mut self, bytes: &[u8]) {
+        let sender = &mut self.state.borrow_mut().sender;
         for &byte in bytes {
-            let mask = match self.receiver.push(byte) {
+            let mask = match sender.receiver.push(byte) {
                 Some(Ok([kind::MASK, _, _, mask @ ..])) => short_varint(mask),
                 Some(Ok([kind::ASK, ..])) => {
-                    (self.hello_at, self.descriptors_due) = (0, self.items.len());
+                    // Whoever asks has nothing, so that the next window is one of all metrics.
+                    (sender.hello_at, sender.descriptors_due, sender.windows) = (0, self.items.len(), 0);
+                    if sender.place != 0 {
+                        // The one that is going out becomes that.
+                        (sender.place, sender.part) = (1, 0);
+                    }
                     continue;
                 }
                 _ => continue,
             };
-            self.mask_until = self.time.uptime.saturating_add(self.settings.hold_ticks);
-            self.switch(mask);
+            sender.mask_until = sender.time.uptime.saturating_add(self.settings.hold_ticks);
+            sender.switch(self.items, mask);
         }
     }
 
-    fn write<W: Write>(&mut self, bytes: usize, writer: &mut W) -> Result<(), W::Error> {
-        writer.write_all(self.buffer.get(..bytes).unwrap_or_default())
+    /// Sends the next frame that is due; its bytes, 0 if none is.
+    fn send<C: Clock, W: Write>(&mut self, clock: C, writer: &mut W) -> Result<usize, W::Error> {
+        let bytes = self.prepare(clock);
+        // What ends goes out whatever it costs.
+        let LinkState { line, sender } = self.state.borrow_mut();
+        sender.time.credit = sender.time.credit.saturating_sub(self.settings.ticks_per_byte * bytes as u32);
+        writer.write_all(line.get(..bytes).unwrap_or_default())?;
+        Ok(bytes)
     }
 
     /// Lets the time since the last call count, also against a mask that nobody repeats.
     fn advance<C: Clock>(&mut self, clock: C) {
-        self.time.advance(clock, self.settings.credit_max());
-        if self.mask != 0 && self.time.uptime >= self.mask_until {
-            self.switch(0);
+        let sender = &mut self.state.borrow_mut().sender;
+        if !sender.time.is_started {
+            sender.time.credit = self.settings.credit_max();
+            sender.descriptors_due = self.items.len();
         }
-    }
-
-    /// Opens the gates of the on-demand levels in `mask`, and shuts the others.
-    fn switch(&mut self, mask: u32) {
-        self.mask = mask;
-        for item in self.items.iter().filter(|item| item.level.is_on_demand()) {
-            item.cell.gate().store(mask >> item.level_number & 1, Relaxed);
+        sender.time.advance(clock, self.settings.credit_max());
+        if sender.mask != 0 && sender.time.uptime >= sender.mask_until {
+            sender.switch(self.items, 0);
         }
     }
 
     /// Builds the next frame that is due; its bytes, 0 if none is.
     fn prepare<C: Clock>(&mut self, clock: C) -> usize {
-        if self.time.uptime >= self.hello_at {
-            self.hello_at = self.time.uptime.saturating_add(self.settings.hello_ticks);
-            return self.prepare_hello();
+        let Self { items, settings, state } = self;
+        let LinkState { line, sender } = state.borrow_mut();
+        let mut frame = Writer::new(line);
+        let uptime = sender.time.uptime;
+        if sender.place == 0 && uptime >= sender.window_at {
+            sender.window_at = uptime.saturating_add(settings.window_ticks);
+            sender.place = 1;
+            // One a window, in turn.
+            sender.descriptors_due = sender.descriptors_due.max(usize::from(sender.windows > 0));
         }
-        if self.descriptors_due > 0 && !self.items.is_empty() {
-            self.descriptors_due -= 1;
-            return self.prepare_descriptor();
+        if uptime >= sender.hello_at {
+            sender.hello_at = uptime.saturating_add(settings.hello_ticks);
+            frame.start(kind::HELLO, sender.seq);
+            write_hello(&mut frame, items, settings, uptime);
+        } else if sender.descriptors_due > 0
+            && let Some(item) = items.get(sender.descriptor)
+        {
+            frame.start(kind::DESCRIPTOR, sender.seq);
+            write_descriptor(&mut frame, sender.descriptor as u16, item);
+            sender.descriptors_due -= 1;
+            sender.descriptor = if sender.descriptor + 1 < items.len() { sender.descriptor + 1 } else { 0 };
+        } else if sender.place != 0 {
+            frame.start(kind::STATE, sender.seq);
+            sender.write_metrics(&mut frame, items);
+        } else if !sender.write_samples(&mut frame, items, settings, clock) {
+            return 0;
         }
-        if self.state == BETWEEN && self.time.uptime >= self.window_at {
-            self.window_at = self.time.uptime.saturating_add(self.settings.window_ticks);
-            (self.state, self.part) = (0, 0);
-            self.descriptors_due = usize::from(self.windows > 0);
+        sender.seq = sender.seq.wrapping_add(1);
+        frame.finish().len()
+    }
+}
+
+fn write_hello(frame: &mut Writer<'_>, items: &[Item], settings: &Settings, uptime: u64) {
+    frame.byte(PROTOCOL);
+    frame.varint(settings.boot);
+    frame.varint(settings.clock_hz.into());
+    frame.varint(settings.overhead.into());
+    frame.varint(uptime);
+    frame.varint(settings.window_ms.into());
+    frame.varint(items.len() as u64);
+    frame.text(settings.program);
+}
+
+impl Sender {
+    /// Opens the gates of the on-demand levels in `mask`, and shuts the others.
+    fn switch(&mut self, items: &[Item], mask: u32) {
+        self.mask = mask;
+        for item in items.iter().filter(|item| item.level.is_on_demand()) {
+            item.cell.gate().store(mask >> item.level_number & 1, Relaxed);
         }
-        if self.state != BETWEEN {
-            let is_all = self.windows.is_multiple_of(ALL_EVERY_WINDOWS);
-            return self.prepare_state(if is_all { flags::ALL } else { 0 });
-        }
-        self.prepare_samples(clock)
     }
 
-    fn prepare_hello(&mut self) -> usize {
-        let settings = &self.settings;
-        let hello = Hello {
-            protocol: PROTOCOL,
-            boot: settings.boot,
-            clock_hz: settings.clock_hz,
-            overhead: settings.overhead,
-            uptime: self.time.uptime,
-            window_ms: settings.window_ms,
-            metrics: self.items.len() as u16,
-            program: settings.program,
-        };
-        let mut writer = Writer::new(&mut self.buffer);
-        writer.start(kind::HELLO, next(&mut self.seq));
-        hello.write(&mut writer);
-        writer.finish().len()
-    }
-
-    fn prepare_descriptor(&mut self) -> usize {
-        let at = self.descriptor;
-        self.descriptor = if at + 1 < self.items.len() { at + 1 } else { 0 };
-        let Some(item) = self.items.get(at) else { return 0 };
-        let mut writer = Writer::new(&mut self.buffer);
-        writer.start(kind::DESCRIPTOR, next(&mut self.seq));
-        write_descriptor(&mut writer, at as u16, item);
-        writer.finish().len()
-    }
-
-    /// Builds a frame of the window that is going out.
-    fn prepare_state(&mut self, flags: u8) -> usize {
-        let is_all = flags & flags::ALL != 0;
+    /// Writes as much as fits of the window that is going out.
+    fn write_metrics(&mut self, frame: &mut Writer<'_>, items: &[Item]) {
         let lost = self.lost();
-        let mut writer = Writer::new(&mut self.buffer);
-        writer.start(kind::STATE, next(&mut self.seq));
-        let flags_at = writer.mark();
-        writer.byte(flags);
-        writer.varint(self.time.uptime);
-        writer.varint(lost.into());
+        let is_all = self.is_ending || self.windows.is_multiple_of(ALL_EVERY_WINDOWS);
+        let mut bits = (u8::from(is_all) * flags::ALL) | (u8::from(self.is_ending) * flags::END);
+        let bits_at = frame.mark();
+        frame.byte(0);
+        frame.varint(self.time.uptime);
+        frame.varint(lost.into());
         loop {
-            let Some(item) = self.items.get(self.state) else {
-                writer.patch(flags_at, flags | flags::LAST);
+            let at = self.place - 1;
+            let Some(item) = items.get(at) else {
+                bits |= flags::LAST;
                 self.windows = self.windows.wrapping_add(1);
-                self.state = BETWEEN;
+                self.place = 0;
                 break;
             };
-            let cell = item.cell;
-            let is_due = || is_all || cell.is_changed() && self.windows % cell.every_windows() == 0;
-            if self.part != 0 || is_due() {
-                if writer.room() < ENTRY_BYTES_MAX {
+            if self.part != 0 || is_all || item.cell.is_due(self.windows) {
+                if frame.room() < ENTRY_BYTES_MAX {
                     break;
                 }
-                self.part = cell.write(&mut writer, self.state as u16, item.form, self.part);
+                self.part = item.cell.write(frame, at as u16, item.form, self.part);
                 if self.part != 0 {
                     break;
                 }
             }
-            self.state += 1;
+            self.place += 1;
         }
-        writer.finish().len()
+        frame.patch(bits_at, bits);
     }
 
-    fn lost(&self) -> u32 {
-        self.rings.iter().flatten().fold(self.unlisted, |lost, ring| lost.wrapping_add(ring.lost()))
-    }
-
-    /// Builds a frame of what is in the rings; 0 if nothing is.
-    fn prepare_samples<C: Clock>(&mut self, clock: C) -> usize {
+    /// Begins a frame and writes as much as fits of what is in the rings; false if nothing is.
+    fn write_samples<C: Clock>(
+        &mut self,
+        frame: &mut Writer<'_>,
+        items: &[Item],
+        settings: &Settings,
+        clock: C,
+    ) -> bool {
         let lost = self.lost();
-        let (first, shift) = (self.sample, self.settings.sample_shift);
-        let history = History::new();
-        let mut writer = Writer::new(&mut self.buffer);
+        let (first, shift) = (self.sample, settings.sample_shift);
         // Time of the sample before; `None` before the first, with which the frame begins.
         let mut last = None;
         for ring in self.rings.iter_mut().flatten() {
-            while last.is_none() || writer.room() >= SAMPLE_BYTES_MAX {
+            while frame.room() >= SAMPLE_BYTES_MAX {
                 let Some(record) = ring.pop() else { break };
                 // A cell begins with its gate.
                 let find = |(_, item): &(usize, &Item)| ptr::addr_eq(item.cell, record.metric);
-                let Some((id, item)) = self.items.iter().enumerate().find(find) else {
+                let Some((id, item)) = items.iter().enumerate().find(find) else {
                     self.unlisted = self.unlisted.wrapping_add(1);
                     continue;
                 };
                 // Read behind the record's own time, so that that is in the past.
-                self.time.advance(clock, self.settings.credit_max());
+                self.time.advance(clock, settings.credit_max());
                 let age = clock.elapsed(record.time, self.time.ticks);
                 let time = (self.time.uptime as u32).wrapping_sub(age);
                 let before = match last {
                     Some(before) => before,
                     None => {
-                        writer.start(kind::SAMPLES, next(&mut self.seq));
-                        writer.varint(first.into());
-                        writer.varint(lost.into());
-                        writer.byte(shift);
-                        writer.varint((time >> shift).into());
+                        self.history.clear();
+                        frame.start(kind::SAMPLES, self.seq);
+                        frame.varint(first.into());
+                        frame.varint(lost.into());
+                        frame.byte(shift);
+                        frame.varint((time >> shift).into());
                         time >> shift << shift
                     }
                 };
                 let later = time.wrapping_sub(before) >> shift;
                 last = Some(before.wrapping_add(later << shift));
-                writer.varint(item.form.key(id as u16).into());
-                writer.varint(later.into());
+                frame.varint(item.form.key(id as u16).into());
+                frame.varint(later.into());
                 if item.form == Form::Float {
-                    writer.bytes(&record.bits.to_le_bytes());
+                    frame.bytes(&record.bits.to_le_bytes());
                 } else {
-                    let change = record.bits.wrapping_sub(history.replace(id as u16, record.bits));
-                    writer.zigzag(change.cast_signed());
+                    let change = record.bits.wrapping_sub(self.history.replace(id as u16, record.bits));
+                    frame.zigzag(change.cast_signed());
                 }
                 self.sample = self.sample.wrapping_add(1);
             }
         }
-        if last.is_some() { writer.finish().len() } else { 0 }
+        last.is_some()
+    }
+
+    fn lost(&self) -> u32 {
+        self.rings.iter().flatten().fold(self.unlisted, |lost, ring| lost.wrapping_add(ring.lost()))
     }
 }
 
@@ -343,13 +393,6 @@ impl Time {
         self.uptime += u64::from(passed);
         self.credit = self.credit.saturating_add(passed).min(credit_max);
     }
-}
-
-/// The present number, and counts on.
-fn next(seq: &mut u16) -> u16 {
-    let now = *seq;
-    *seq = now.wrapping_add(1);
-    now
 }
 
 /// A varint of u32 that ends its body; what is longer is cut.

@@ -17,7 +17,7 @@ pub type Topic = Vec<u8, TOPIC_BYTES_MAX>;
 
 /// The topic `first level 0x00`, or `None` if the level is not accepted.
 ///
-/// `first` is [`TOPIC_STATE`](super::TOPIC_STATE) or [`TOPIC_FORWARDED`].
+/// `first` is [`TOPIC_STATE`](super::TOPIC_STATE), [`TOPIC_SAMPLES`](super::TOPIC_SAMPLES) or [`TOPIC_FORWARDED`].
 #[must_use]
 pub fn topic(first: u8, level: &str) -> Option<Topic> {
     if !Field::Level.accepts(level) {

@@ -125,17 +125,7 @@ impl<'a> Entry<'a> {
     /// # Errors
     /// [`EntryError::Text`], [`EntryError::Tags`], [`EntryError::NotFinite`], [`EntryError::State`].
     pub fn check(&self) -> Result<(), EntryError> {
-        let texts = Field::Name.accepts(self.name)
-            && (self.source.is_empty() || Field::Source.accepts(self.source))
-            && Field::Unit.accepts(self.unit);
-        let tags =
-            self.tags.iter().all(|(key, value)| Field::TagKey.accepts(key) && Field::TagValue.accepts(value));
-        if !texts || !tags {
-            return Err(EntryError::Text);
-        }
-        if !self.tags.is_sorted_by(|a, b| a.0 < b.0) {
-            return Err(EntryError::Tags);
-        }
+        check_texts(self.name, self.source, self.unit, &self.tags)?;
         match &self.state {
             State::Counter { .. } => Ok(()),
             State::Gauge { last, min, max, .. } if [last, min, max].iter().all(|value| value.is_finite()) => {
@@ -185,20 +175,39 @@ impl Serialize for Entry<'_> {
     }
 }
 
+/// What tells a series from others, and its unit, as they stand behind the kind.
 #[derive(Deserialize)]
-struct Head<'a> {
+pub(super) struct Head<'a> {
     #[serde(borrow)]
-    name: &'a str,
+    pub(super) name: &'a str,
     #[serde(borrow)]
-    source: &'a str,
+    pub(super) source: &'a str,
     #[serde(borrow)]
-    unit: &'a str,
+    pub(super) unit: &'a str,
     #[serde(borrow)]
-    tags: Vec<(&'a str, &'a str), TAGS_MAX>,
+    pub(super) tags: Vec<(&'a str, &'a str), TAGS_MAX>,
+}
+
+/// The rules for texts and tags of an entry, which hold for a metric of a sample frame as well.
+pub(super) fn check_texts(
+    name: &str,
+    source: &str,
+    unit: &str,
+    tags: &[(&str, &str)],
+) -> Result<(), EntryError> {
+    let texts = Field::Name.accepts(name)
+        && (source.is_empty() || Field::Source.accepts(source))
+        && Field::Unit.accepts(unit);
+    let accepted =
+        |&(key, value): &(&str, &str)| Field::TagKey.accepts(key) && Field::TagValue.accepts(value);
+    if !texts || !tags.iter().all(accepted) {
+        return Err(EntryError::Text);
+    }
+    if tags.is_sorted_by(|a, b| a.0 < b.0) { Ok(()) } else { Err(EntryError::Tags) }
 }
 
 /// Bytes behind the known fields belong to a newer minor version and are returned.
-fn take<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<(T, &'a [u8]), EntryError> {
+pub(super) fn take<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<(T, &'a [u8]), EntryError> {
     postcard::take_from_bytes(bytes).map_err(|_| EntryError::State)
 }
 

@@ -10,6 +10,8 @@ pub const TOPIC_STATE: u8 = 0x01;
 pub const TOPIC_REPLAY: u8 = 0x02;
 /// First byte of the topic on which a broker says how many legacy messages it forwarded.
 pub const TOPIC_FORWARDED: u8 = 0x03;
+/// First byte of the topic of sample frames.
+pub const TOPIC_SAMPLES: u8 = 0x04;
 /// First byte of the upstream user message that acknowledges an end frame.
 pub const USER_ACK: u8 = 0x06;
 /// Version this library writes: major 1 in the high, minor 0 in the low four bits.
@@ -158,8 +160,8 @@ pub(super) fn set_body_bytes(header: &mut [u8], bytes: u32) {
     header[BODY_BYTES_AT..BODY_BYTES_AT + 4].copy_from_slice(&bytes.to_le_bytes());
 }
 
-/// Copies `N` bytes from `at`. Every caller's range lies within the fixed header.
-fn array<const N: usize>(header: &[u8; HEADER_BYTES], at: usize) -> [u8; N] {
+/// Copies `N` bytes from `at`. Every caller's range lies within its fixed header.
+pub(super) fn array<const N: usize>(header: &[u8], at: usize) -> [u8; N] {
     let mut out = [0; N];
     out.copy_from_slice(&header[at..at + N]);
     out

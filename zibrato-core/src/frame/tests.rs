@@ -311,6 +311,8 @@ fn vectors() -> Vec<(&'static str, Vec<u8>)> {
     let trailer = [&request.topic().unwrap()[..], &ReplayMessage::trailer(256, 512, 5_000)].concat();
     let ack = Ack { publisher: id, level: "info", frame_seq: 43 }.encode().to_vec();
     let forwarded = Forwarded { level: "info", broker: id, messages: 20_000 }.encode().unwrap().to_vec();
+    let mut samples_newer = samples::tests::example();
+    samples_newer[6] = 0x20;
     vec![
         ("key-frame", example()),
         ("heartbeat", heartbeat),
@@ -319,6 +321,8 @@ fn vectors() -> Vec<(&'static str, Vec<u8>)> {
         ("replay-trailer", trailer),
         ("acknowledgement", ack),
         ("forwarded", forwarded),
+        ("samples", samples::tests::example()),
+        ("samples-newer-major", samples_newer),
     ]
 }
 
@@ -338,6 +342,9 @@ fn list(bytes: &[u8]) -> String {
     if let Some(forwarded) = Forwarded::parse(bytes) {
         return format!("{forwarded:?}\n");
     }
+    if bytes[0] == TOPIC_SAMPLES {
+        return list_samples(bytes);
+    }
     let frame = match Frame::parse(bytes) {
         Ok(frame) => frame,
         Err(error) => return format!("{error}\n"),
@@ -345,6 +352,22 @@ fn list(bytes: &[u8]) -> String {
     let mut out = format!("level {}\n{:?}\n{:?}\n", frame.level, frame.header, frame.prelude);
     for entry in frame.entries() {
         out += &format!("{entry:?}\n");
+    }
+    out
+}
+
+fn list_samples(bytes: &[u8]) -> String {
+    let frame = match SampleFrame::parse(bytes) {
+        Ok(frame) => frame,
+        Err(error) => return format!("{error}\n"),
+    };
+    let mut out = format!("level {}\n{:?}\n", frame.level, frame.header);
+    out += &format!("time_ns {} source {}\n", frame.time_ns, frame.source);
+    for metric in frame.metrics() {
+        out += &format!("{metric:?}\n");
+    }
+    for sample in frame.samples() {
+        out += &format!("{sample:?}\n");
     }
     out
 }

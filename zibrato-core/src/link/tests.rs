@@ -1,3 +1,5 @@
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
 use std::prelude::v1::*;
 use std::{format, fs, vec};
 
@@ -242,15 +244,11 @@ fn the_longest_frame_fits_and_a_longer_one_is_cut() {
         let longer = line(0x7f, 0, |writer| writer.bytes(&[filler; BODY_BYTES_MAX + 9]));
         assert_eq!(longer, longest);
     }
-    let mut small = [0; 2];
-    let mut writer = Writer::new(&mut small);
-    writer.start(1, 1);
-    assert_eq!((writer.room(), writer.finish()), (0, &[][..]));
 }
 
 #[test]
 fn a_receiver_with_a_short_buffer_refuses_what_is_longer() {
-    let mut receiver = Receiver::<10>::new();
+    let mut receiver = Receiver::<11>::new();
     let mut push = |line: &[u8]| {
         line.iter().find_map(|&byte| receiver.push(byte).map(|taken| taken.map(<[u8]>::to_vec)))
     };

@@ -4,24 +4,24 @@ use super::{CRC_BYTES, HEAD_BYTES, LINE_BYTES_MAX, crc16};
 
 /// Writes one frame at a time into a borrowed buffer and encodes it in place.
 ///
-/// The buffer bounds the frames: [`LINE_BYTES_MAX`] bytes hold the longest. What is written beyond it is left out, so
-/// whoever writes asks [`Writer::room`] first; nothing here panics.
+/// What is written beyond the longest frame is left out, so whoever writes asks [`Writer::room`] first; nothing here
+/// panics.
 #[derive(Debug)]
 pub struct Writer<'b> {
-    buffer: &'b mut [u8],
+    buffer: &'b mut [u8; LINE_BYTES_MAX],
     /// Bytes used, the place of the first COBS code included.
     length: usize,
 }
 
 impl<'b> Writer<'b> {
-    /// Of `buffer`, at most [`LINE_BYTES_MAX`] bytes are used.
+    /// A writer without a frame.
     #[must_use]
-    pub fn new(buffer: &'b mut [u8]) -> Self {
-        let limit = buffer.len().min(LINE_BYTES_MAX);
-        Self { buffer: buffer.split_at_mut(limit).0, length: 0 }
+    pub const fn new(buffer: &'b mut [u8; LINE_BYTES_MAX]) -> Self {
+        Self { buffer, length: 1 }
     }
 
     /// Begins a frame; one that was begun and not finished is forgotten.
+    #[inline(never)]
     pub fn start(&mut self, kind: u8, seq: u16) {
         // The first COBS code comes before it all.
         self.length = 1;
@@ -34,7 +34,7 @@ impl<'b> Writer<'b> {
     #[must_use]
     pub fn room(&self) -> usize {
         // Behind the body come the CRC and the closing zero.
-        self.buffer.len().saturating_sub(CRC_BYTES + 1 + self.length)
+        LINE_BYTES_MAX - CRC_BYTES - 1 - self.length
     }
 
     /// Whether the frame has no body yet.
@@ -79,6 +79,7 @@ impl<'b> Writer<'b> {
     }
 
     /// Appends a text behind its length.
+    #[inline(never)]
     pub fn text(&mut self, text: &str) {
         self.varint(text.len() as u64);
         self.bytes(text.as_bytes());
@@ -97,27 +98,26 @@ impl<'b> Writer<'b> {
         }
     }
 
-    /// Ends the frame: CRC, COBS, closing zero. The bytes for the line; none if the buffer has no room for any frame.
+    /// Ends the frame: CRC, COBS, closing zero. The bytes for the line.
     #[must_use]
+    #[inline(never)]
     pub fn finish(&mut self) -> &[u8] {
-        let end = self.length + CRC_BYTES;
+        let (body, end) = (self.length, self.length + CRC_BYTES);
+        self.length = 1;
         let Some(frame) = self.buffer.get_mut(..=end) else { return &[] };
-        let crc = crc16(frame.get(1..self.length).unwrap_or_default()).to_le_bytes();
-        if let Some(place) = frame.get_mut(self.length..end) {
-            place.copy_from_slice(&crc);
-        }
+        let crc = crc16(frame.get(1..body).unwrap_or_default());
         // At most 254 bytes, so that no run is longer than a code can say. From the back: each zero, and the first
         // place, becomes the distance to the next zero or to the end.
         let mut next = end;
         for (at, place) in frame.iter_mut().enumerate().rev() {
-            if at == end {
-                *place = 0;
-            } else if at == 0 || *place == 0 {
+            if at >= body {
+                *place = if at == end { 0 } else { (crc >> (8 * (at - body))) as u8 };
+            }
+            if at == 0 || (*place == 0 && at != end) {
                 *place = (next - at) as u8;
                 next = at;
             }
         }
-        self.length = 0;
         frame
     }
 }

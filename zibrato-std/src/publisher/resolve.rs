@@ -41,7 +41,7 @@ pub(crate) struct SeriesKey {
 pub(super) type Tags = heapless::Vec<(&'static str, &'static str), TAGS_MAX>;
 
 impl SeriesKey {
-    const fn of(metric: &'static Metric) -> Self {
+    pub(super) const fn of(metric: &'static Metric) -> Self {
         Self { metric, is_overflow: false }
     }
 

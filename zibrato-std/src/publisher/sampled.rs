@@ -22,7 +22,7 @@ use zibrato_core::kind::Kind;
 use zibrato_core::metric::{Metric, NO_SLOT, Spilled};
 use zibrato_core::series::TimerSeries;
 
-use super::{Publisher, SERIES_AT_ONCE, to_ns, total_of};
+use super::{CLASH_SLOT, Publisher, SERIES_AT_ONCE, to_ns, total_of};
 
 /// Slots from here on are places among the sampled timers. There is no memory for so many others.
 const FIRST_SLOT: u32 = 1 << 31;
@@ -70,6 +70,12 @@ impl Publisher {
 
     fn sampled_at(&mut self, slot: usize) -> Option<&mut Sampled> {
         self.sampled.get_mut(slot.checked_sub(FIRST_SLOT as usize)?)
+    }
+
+    /// Whether the slot is of a sampled timer whose calls are refused, because its series has another kind.
+    pub(super) fn has_clash(&self, slot: u32) -> bool {
+        let at = slot.checked_sub(FIRST_SLOT).and_then(|at| self.sampled.get(at as usize));
+        at.is_some_and(|sampled| sampled.at == CLASH_SLOT)
     }
 
     /// Takes a timed call into the sample; `None` if the slot is not of a sampled timer.

@@ -11,6 +11,7 @@ use crate::links::Frames;
 use super::{FrameKind, GIVE_WAY, Identity, LegacyQueue, Publisher};
 
 mod sampled;
+mod samples;
 
 /// One test at a time has a publisher and the drain.
 fn alone() -> MutexGuard<'static, ()> {

@@ -113,6 +113,15 @@ pub(crate) fn counter(message: &[u8], name: &str) -> Option<u64> {
     })
 }
 
+/// The records of timer `name` in a frame, if it is there.
+pub(crate) fn timer(message: &[u8], name: &str) -> Option<u64> {
+    let frame = Frame::parse(message).ok()?;
+    frame.entries().flatten().find(|entry| entry.name == name).and_then(|entry| match entry.state {
+        State::Timer { count, .. } => Some(count),
+        _ => None,
+    })
+}
+
 /// A client for `endpoint` with short windows.
 pub(crate) fn builder(endpoint: &str) -> Builder {
     Client::builder()

@@ -56,6 +56,36 @@ fn one_of_two_subscribers_that_leaves_does_not_cut_the_other() {
 }
 
 #[test]
+fn sample_frames_go_to_who_asked_for_them_and_are_neither_kept_nor_acknowledged() {
+    let broker = Fixture::new();
+    let publisher = broker.publisher();
+    let first = samples("info", &[1, 2]);
+    let mut newer = first.clone();
+    newer[6] = 0x20;
+    let state = broker.worker(&[b"\x01info\0", b"info|"]);
+    let sampled = broker.worker(&[b"\x04info\0"]);
+    assert_eq!(
+        seen_until(&publisher, b"\x01\x04info\0"),
+        [&b"\x01\x01info\0"[..], b"\x01info|"],
+        "the broker itself asks for none, and passes on who does"
+    );
+    for message in [&first[..], &newer, &first[..first.len() - 1], b"info|last"] {
+        send(&publisher, message);
+    }
+    assert_eq!(receive(&sampled)[..], first);
+    assert_eq!(receive(&state)[..], *b"info|last", "who did not ask for samples gets none");
+    let totals = broker.until("received", |totals| totals.received == 4);
+    let info = LevelTotals { forwarded: 2, no_subscriber: 0, legacy_forwarded: 1 };
+    assert_eq!(totals.levels["info"], info);
+    assert_eq!(totals.refused, [("version", 1), ("length", 1)].into());
+    assert_eq!((totals.acknowledged, totals.forwarded()), (0, 2));
+    assert!(totals.kept_publishers <= 1, "only the broker itself: {totals:?}");
+    sampled.set_unsubscribe(b"\x04info\0").unwrap();
+    assert_eq!(receive(&publisher)[..], *b"\0\x04info\0");
+    assert!(broker.end().adds_up());
+}
+
+#[test]
 fn the_report_tells_levels_publishers_and_what_became_of_messages() {
     let broker = Fixture::new();
     let publisher = broker.publisher();

@@ -1,8 +1,10 @@
 //! Views as lines of text: tab-separated for a pipe, in columns and colours for a terminal.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::memory::Change;
+use super::samples::{SampleView, ValueView};
 use super::view::{FrameView, LegacyView, SeriesView, StateView, View};
 use crate::human::{clean, duration, number};
 use crate::paint::{Paint, Tone};
@@ -15,7 +17,8 @@ const WIDTH_MAX: usize = 48;
 const ID_DIGITS: usize = 8;
 /// What stands where there is nothing to say.
 const NONE: &str = "-";
-const DAY_MS: u64 = 86_400_000;
+const DAY_S: u64 = 86_400;
+const SECOND_NS: u64 = 1_000_000_000;
 
 /// Time, level, publisher, seq, flags, kind, series, source, state, change.
 type Cells = [String; COLUMNS];
@@ -35,7 +38,7 @@ impl Layout {
 
     /// The lines of a view: one for each series, or one if it has none.
     pub(super) fn lines(&mut self, view: &View<'_>, now_ms: u64) -> Vec<String> {
-        let time = self.time(now_ms);
+        let time = self.time(now_ms / 1_000, &format!("{:03}", now_ms % 1_000));
         let rows = match view {
             View::Frame(frame) => frame_rows(frame),
             View::Legacy(legacy) => vec![legacy_row(legacy)],
@@ -46,6 +49,13 @@ impl Layout {
             }
         };
         rows.into_iter().map(|row| self.line(row, &time)).collect()
+    }
+
+    /// The line of a sample.
+    pub(super) fn sample_line(&mut self, sample: &SampleView<'_>) -> String {
+        let (s, ns) = (sample.time_ns / SECOND_NS, sample.time_ns % SECOND_NS);
+        let time = self.time(s, &format!("{:06}", ns / 1_000));
+        self.line(sample_row(sample), &time)
     }
 
     fn line(&mut self, mut row: Cells, time: &str) -> String {
@@ -78,14 +88,13 @@ impl Layout {
         self.paint.tone(tone, cell)
     }
 
-    /// For people the time of day, for programs seconds since 1970; both UTC, with milliseconds.
-    fn time(&self, now_ms: u64) -> String {
-        let (s, ms) = (now_ms / 1_000, now_ms % 1_000);
+    /// For people the time of day, for programs seconds since 1970; both UTC, with this fraction.
+    fn time(&self, unix_s: u64, fraction: &str) -> String {
         if self.is_terminal {
-            let s = now_ms % DAY_MS / 1_000;
-            format!("{:02}:{:02}:{:02}.{ms:03}", s / 3_600, s / 60 % 60, s % 60)
+            let s = unix_s % DAY_S;
+            format!("{:02}:{:02}:{:02}.{fraction}", s / 3_600, s / 60 % 60, s % 60)
         } else {
-            format!("{s}.{ms:03}")
+            format!("{unix_s}.{fraction}")
         }
     }
 }
@@ -106,7 +115,7 @@ fn frame_rows(frame: &FrameView<'_>) -> Vec<Cells> {
     let row = |series: &SeriesView<'_>| {
         let mut row = head.clone();
         row[5] = series.kind.to_owned();
-        row[6] = series_name(series);
+        row[6] = series_name(series.name, &series.tags, series.unit);
         row[7] = series.source.to_owned();
         (row[8], row[9]) = state(series);
         row
@@ -115,11 +124,15 @@ fn frame_rows(frame: &FrameView<'_>) -> Vec<Cells> {
 }
 
 fn publisher(frame: &FrameView<'_>) -> String {
-    let id = &frame.publisher[..frame.publisher.len().min(ID_DIGITS)];
+    let id = short_id(&frame.publisher);
     match &frame.about {
         Some(about) => format!("{}@{}/{id}", about.program, about.host),
         None => id.to_owned(),
     }
+}
+
+fn short_id(publisher: &str) -> &str {
+    &publisher[..publisher.len().min(ID_DIGITS)]
 }
 
 fn flags(frame: &FrameView<'_>) -> String {
@@ -138,13 +151,13 @@ fn flags(frame: &FrameView<'_>) -> String {
 }
 
 /// The name with its tags and unit: `web.requests{route=/api} [bytes]`.
-fn series_name(series: &SeriesView<'_>) -> String {
-    let mut text = series.name.to_owned();
-    if !series.tags.is_empty() {
-        let tags: Vec<_> = series.tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
+fn series_name(name: &str, tags: &BTreeMap<&str, &str>, unit: &str) -> String {
+    let mut text = name.to_owned();
+    if !tags.is_empty() {
+        let tags: Vec<_> = tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
         text = format!("{text}{{{}}}", tags.join(","));
     }
-    if series.unit.is_empty() { text } else { format!("{text} [{}]", series.unit) }
+    if unit.is_empty() { text } else { format!("{text} [{unit}]") }
 }
 
 /// State and change of a series.
@@ -185,6 +198,23 @@ fn legacy_row(legacy: &LegacyView<'_>) -> Cells {
         "counter" => row[9] = format!("{value:+}"),
         "timer" => row[9] = format!("+1 of {value} s"),
         _ => row[8] = format!("last {}", number(*value)),
+    }
+    row
+}
+
+/// As the row of a legacy message, but for numbers, which are exact.
+fn sample_row(sample: &SampleView<'_>) -> Cells {
+    let mut row = empty_row();
+    row[1] = sample.level.to_owned();
+    row[2] = short_id(sample.publisher).to_owned();
+    row[3] = sample.number.to_string();
+    row[5] = sample.kind.to_owned();
+    row[6] = series_name(sample.name, &sample.tags, sample.unit);
+    row[7] = sample.source.to_owned();
+    match sample.value {
+        ValueView::Counter { increment } => row[9] = format!("+{increment}"),
+        ValueView::Gauge { value } => row[8] = format!("last {value}"),
+        ValueView::Timer { ns } => row[9] = format!("+1 of {ns} ns"),
     }
     row
 }

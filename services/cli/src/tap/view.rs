@@ -103,7 +103,7 @@ impl<'a> View<'a> {
     pub(super) fn frame(message: &'a [u8], filter: &Filter, memory: &mut Memory) -> Self {
         match Frame::parse(message) {
             Ok(frame) => Self::Frame(Box::new(FrameView::new(&frame, message.len(), filter, memory))),
-            Err(error) => unreadable(error.reason(), error, message),
+            Err(error) => Self::unreadable(error.reason(), error, message),
         }
     }
 
@@ -113,13 +113,14 @@ impl<'a> View<'a> {
             Ok(Message { level, kind, name, value, timestamp_s, source }) => {
                 Self::Legacy(LegacyView { level, kind: kind.as_str(), name, source, value, timestamp_s })
             }
-            Err(error) => unreadable(error.reason(), error, message),
+            Err(error) => Self::unreadable(error.reason(), error, message),
         }
     }
-}
 
-fn unreadable<'a>(reason: &'static str, error: impl Display, message: &[u8]) -> View<'a> {
-    View::Unreadable { reason, error: error.to_string(), bytes: message.len() }
+    /// A message, or what stands in it, that cannot be read.
+    pub(super) fn unreadable(reason: &'static str, error: impl Display, message: &[u8]) -> Self {
+        Self::Unreadable { reason, error: error.to_string(), bytes: message.len() }
+    }
 }
 
 impl<'a> FrameView<'a> {

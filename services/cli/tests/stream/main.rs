@@ -16,3 +16,4 @@ mod publisher;
 mod send;
 mod small;
 mod tap;
+mod tap_samples;

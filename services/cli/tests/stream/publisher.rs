@@ -1,10 +1,17 @@
 //! A publisher that sends exactly what it is told, when somebody has subscribed.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use zibrato_core::frame::{About, Encoder, Entry, Header, Prelude, PublisherId};
 
 use crate::program::DEADLINE;
+
+/// One client a process: tests that build one take turns.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A connection to a broker's port for publishers.
 pub(crate) struct Publisher {

@@ -11,7 +11,7 @@ use zibrato_std::{Client, Level};
 use crate::bus::Bus;
 use crate::program::{DEADLINE, Running, Said, ZIBRATO, run, wait_for, zibrato};
 use crate::pty::{Pty, colour_sequences};
-use crate::publisher::{Publisher, frame, key};
+use crate::publisher::{Publisher, alone, frame, key};
 
 const LEVELS: &str = "info,debug";
 /// Topics of which the last one that a tap of these levels subscribes to is one.
@@ -159,8 +159,8 @@ fn without_levels_everything_comes() {
 
 #[test]
 fn an_on_demand_level_is_switched_on_by_its_name_only() {
+    let _alone = alone();
     let bus = Bus::start();
-    // The only client of this process.
     let client = Client::builder().port(bus.port).build().unwrap();
     let port = bus.port.to_string();
     let _everything = Running::start(0, &["tap", "--port", &port]);

@@ -1,7 +1,10 @@
 //! One metric of a device: what it is, and what it has come to.
 
-use zibrato_core::frame::{EncodeError, Encoder, Entry, HistogramState, State, encode_buckets};
+use zibrato_core::frame::{
+    EncodeError, Encoder, Entry, HistogramState, SampleMetric, SamplesEncoder, State, encode_buckets,
+};
 use zibrato_core::histogram::{Histogram, HostCells};
+use zibrato_core::kind::Kind;
 use zibrato_core::limits::HISTOGRAM_BUCKETS_MAX;
 use zibrato_core::link::{Descriptor, Form, StateValue};
 
@@ -182,6 +185,21 @@ impl Metric {
         (entry.source, entry.unit) = (&self.source, &self.unit);
         entry.tags = self.tags.iter().map(|(key, value)| (&**key, &**value)).collect();
         encoder.push(&entry)
+    }
+
+    pub(super) const fn kind(&self) -> Kind {
+        self.form.kind()
+    }
+
+    /// Adds it to a sample frame; its index there.
+    pub(super) fn add_to<B>(&self, encoder: &mut SamplesEncoder<B>) -> Result<u16, EncodeError>
+    where
+        B: AsRef<[u8]> + AsMut<[u8]>,
+    {
+        let mut metric = SampleMetric::new(self.kind(), &self.name);
+        (metric.source, metric.unit) = (&self.source, &self.unit);
+        metric.tags = self.tags.iter().map(|(key, value)| (&**key, &**value)).collect();
+        encoder.add_metric(&metric)
     }
 
     /// A frame has the state.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use zibrato_core::frame::{PublisherId, TOPIC_STATE, topic};
-use zibrato_std::links::Links;
+use zibrato_std::links::{Links, Offered};
 use zmq::{Context, Error};
 
 use super::ending::Ending;
@@ -78,8 +78,7 @@ impl Outlet {
 
     /// Whether somebody wants a level, by state frames or by samples.
     pub(super) fn is_wanted(&self, level: &str) -> bool {
-        self.links.has_worker(level)
-            || topic(super::TOPIC_SAMPLES, level).is_some_and(|topic| self.links.has_prefix(&topic, 1))
+        self.links.has_worker(level) || self.links.has_sampler(level)
     }
 
     /// Reads the sockets, and sends what is due by them.
@@ -101,6 +100,7 @@ impl Outlet {
             }
             self.publish_wanted_keys(boot, now)?;
             self.end_late_window(boot, now)?;
+            self.send_samples(boot);
         }
         let mut at = 0;
         while at < self.endings.len() {
@@ -154,6 +154,22 @@ impl Outlet {
             }
         }
         Ok(())
+    }
+
+    /// State goes first: a socket that could not take it gets no samples.
+    fn send_samples(&mut self, boot: &mut Boot) {
+        if !boot.has_samples() {
+            return;
+        }
+        for mut message in boot.take_samples(|level| self.links.wants_samples(level)) {
+            boot.number_samples(&mut message);
+            let label = &boot.levels()[message.level].label;
+            match self.links.offer_samples(label, &message.bytes) {
+                Offered::Taken => boot.note_samples(&message, true),
+                Offered::Refused => boot.note_samples(&message, false),
+                Offered::Unwanted => {}
+            }
+        }
     }
 
     fn can_send(&self, label: &str) -> bool {
@@ -234,6 +250,7 @@ impl Sink for Outlet {
     }
 
     fn end(&mut self, boot: &mut Boot, now: Moment) {
+        self.send_samples(boot);
         let mut ends = Vec::new();
         for at in 0..boot.levels().len() {
             if boot.is_published(at) {

@@ -179,7 +179,7 @@ impl Known {
                     sink.window(boot, now);
                 }
             }
-            Body::Samples(samples) => self.samples(samples, counts),
+            Body::Samples(samples) => self.samples(samples, now, counts),
             // Counted by the line.
             _ => {}
         }
@@ -226,18 +226,17 @@ impl Known {
         }
     }
 
-    /// Samples are events: here they are counted, and which of them the line lost.
-    fn samples(&mut self, samples: &Samples<'_>, counts: &mut DeviceCounts) {
+    /// Samples are events: what the line lost of them is counted, and nothing more can be done about it.
+    fn samples(&mut self, samples: &Samples<'_>, now: Moment, counts: &mut DeviceCounts) {
         let Some(boot) = self.boot.as_mut().filter(|_| !self.needs_hello) else { return };
-        boot.samples_lost_on_device(samples.lost, counts);
-        let ahead = samples.first.wrapping_sub(self.next_sample.unwrap_or(samples.first));
+        let missed = samples.first.wrapping_sub(self.next_sample.unwrap_or(samples.first));
         // What goes back is an old frame.
-        if (ahead as i32) < 0 {
+        if missed.cast_signed() < 0 {
             return;
         }
-        counts.samples_lost += u64::from(ahead);
-        let came = samples.iter().filter(Result::is_ok).count();
-        counts.samples += came as u64;
+        boot.note_missing(samples.lost, missed.into(), counts);
+        let came = boot.samples(samples, now);
+        counts.samples += came;
         self.next_sample = Some(samples.first.wrapping_add(came as u32));
     }
 }

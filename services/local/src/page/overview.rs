@@ -269,7 +269,12 @@ fn losses(watched: &[Watched], publishers: &[PublisherReport]) -> Vec<Loss> {
 
 /// What is counted of a reason for which a publisher dropped something.
 fn dropped_unit(reason: &str) -> &'static str {
-    if reason == "legacy_queue" { "messages" } else { "records" }
+    match reason {
+        "legacy_queue" => "messages",
+        // The records behind them are counted as any other.
+        "samples" => "samples",
+        _ => "records",
+    }
 }
 
 /// What is counted of a reason for which something did not reach a worker's ledger.
@@ -367,8 +372,8 @@ mod tests {
         // A second worker's losses of the same sort are added to the first one's.
         let both = [worker.clone(), worker].map(|worker| watched(Report::Worker(worker)));
         let all: Vec<_> = both.into_iter().chain([watched(Report::Broker(broker))]).collect();
-        let publisher =
-            PublisherReport { dropped: [("legacy_queue".to_owned(), 3)].into(), ..Default::default() };
+        let dropped = [("legacy_queue".to_owned(), 3), ("samples".to_owned(), 4)];
+        let publisher = PublisherReport { dropped: dropped.into(), ..Default::default() };
         let found = losses(&all, &[publisher]);
         let told: Vec<_> = found
             .iter()
@@ -376,6 +381,7 @@ mod tests {
             .collect();
         let expected = [
             ("publisher", "legacy_queue", 3.0, "messages"),
+            ("publisher", "samples", 4.0, "samples"),
             ("broker, forward", "bad_frame", 1.0, "messages"),
             ("worker", "bad_frame", 4.0, "messages, frames or states"),
             ("worker", "gaps_lost", 8.0, "frames"),

@@ -292,7 +292,7 @@ mod tests {
         let state = State::Timer {
             count: placed.iter().map(|&(_, records)| records).sum(),
             sum_ns,
-            sum_squares_ns2: squares.sum(),
+            sum_squares_ns2: squares.sum::<u128>(),
             window_ns: None,
             histogram,
         };
