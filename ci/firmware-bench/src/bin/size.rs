@@ -122,16 +122,22 @@ fn SysTick() {
 
 #[entry]
 fn main() -> ! {
+    #[cfg(feature = "metrics")]
+    static mut STATE: zibrato_core::device::LinkState = zibrato_core::device::LinkState::new();
     let mut uart = Uart::start();
     uart.send(b"boot\n");
     #[cfg(feature = "metrics")]
-    let mut link = zibrato_core::device::Link::new(&measured::METRICS, measured::SETTINGS);
+    let mut link = zibrato_core::device::Link::with_state(&measured::METRICS, measured::SETTINGS, STATE);
     #[cfg(feature = "metrics")]
     link.add_ring(measured::RING.consumer());
     #[cfg(feature = "metrics")]
     let taken = (measured::LOOP.take(), measured::IMU.take(), measured::CAN.take(), measured::POLLS.take());
     #[cfg(feature = "metrics")]
-    let (Some(mut turn), Some(mut imu), Some(mut can), Some(mut polls)) = taken else { loop {} };
+    let (Some(mut turn), Some(mut imu), Some(mut can), Some(mut polls)) = taken else {
+        loop {
+            cortex_m::asm::wfi();
+        }
+    };
     loop {
         #[cfg(feature = "metrics")]
         let guard = turn.start(measured::CLOCK);
