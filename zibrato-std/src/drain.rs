@@ -11,8 +11,8 @@ use zibrato_core::{Drain, RING_RECORDS, clock, registry};
 
 use crate::builder::{Config, Wire};
 use crate::gates::{self, Gates};
-use crate::links::{Links, News};
-use crate::publisher::{FrameKind, Frames, Publisher};
+use crate::links::{Frames, Links, News};
+use crate::publisher::{FrameKind, Publisher};
 use crate::shared::{Request, Shared};
 use crate::stats::{Flow, Stats};
 

@@ -63,7 +63,7 @@ mod client;
 mod drain;
 mod gates;
 mod legacy;
-mod links;
+pub mod links;
 #[cfg(feature = "metrics")]
 mod metrics_recorder;
 mod publisher;

@@ -1,16 +1,20 @@
-//! The client's sockets: one XPUB for each broker endpoint (DESIGN: transport).
+//! A publisher's sockets: one XPUB for each broker endpoint. The client's drain has them, and whoever
+//! publishes for others, as `zibrato-gateway` does for devices.
 //!
-//! Invariants: a link never sends a part before an older one of the same level; it keeps at most one
+//! What to send and when is the caller's. These are the rules that make frames exact over a lossy
+//! transport: a link never sends a part before an older one of the same level; it keeps at most one
 //! frame a level of which parts are left, and while it does so newer frames pass it by: then it needs a
-//! key frame as soon as it took the old one; nothing here waits.
+//! key frame as soon as it took the old one ([`Links::take_behind`]); nothing here waits. Only the thread
+//! that opened them may use the sockets, and it has to call [`Links::read`] again and again, 20 times a
+//! second or so, even if it has nothing to send.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 
 use zibrato_core::frame::{Ack, PublisherId, TOPIC_SAMPLES, TOPIC_STATE, topic};
 use zmq::{Context, Error, Socket};
 
-use crate::publisher::{Frames, Offered};
 use crate::socket::{Sent, connect, publisher, recv_now, send_now};
 
 /// Longest topic of a subscription that is looked at, in bytes; longer ones cannot match.
@@ -20,14 +24,34 @@ const SUBSCRIPTIONS_MAX: usize = 4_096;
 /// Most messages read from one socket in one pass.
 const READS_MAX: usize = 1_000;
 
+/// What became of a sample frame.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Offered {
+    /// At least one socket took it.
+    Taken,
+    /// All that have a subscriber were full.
+    Refused,
+    /// None has a subscriber any more.
+    Unwanted,
+}
+
+/// The parts of one frame, ready to send.
+#[derive(Clone, Debug)]
+pub struct Frames {
+    /// `seq` of part 0, which names the frame.
+    pub frame_seq: u64,
+    /// Whole messages, topic included, in the order of their parts.
+    pub parts: Vec<Arc<[u8]>>,
+}
+
 /// One connection to one broker.
 struct Link {
     socket: Socket,
     subscriptions: BTreeSet<Vec<u8>>,
     /// Parts that the socket did not take yet, by level, oldest first.
-    pending: HashMap<&'static str, VecDeque<Arc<[u8]>>>,
+    pending: HashMap<String, VecDeque<Arc<[u8]>>>,
     /// Levels of which a frame passed this link by.
-    behind: BTreeSet<&'static str>,
+    behind: BTreeSet<String>,
     /// Names of the end frames that this broker stored, by level.
     acknowledged: HashMap<String, u64>,
     /// Whether a subscription beyond the limit was reported.
@@ -39,7 +63,12 @@ struct Link {
 impl Link {
     /// Whether somebody behind this link has a subscription that `topic` starts with.
     fn wants(&self, topic: &[u8]) -> bool {
-        (0..=topic.len()).any(|length| self.subscriptions.contains(&topic[..length]))
+        self.has_prefix(topic, 0)
+    }
+
+    /// Whether somebody behind this link has a subscription of `bytes_min` bytes or more that `topic` starts with.
+    fn has_prefix(&self, topic: &[u8], bytes_min: usize) -> bool {
+        (bytes_min..=topic.len()).any(|length| self.subscriptions.contains(&topic[..length]))
     }
 
     fn has_acknowledged(&self, level: &str, end: &Frames) -> bool {
@@ -54,33 +83,45 @@ impl Link {
 
 /// What the sockets said since the last call.
 #[derive(Debug, Default)]
-pub(crate) struct News {
+pub struct News {
     /// Subscriptions came or went.
-    pub(crate) changed: bool,
+    pub changed: bool,
     /// Topics newly subscribed to: whoever did needs a key frame of the levels they match.
-    pub(crate) subscribed: Vec<Vec<u8>>,
+    pub subscribed: Vec<Vec<u8>>,
     /// Acknowledged end frames: level and name.
-    pub(crate) acknowledged: Vec<(String, u64)>,
+    pub acknowledged: Vec<(String, u64)>,
 }
 
-/// All links of a client.
-pub(crate) struct Links {
+/// All links of a publisher.
+pub struct Links {
     links: Vec<Link>,
     id: PublisherId,
-    pub(crate) messages_sent: u64,
-    pub(crate) bytes_sent: u64,
-    pub(crate) refused_by_socket: u64,
+    /// Messages given to sockets, each socket counted.
+    pub messages_sent: u64,
+    /// Bytes of these.
+    pub bytes_sent: u64,
+    /// Times that a socket was at its high-water mark.
+    pub refused_by_socket: u64,
     /// Parts are left that no socket refused: they are to go out soon.
-    pub(crate) has_more: bool,
+    pub has_more: bool,
+}
+
+impl fmt::Debug for Links {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Links")
+            .field("id", &self.id)
+            .field("links", &self.links.len())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Links {
-    /// Opens a socket for each endpoint. Connecting goes on in the background for ever.
-    pub(crate) fn open(
-        context: &Context,
-        endpoints: &[String],
-        id: PublisherId,
-    ) -> Result<Self, (String, Error)> {
+    /// Opens a socket for each endpoint. Connecting goes on in the background for ever. Acknowledgements
+    /// are looked for under `id`.
+    ///
+    /// # Errors
+    /// The endpoint for which no socket could be made or that cannot be read, with what ZeroMQ said.
+    pub fn open(context: &Context, endpoints: &[String], id: PublisherId) -> Result<Self, (String, Error)> {
         let links = endpoints
             .iter()
             .map(|endpoint| {
@@ -101,31 +142,51 @@ impl Links {
         Ok(Self { links, id, messages_sent: 0, bytes_sent: 0, refused_by_socket: 0, has_more: false })
     }
 
+    /// Sets the id under which acknowledgements are looked for, before anything is published: whoever is
+    /// published for may become known only when the connections are up.
+    pub const fn publish_as(&mut self, id: PublisherId) {
+        self.id = id;
+    }
+
+    /// The sockets, to poll them together with other things. Sending and reading is done here.
+    pub fn sockets(&self) -> impl Iterator<Item = &Socket> {
+        self.links.iter().map(|link| &link.socket)
+    }
+
     /// Brokers that are connected.
-    pub(crate) fn connected(&self) -> usize {
+    #[must_use]
+    pub fn connected(&self) -> usize {
         self.links.iter().filter(|link| link.is_up()).count()
     }
 
     /// Whether anybody wants state frames of `level`, the broker itself included.
-    pub(crate) fn wants_state(&self, level: &str) -> bool {
+    #[must_use]
+    pub fn wants_state(&self, level: &str) -> bool {
         topic(TOPIC_STATE, level).is_some_and(|topic| self.links.iter().any(|link| link.wants(&topic)))
     }
 
     /// Whether a worker subscribes to state frames of `level`: by more than the broker's one byte.
-    pub(crate) fn has_worker(&self, level: &str) -> bool {
+    #[must_use]
+    pub fn has_worker(&self, level: &str) -> bool {
         self.has_longer_prefix(TOPIC_STATE, level)
     }
 
     /// Whether somebody subscribes to samples of `level`, and not just to those of any level.
-    pub(crate) fn has_sampler(&self, level: &str) -> bool {
+    #[must_use]
+    pub fn has_sampler(&self, level: &str) -> bool {
         self.has_longer_prefix(TOPIC_SAMPLES, level)
+    }
+
+    /// Whether anybody wants samples of `level`, those of any level included.
+    #[must_use]
+    pub fn wants_samples(&self, level: &str) -> bool {
+        let Some(topic) = topic(TOPIC_SAMPLES, level) else { return false };
+        self.links.iter().any(|link| link.has_prefix(&topic, 1))
     }
 
     fn has_longer_prefix(&self, first: u8, level: &str) -> bool {
         let Some(topic) = topic(first, level) else { return false };
-        let prefixes =
-            |link: &Link| (2..=topic.len()).any(|length| link.subscriptions.contains(&topic[..length]));
-        self.links.iter().any(prefixes)
+        self.links.iter().any(|link| link.has_prefix(&topic, 2))
     }
 
     /// Whether anybody subscribes to legacy text of `level`, by any prefix of `level|`.
@@ -157,7 +218,10 @@ impl Links {
     }
 
     /// Reads what the sockets have. A socket acts on connections only when it is read.
-    pub(crate) fn read(&mut self) -> Result<News, Error> {
+    ///
+    /// # Errors
+    /// [`Error::ETERM`] if the context ended.
+    pub fn read(&mut self) -> Result<News, Error> {
         let mut news = News::default();
         for link in &mut self.links {
             for _ in 0..READS_MAX {
@@ -198,9 +262,12 @@ impl Links {
     /// Offers a frame to every link with a subscriber of `level`, but for those that acknowledged it
     /// and those that still have parts to send. Each gets `most` parts now; [`Links::retry`] goes on.
     /// Calls `between` behind each part that a socket took.
-    pub(crate) fn offer(
+    ///
+    /// # Errors
+    /// [`Error::ETERM`] if the context ended.
+    pub fn offer(
         &mut self,
-        level: &'static str,
+        level: &str,
         frames: &Frames,
         most: usize,
         mut between: impl FnMut(),
@@ -212,23 +279,24 @@ impl Links {
                 continue;
             }
             if link.pending.contains_key(level) {
-                link.behind.insert(level);
+                link.behind.insert(level.to_owned());
                 continue;
             }
-            link.pending.insert(level, frames.parts.iter().cloned().collect());
+            link.pending.insert(level.to_owned(), frames.parts.iter().cloned().collect());
             self.send_pending(at, level, most, &mut between)?;
         }
         Ok(())
     }
 
     /// Whether a broker that is connected has not acknowledged this end frame.
-    pub(crate) fn awaits(&self, level: &str, end: &Frames) -> bool {
+    #[must_use]
+    pub fn awaits(&self, level: &str, end: &Frames) -> bool {
         let Some(topic) = topic(TOPIC_STATE, level) else { return false };
         self.links.iter().any(|link| link.wants(&topic) && !link.has_acknowledged(level, end))
     }
 
     /// Whether a frame of `level` passed a link by that could take a key frame now.
-    pub(crate) fn take_behind(&mut self, level: &str) -> bool {
+    pub fn take_behind(&mut self, level: &str) -> bool {
         let mut behind = false;
         for link in self.links.iter_mut().filter(|link| !link.pending.contains_key(level)) {
             behind |= link.behind.remove(level);
@@ -238,19 +306,29 @@ impl Links {
 
     /// Offers `most` parts of each level that links still have to take. Calls `between` behind each part
     /// that a socket took.
-    pub(crate) fn retry(&mut self, most: usize, mut between: impl FnMut()) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// [`Error::ETERM`] if the context ended.
+    pub fn retry(&mut self, most: usize, mut between: impl FnMut()) -> Result<(), Error> {
         self.has_more = false;
         for at in 0..self.links.len() {
-            let levels: Vec<_> = self.links[at].pending.keys().copied().collect();
+            let levels: Vec<_> = self.links[at].pending.keys().cloned().collect();
             for level in levels {
-                self.send_pending(at, level, most, &mut between)?;
+                self.send_pending(at, &level, most, &mut between)?;
             }
         }
         Ok(())
     }
 
+    /// Whether any link still has parts to take.
+    #[must_use]
+    pub fn has_pending(&self) -> bool {
+        self.links.iter().any(|link| !link.pending.is_empty())
+    }
+
     /// Whether every link that wants `level` still has parts of its last frame to take.
-    pub(crate) fn is_blocked(&self, level: &str) -> bool {
+    #[must_use]
+    pub fn is_blocked(&self, level: &str) -> bool {
         let Some(topic) = topic(TOPIC_STATE, level) else { return true };
         self.links.iter().filter(|link| link.wants(&topic)).all(|link| link.pending.contains_key(level))
     }
@@ -258,7 +336,7 @@ impl Links {
     fn send_pending(
         &mut self,
         at: usize,
-        level: &'static str,
+        level: &str,
         most: usize,
         between: &mut impl FnMut(),
     ) -> Result<(), Error> {
@@ -291,11 +369,11 @@ impl Links {
 
     /// Offers a sample frame to every link with a subscriber, once. A link that could not take a state frame gets
     /// none until it did: events never keep state waiting.
-    pub(crate) fn offer_samples(&mut self, level: &str, message: &[u8]) -> Offered {
+    pub fn offer_samples(&mut self, level: &str, message: &[u8]) -> Offered {
         let Some(topic) = topic(TOPIC_SAMPLES, level) else { return Offered::Unwanted };
         let mut offered = Offered::Unwanted;
         for link in &self.links {
-            if !(1..=topic.len()).any(|length| link.subscriptions.contains(&topic[..length])) {
+            if !link.has_prefix(&topic, 1) {
                 continue;
             }
             // A socket that is broken is found out when it is read.
@@ -331,7 +409,7 @@ impl Links {
     }
 
     /// Closes the sockets, and lets each go on sending for `linger_ms` at most.
-    pub(crate) fn close(self, linger_ms: i32) {
+    pub fn close(self, linger_ms: i32) {
         for link in self.links {
             // A socket that refuses its option keeps the shared default, which is bounded too.
             let _ = link.socket.set_linger(linger_ms);

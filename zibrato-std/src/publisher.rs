@@ -12,9 +12,9 @@ mod samples;
 mod tests;
 
 use frames::Packed;
-pub(crate) use frames::{FrameKind, Frames, now_ms};
+pub(crate) use frames::{FrameKind, now_ms};
 pub(crate) use resolve::{SeriesKey, overflow_name};
-pub(crate) use samples::{Offered, Samples};
+pub(crate) use samples::Samples;
 
 use resolve::Claim;
 use sampled::Sampled;

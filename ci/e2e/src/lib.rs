@@ -7,6 +7,7 @@
 
 mod backend;
 mod browser;
+mod device;
 mod http;
 mod law;
 mod legacy;
@@ -23,6 +24,7 @@ mod until;
 
 pub use backend::{Backend, Request, Step};
 pub use browser::{Chromium, Key, Tab};
+pub use device::{Device, Gateway, together};
 pub use http::{Metrics, get, metrics};
 pub use law::{BrokerSum, ClientLaw, Flow};
 pub use legacy::{Publisher, now_s};

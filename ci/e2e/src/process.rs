@@ -1,6 +1,6 @@
 //! Programs of the workspace as processes whose output is read and that are never left behind.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -151,6 +151,22 @@ impl Process {
         let sent =
             Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status().unwrap();
         assert!(sent.success(), "cannot send SIG{name} to {}", self.name);
+    }
+
+    /// Writes a line to its standard input.
+    ///
+    /// # Panics
+    /// If that is closed.
+    pub fn tell(&mut self, line: &str) {
+        writeln!(self.stdin.as_mut().unwrap(), "{line}").unwrap();
+    }
+
+    /// Writes bytes to its standard input.
+    ///
+    /// # Panics
+    /// As [`Process::tell`].
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.stdin.as_mut().unwrap().write_all(bytes).unwrap();
     }
 
     /// Closes its standard input.

@@ -32,6 +32,7 @@ pub(crate) struct CompletionsArgs {
 enum Program {
     Zibrato,
     ZibratoBroker,
+    ZibratoGateway,
     ZibratoLibrato,
     ZibratoLocal,
 }
@@ -41,6 +42,7 @@ impl Program {
         match self {
             Self::Zibrato => Cli::command(),
             Self::ZibratoBroker => zibrato_broker::Args::command(),
+            Self::ZibratoGateway => zibrato_gateway::Args::command(),
             Self::ZibratoLibrato => zibrato_worker::cli::Args::command(),
             Self::ZibratoLocal => zibrato_local::Args::command(),
         }

@@ -8,6 +8,7 @@
 mod broker;
 mod facts;
 mod finding;
+mod gateway;
 mod listeners;
 mod local;
 mod print;
@@ -40,7 +41,7 @@ use finding::{Findings, State};
 /// with `set -o pipefail`.
 ///
 /// With --json one object is printed: `version`, `unix_ms`, `took_ms`, `ok` (no FAIL), `failed`,
-/// `warnings`, and `findings`, a list of objects with `about` (broker, worker IP:PORT, local), `check`,
+/// `warnings`, and `findings`, a list of objects with `about` (gateway IP:PORT, broker, worker IP:PORT, local), `check`,
 /// `state` (ok, warn, fail), `text`, and `advice` or null.
 ///
 /// Exit codes: 0 if nothing failed, even if there are warnings, 1 if something did, and after Ctrl-C, 2 on
@@ -59,6 +60,11 @@ pub(crate) struct DoctorArgs {
     #[arg(long, env = "ZIBRATO_DOCTOR_WORKER", value_name = "IP:PORT", default_value = "127.0.0.1:5553",
           value_delimiter = ',', value_parser = parse_status)]
     worker: Vec<StatusAddr>,
+
+    /// Status addresses of gateways, as IP:PORT separated by commas. Default: none is asked; one that is given has to
+    /// answer.
+    #[arg(long, env = "ZIBRATO_DOCTOR_GATEWAY", value_name = "IP:PORT", value_delimiter = ',', value_parser = parse_status)]
+    gateway: Vec<StatusAddr>,
 
     /// Address of zibrato-local, as IP:PORT, or `none`. Default: 127.0.0.1:5580, where nobody has to be unless a worker
     /// posts there; an address given here has to answer.
@@ -152,6 +158,7 @@ fn local_token(args: &DoctorArgs) -> Result<Option<Secret>, TokenError> {
 /// What the facts mean, in the order in which measurements flow.
 fn examine(facts: &Facts) -> Findings {
     let mut findings = Findings::default();
+    gateway::examine(facts, &mut findings);
     broker::examine(facts, &mut findings);
     worker::examine(facts, &mut findings);
     local::examine(facts, &mut findings);

@@ -43,6 +43,7 @@ fn commands() -> Vec<(String, Command)> {
     let programs = [
         Cli::command(),
         zibrato_broker::Args::command(),
+        zibrato_gateway::Args::command(),
         zibrato_worker::cli::Args::command(),
         zibrato_local::Args::command(),
     ];
@@ -75,7 +76,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         write_pages(&directory.path().join("man")).unwrap();
         let commands = commands();
-        for expected in ["zibrato", "zibrato-send", "zibrato-broker", "zibrato-librato", "zibrato-local"] {
+        for expected in [
+            "zibrato",
+            "zibrato-send",
+            "zibrato-broker",
+            "zibrato-gateway",
+            "zibrato-librato",
+            "zibrato-local",
+        ] {
             assert!(commands.iter().any(|(name, _)| name == expected), "{expected}");
         }
         for (name, command) in &commands {

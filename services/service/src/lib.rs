@@ -22,8 +22,9 @@ pub use logging::init_logging;
 pub use metrics_text::{Family, MetricsText, Number};
 pub use number::whole_number;
 pub use report::{
-    Account, BrokerReport, Connection, KeptPublisher, KindClash, LocalReport, PUBLISHER_LEVELS_MAX,
-    PUBLISHERS_MAX, Process, PublisherReport, REPORT_PATH, Report, SpoolReport, WorkerReport,
+    Account, BrokerReport, Connection, GatewayDevice, GatewayReport, KeptPublisher, KindClash, LocalReport,
+    PUBLISHER_LEVELS_MAX, PUBLISHERS_MAX, Process, PublisherReport, REPORT_PATH, Report, SpoolReport,
+    WorkerReport,
 };
 pub use shutdown::Shutdown;
 pub use status::{Health, StatusEndpoint, StatusError, serve_status};

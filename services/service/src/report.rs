@@ -25,6 +25,8 @@ pub enum Report {
     Worker(WorkerReport),
     /// That of zibrato-local.
     Local(LocalReport),
+    /// A gateway's.
+    Gateway(GatewayReport),
 }
 
 impl Report {
@@ -34,7 +36,8 @@ impl Report {
         match self {
             Self::Broker(BrokerReport { process, .. })
             | Self::Worker(WorkerReport { process, .. })
-            | Self::Local(LocalReport { process, .. }) => process,
+            | Self::Local(LocalReport { process, .. })
+            | Self::Gateway(GatewayReport { process, .. }) => process,
         }
     }
 
@@ -54,6 +57,10 @@ impl Report {
                 &mut worker.process
             }
             Self::Local(local) => &mut local.process,
+            Self::Gateway(gateway) => {
+                gateway.devices.iter_mut().for_each(|device| (device.heard_ms, device.uptime_ms) = (None, 0));
+                &mut gateway.process
+            }
         };
         (process.uptime_s, process.unix_ms) = (0, 0);
         self
@@ -101,10 +108,10 @@ impl Process {
 #[serde(default)]
 pub struct Account {
     /// Where in the service: `forward` in a broker, `ledger` and then `spool` in a worker, `store` in
-    /// zibrato-local.
+    /// zibrato-local, `link` and the device's source in a gateway.
     pub stage: String,
     /// What is counted: `messages`, `points`, `counter units`, `timer records`, `gauge sets`, `legacy
-    /// counters`.
+    /// counters`, `entries`.
     pub unit: String,
     /// What came in, with what an earlier run had left in the spool.
     pub offered: f64,
@@ -325,6 +332,70 @@ pub struct KindClash {
     pub is: String,
     /// The kind that is sent as well.
     pub sent: String,
+}
+
+/// A gateway.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GatewayReport {
+    /// The process.
+    pub process: Process,
+    /// Endpoints of the brokers.
+    pub endpoints: Vec<String>,
+    /// Entries of state frames of each device; "delivered" are those that became state of a publisher.
+    pub accounts: Vec<Account>,
+    /// The devices.
+    pub devices: Vec<GatewayDevice>,
+}
+
+/// A device as a gateway knows it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct GatewayDevice {
+    /// Its source.
+    pub source: String,
+    /// How it is reached.
+    pub port: String,
+    /// Whether its port is open and something came lately.
+    pub connected: bool,
+    /// Why the port is not open; none if it is, or was not tried yet.
+    pub error: Option<String>,
+    /// Whether it ended for good, as a recording that was played.
+    pub over: bool,
+    /// Milliseconds since its last frame; none before the first.
+    pub heard_ms: Option<u64>,
+    /// Brokers that its publisher is connected to.
+    pub brokers: u64,
+    /// Its program, as it says; empty before its hello.
+    pub program: String,
+    /// The id under which its boot is published, in hexadecimal; empty before its hello.
+    pub publisher: String,
+    /// Milliseconds since its boot.
+    pub uptime_ms: u64,
+    /// Its levels.
+    pub levels: Vec<String>,
+    /// On-demand levels of these that it was told to have on.
+    pub levels_on: Vec<String>,
+    /// Metrics whose descriptors are known.
+    pub metrics: u64,
+    /// Metrics that it says it has.
+    pub metrics_total: u64,
+    /// Frames that came whole.
+    pub frames: u64,
+    /// Frames that it sent and that did not come.
+    pub frames_lost: u64,
+    /// Pieces of the line that were no frame, by reason.
+    pub bad: BTreeMap<String, u64>,
+    /// Records that full rings on the device dropped.
+    pub lost_on_device: u64,
+    /// How often it started again.
+    pub resets: u64,
+    /// Samples that came.
+    pub samples: u64,
+    /// Samples that it sent and that did not come.
+    pub samples_lost: u64,
+    /// Why it is not recorded any more, if it was to be.
+    pub record_error: Option<String>,
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@ use zibrato_core::frame::{
 use zibrato_core::histogram::{Histogram, HostCells};
 use zibrato_core::limits::{HISTOGRAM_BUCKETS_MAX, KEY_FRAME_WINDOWS, PARTS_MAX};
 
+use crate::links::Frames;
+
 use super::{Identity, Publisher, SERIES_AT_ONCE, Series, SeriesState, TimerState};
 
 /// Largest encoding of the buckets of one histogram, in bytes: ten for each.
@@ -27,14 +29,6 @@ pub(crate) enum FrameKind {
     End,
     /// None: nothing changed.
     Heartbeat,
-}
-
-/// The parts of one frame, ready to send.
-#[derive(Clone, Debug)]
-pub(crate) struct Frames {
-    /// `seq` of part 0.
-    pub(crate) frame_seq: u64,
-    pub(crate) parts: Vec<Arc<[u8]>>,
 }
 
 /// Unix time in milliseconds.

@@ -19,6 +19,7 @@ use zibrato_core::metric::Metric;
 use zibrato_core::record::{Record, TimerValue};
 
 use super::{CLASH_SLOT, Publisher, SeriesKey};
+use crate::links::Offered;
 
 /// Length of a sample frame's buffer, in bytes. Smaller than a frame may be, since brokers bound what waits
 /// for a slow subscriber by the number of messages.
@@ -29,17 +30,6 @@ const FRAME_AGE_MAX: Duration = Duration::from_millis(50);
 pub(super) const FRAMES_WAITING_MAX: usize = 256;
 /// How often a sample is tried: in the frame that is begun, and in a new one.
 const TRIES: usize = 2;
-
-/// What became of a frame that the sockets were offered.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Offered {
-    /// At least one took it.
-    Taken,
-    /// All that have a subscriber were full.
-    Refused,
-    /// None has a subscriber any more.
-    Unwanted,
-}
 
 /// A frame that is to be offered.
 #[derive(Debug)]

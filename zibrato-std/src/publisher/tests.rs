@@ -6,7 +6,9 @@ use zibrato_core::level::Level;
 use zibrato_core::metric::{Gauge, Timer};
 use zibrato_core::{Drain, registry};
 
-use super::{FrameKind, Frames, GIVE_WAY, Identity, LegacyQueue, Publisher};
+use crate::links::Frames;
+
+use super::{FrameKind, GIVE_WAY, Identity, LegacyQueue, Publisher};
 
 mod sampled;
 mod samples;

@@ -38,6 +38,7 @@ pub(super) struct Facts {
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) ports: Result<Ports, String>,
+    pub(super) gateways: Vec<Asked>,
     pub(super) broker: Option<Asked>,
     pub(super) workers: Vec<Asked>,
     pub(super) local: Option<Asked>,
@@ -86,14 +87,16 @@ impl Facts {
         let (host, port) = (args.broker.host.clone(), args.broker.port);
         let (broker, local) = (args.broker_status(), args.local());
         let workers = args.worker.iter().filter_map(|worker| worker.0);
-        let (ports, broker, workers, local) = tokio::join!(
+        let gateways = args.gateway.iter().filter_map(|gateway| gateway.0);
+        let (gateways, ports, broker, workers, local) = tokio::join!(
+            all(gateways.map(|addr| ask(addr, true, None))),
             ports(&host, port),
             maybe(broker.addr().map(|addr| ask(addr, broker.is_given, None))),
             // Without a worker nothing is stored, so that somebody has to be there in any case.
             all(workers.map(|addr| ask(addr, true, None))),
             maybe(local.addr().map(|addr| ask(addr, local.is_given, token))),
         );
-        Self { host, port, ports, broker, workers, local }
+        Self { host, port, ports, gateways, broker, workers, local }
     }
 }
 
@@ -186,6 +189,7 @@ async fn ask_once(addr: SocketAddr, authorization: Option<&str>) -> Result<Answe
         Report::Broker(report) => report.process.unix_ms,
         Report::Worker(report) => report.process.unix_ms,
         Report::Local(report) => report.process.unix_ms,
+        Report::Gateway(report) => report.process.unix_ms,
         _ => ours_ms,
     };
     let skew_ms = i64::try_from(i128::from(theirs_ms) - i128::from(ours_ms)).unwrap_or(i64::MAX);
@@ -198,6 +202,7 @@ pub(super) fn accounts(report: &Report) -> Vec<&Account> {
         Report::Broker(report) => report.accounts.iter().collect(),
         Report::Worker(report) => report.accounts.iter().collect(),
         Report::Local(report) => vec![&report.account],
+        Report::Gateway(report) => report.accounts.iter().collect(),
         _ => Vec::new(),
     }
 }
@@ -240,6 +245,7 @@ pub(super) mod tests {
                 listeners: [1, 1],
                 probe: Some(came),
             }),
+            gateways: Vec::new(),
             broker: broker.map(asked),
             workers: workers.into_iter().map(asked).collect(),
             local: local.map(asked),

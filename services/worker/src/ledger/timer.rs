@@ -110,7 +110,8 @@ impl Timer {
 
     fn set_histogram(&mut self, histogram: Arc<Histogram>, change: &mut Change) {
         if self.bounds_due {
-            if let Some((min, max)) = bounds_ns(&difference(&histogram, &self.histogram)) {
+            let grown = difference(&histogram, &self.histogram);
+            if let Some((min, max)) = grown.as_ref().and_then(bounds_ns) {
                 self.note_min_max(min, max);
             }
             self.bounds_due = false;
@@ -152,22 +153,21 @@ impl Timer {
         if count == 0 {
             return None;
         }
-        let sum_ns = self.totals.sum_ns.wrapping_sub(self.flushed.sum_ns);
-        let histogram = match &self.flushed_histogram.0 {
-            Some(flushed) => difference(&self.histogram, flushed),
+        let sum_ns = risen(self.totals.sum_ns.wrapping_sub(self.flushed.sum_ns));
+        let mean = sum_ns / count;
+        let mut sum_squares_ns2 = self.totals.sum_squares_ns2.wrapping_sub(self.flushed.sum_squares_ns2);
+        let histogram = match self.flushed_histogram.0.as_deref() {
+            Some(flushed) => difference(&self.histogram, flushed).unwrap_or_else(|| {
+                sum_squares_ns2 = (u128::from(mean) * u128::from(mean)).wrapping_mul(count.into());
+                let mut at_mean = Histogram::new();
+                at_mean.record_ns(mean, count);
+                at_mean
+            }),
             None => Histogram::new(),
         };
         // Without any bucket to go by, the mean is the one value known to lie between both.
-        let mean = sum_ns / count;
         let (min_ns, max_ns) = self.min_max_ns.unwrap_or((mean, mean));
-        let delta = TimerDelta {
-            count,
-            sum_ns: sum_ns.into(),
-            sum_squares_ns2: self.totals.sum_squares_ns2.wrapping_sub(self.flushed.sum_squares_ns2),
-            min_ns,
-            max_ns,
-            histogram,
-        };
+        let delta = TimerDelta { count, sum_ns: sum_ns.into(), sum_squares_ns2, min_ns, max_ns, histogram };
         let undo = TimerUndo {
             flushed: self.flushed,
             flushed_seq: self.flushed_seq,
@@ -237,12 +237,23 @@ fn sum(base: &Histogram, difference: &Histogram) -> Arc<Histogram> {
     Arc::new(sum)
 }
 
-/// What `newer` has more than `older`, without the empty buckets at its ends.
-fn difference(newer: &Histogram, older: &Histogram) -> Histogram {
+/// What `newer` has more than `older`, without the empty buckets at its ends; `None` if a bucket fell. That is so
+/// when a gateway was restarted that publishes for a device without buckets: where it places records it decides anew
+/// (WIRE.md section 5.3).
+fn difference(newer: &Histogram, older: &Histogram) -> Option<Histogram> {
     let mut difference = newer.clone();
     difference.subtract(older);
+    let mut all = difference.counts().map(|(_, count)| count).chain([difference.zero()]);
+    if all.any(|count| risen(count) != count) {
+        return None;
+    }
     let counts = difference.cells_from_offset().map(|(_, count)| count);
-    Histogram::from_parts(difference.scale(), difference.zero(), difference.offset(), counts)
+    Some(Histogram::from_parts(difference.scale(), difference.zero(), difference.offset(), counts))
+}
+
+/// A difference that wraps, 0 if it is one of a number that fell.
+const fn risen(difference: u64) -> u64 {
+    if difference.cast_signed() < 0 { 0 } else { difference }
 }
 
 /// Outer bounds of the outermost buckets with a count, in nanoseconds.
@@ -254,4 +265,69 @@ fn bounds_ns(grown: &Histogram) -> Option<(u64, u64)> {
     let high =
         indices().max().map(|index| (lower_bound(index + 1, grown.scale()) * NS_A_SECOND).ceil() as u64);
     Some((zero.or(low)?, high.or(zero)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use zibrato_core::frame::encode_buckets;
+
+    use super::*;
+
+    /// Takes in a key frame's state with `records` at each of these durations, in nanoseconds.
+    fn apply(timer: &mut Timer, seq: u64, placed: &[(u64, u64)], sum_ns: u64) {
+        let mut histogram: Histogram = Histogram::new();
+        placed.iter().for_each(|&(ns, records)| histogram.record_ns(ns, records));
+        let mut counts = [0; 6_400];
+        let used =
+            encode_buckets(histogram.cells_from_offset().map(|(_, count)| count), &mut counts).unwrap();
+        let histogram = HistogramState {
+            scale: histogram.scale(),
+            zero: histogram.zero(),
+            base: 0,
+            offset: histogram.offset(),
+            counts: &counts[..used],
+        };
+        let squares =
+            placed.iter().map(|&(ns, records)| u128::from(ns) * u128::from(ns) * u128::from(records));
+        let state = State::Timer {
+            count: placed.iter().map(|&(_, records)| records).sum(),
+            sum_ns,
+            sum_squares_ns2: squares.sum::<u128>(),
+            window_ns: None,
+            histogram,
+        };
+        let arrival = Arrival { seq, key: Some(seq), follows: false, awake_ms: 0 };
+        timer.apply(&state, arrival, &mut Change::default());
+    }
+
+    #[test]
+    fn buckets_that_fell_cost_one_difference_its_places_and_nothing_of_count_and_sum() {
+        let mut timer = Timer::default();
+        apply(&mut timer, 1, &[(1_000, 4), (9_000, 2)], 22_000);
+        let (delta, _) = timer.take(1).unwrap();
+        assert_eq!((delta.count, delta.histogram.total()), (6, 6));
+        // A gateway was restarted and places all records at the mean of all, the four new ones too.
+        apply(&mut timer, 2, &[(4_600, 10)], 46_000);
+        let (delta, undo) = timer.take(2).unwrap();
+        assert_eq!((delta.count, delta.sum_ns, delta.sum_squares_ns2), (4, 24_000, 4 * 6_000 * 6_000));
+        assert_eq!((delta.min_ns, delta.max_ns), (6_000, 6_000));
+        assert_eq!((delta.histogram.total(), delta.histogram.buckets()), (4, 1));
+        timer.undo(undo);
+        assert_eq!(timer.take(2).unwrap().0.histogram.total(), 4);
+        // From there on it is as ever.
+        apply(&mut timer, 3, &[(4_600, 10), (100, 1)], 46_100);
+        let (delta, _) = timer.take(3).unwrap();
+        assert_eq!((delta.count, delta.sum_ns, delta.sum_squares_ns2), (1, 100, 10_000));
+        assert_eq!(delta.histogram.total(), 1);
+    }
+
+    #[test]
+    fn a_sum_that_fell_by_a_little_did_not_grow_by_five_hundred_years() {
+        let mut timer = Timer::default();
+        apply(&mut timer, 1, &[(1_000, 4)], 4_000);
+        timer.take(1).unwrap();
+        apply(&mut timer, 2, &[(1_000, 5)], 3_990);
+        let (delta, _) = timer.take(2).unwrap();
+        assert_eq!((delta.count, delta.sum_ns), (1, 0));
+    }
 }

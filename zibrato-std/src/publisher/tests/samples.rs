@@ -1,9 +1,10 @@
 use zibrato_core::frame::{LossReason, SampleFrame, SampleValue, TOPIC_SAMPLES, topic};
 use zibrato_core::metric::{Counter, Spilled};
 
+use super::super::Samples;
 use super::super::samples::FRAMES_WAITING_MAX;
-use super::super::{Offered, Samples};
 use super::*;
+use crate::links::Offered;
 
 /// What stands in offered frames: numbers of the first samples, what they say was lost, and durations by name.
 #[derive(Debug, Default, PartialEq)]

@@ -1,0 +1,409 @@
+//! One boot of a device: what its ids mean, and what its metrics have come to.
+//!
+//! A boot is a publisher. Nothing here opens a port or a socket, or reads a clock.
+
+mod frames;
+mod metric;
+mod samples;
+
+use std::collections::HashSet;
+
+use zibrato_core::frame::{Loss, LossReason, PublisherId};
+use zibrato_core::limits::LOSSES_MAX;
+use zibrato_core::link::{Descriptor, Hello, LEVELS_MAX, State, StateEntry};
+
+use crate::DESCRIPTORS_MAX;
+use crate::counts::DeviceCounts;
+use crate::device_clock::DeviceClock;
+use crate::moment::Moment;
+use metric::{Metric, SeriesKey};
+
+pub(crate) use frames::FrameKind;
+
+/// A boot that is not older at the first contact is published at once: what of it did not come yet is its
+/// beginning, from which it counts in any case.
+const YOUNG_MS: u64 = 2_000;
+/// Windows after which a boot is published although its state may not be complete: a device sends all metrics
+/// every tenth, and that may be lost twice.
+const JOIN_WINDOWS_MAX: u64 = 25;
+/// Shortest and longest window that is believed, in milliseconds.
+const WINDOW_MS: (u32, u32) = (10, 3_600_000);
+
+/// What stays the same, whatever boots.
+#[derive(Clone, Debug)]
+pub(crate) struct Setting {
+    /// Source of the device's metrics.
+    pub(crate) source: String,
+    /// The gateway's host.
+    pub(crate) host: String,
+    /// Times are those of arrival, see [`DeviceClock`].
+    pub(crate) is_unfiltered: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Boot {
+    id: PublisherId,
+    setting: Setting,
+    /// As the hello has it; 0 if boots cannot be told apart.
+    number: u64,
+    program: String,
+    /// Descriptors that the device has.
+    metrics_said: u16,
+    window_ms: u32,
+    clock: DeviceClock,
+    /// By id.
+    metrics: Vec<Option<Metric>>,
+    metrics_known: usize,
+    /// Ids whose descriptor was refused.
+    refused: HashSet<u16>,
+    keys: HashSet<SeriesKey>,
+    levels: Vec<Level>,
+    joining: Option<Joining>,
+    /// What the device said last of records that it lost, and since our zero.
+    lost_said: u32,
+    lost: u64,
+    not_finite: u64,
+    /// Samples that the line lost.
+    samples_missed: u64,
+    /// Samples that wait for the next turn.
+    waiting: Vec<samples::Waiting>,
+    /// End of the last window: a wall clock that is set back does not take windows with it.
+    window_end_ms: u64,
+    is_ended: bool,
+}
+
+/// One level of a boot.
+#[derive(Debug)]
+pub(crate) struct Level {
+    pub(crate) label: String,
+    /// Its bit in a mask.
+    pub(crate) number: u8,
+    pub(crate) is_on_demand: bool,
+    /// `seq` of the last part handed out.
+    seq: u64,
+    has_frame: bool,
+    windows_since_key: u32,
+    handed_out: Moment,
+    /// Somebody needs a key frame before anything else.
+    pub(crate) wants_key: bool,
+    /// Ids of its metrics.
+    metrics: Vec<u16>,
+    /// Samples that sockets took, and that they did not.
+    samples_sent: u64,
+    samples_lost: u64,
+}
+
+impl Level {
+    /// Milliseconds since the last frame of it; none before the first.
+    pub(crate) fn since_frame_ms(&self, now: Moment) -> Option<u64> {
+        self.has_frame.then(|| now.ms_since(self.handed_out))
+    }
+}
+
+/// A boot that ran before we came is published from the first state that is whole: what a worker sees first
+/// is where it begins to count, unless it knows the publisher.
+#[derive(Clone, Copy, Debug)]
+struct Joining {
+    since: Moment,
+    /// Frames lost before the window of all metrics began that is coming in; `None` if none is.
+    all_since: Option<u64>,
+}
+
+/// What a state frame was the last one of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Closed {
+    /// A window.
+    pub(crate) window: bool,
+    /// The boot.
+    pub(crate) boot: bool,
+    /// An entry was of an id that is not known.
+    pub(crate) is_unknown: bool,
+}
+
+impl Boot {
+    /// A boot by its hello. `id` is a random one if boots cannot be told apart.
+    pub(crate) fn new(id: PublisherId, setting: Setting, hello: &Hello<'_>, now: Moment) -> Self {
+        let clock =
+            DeviceClock::new(hello.clock_hz, hello.overhead, hello.uptime, now, setting.is_unfiltered);
+        let is_young = clock.first_uptime_ms() <= YOUNG_MS;
+        Self {
+            id,
+            setting,
+            number: hello.boot,
+            program: if hello.program.is_empty() { "device" } else { hello.program }.to_owned(),
+            metrics_said: hello.metrics,
+            window_ms: hello.window_ms.clamp(WINDOW_MS.0, WINDOW_MS.1),
+            clock,
+            metrics: Vec::new(),
+            metrics_known: 0,
+            refused: HashSet::new(),
+            keys: HashSet::new(),
+            levels: Vec::new(),
+            joining: (!is_young).then_some(Joining { since: now, all_since: None }),
+            lost_said: 0,
+            lost: 0,
+            not_finite: 0,
+            samples_missed: 0,
+            waiting: Vec::new(),
+            window_end_ms: 0,
+            is_ended: false,
+        }
+    }
+
+    pub(crate) fn id(&self) -> PublisherId {
+        self.id
+    }
+
+    pub(crate) fn program(&self) -> &str {
+        &self.program
+    }
+
+    pub(crate) const fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(crate) const fn window_ms(&self) -> u32 {
+        self.window_ms
+    }
+
+    pub(crate) const fn clock(&self) -> &DeviceClock {
+        &self.clock
+    }
+
+    pub(crate) fn levels(&self) -> &[Level] {
+        &self.levels
+    }
+
+    pub(crate) fn levels_mut(&mut self) -> &mut [Level] {
+        &mut self.levels
+    }
+
+    /// Descriptors known, and how many the device has.
+    pub(crate) const fn descriptors(&self) -> (usize, u16) {
+        (self.metrics_known, self.metrics_said)
+    }
+
+    /// Whether its state is not yet whole, so that nothing is to be published.
+    pub(crate) const fn is_joining(&self) -> bool {
+        self.joining.is_some()
+    }
+
+    /// Whether a level has anything that is ours to publish. Of a boot that cannot be told from others it is not
+    /// before its zero is known.
+    pub(crate) fn is_published(&self, level: usize) -> bool {
+        let is_ours = self.number != 0 || !self.is_joining();
+        let mut metrics =
+            self.levels[level].metrics.iter().filter_map(|&id| self.metrics[usize::from(id)].as_ref());
+        is_ours && metrics.any(Metric::is_shown)
+    }
+
+    /// Whether this hello is of another boot.
+    pub(crate) fn is_other(&self, hello: &Hello<'_>) -> bool {
+        hello.boot != self.number || hello.uptime < self.clock.uptime()
+    }
+
+    /// Takes in another hello of this boot.
+    pub(crate) fn hello(&mut self, hello: &Hello<'_>, now: Moment) {
+        self.metrics_said = hello.metrics;
+        self.window_ms = hello.window_ms.clamp(WINDOW_MS.0, WINDOW_MS.1);
+        self.clock.note(hello.uptime, now);
+    }
+
+    /// Takes in what an id means. The first word on an id counts; it does not change while a boot lasts.
+    pub(crate) fn describe(&mut self, descriptor: &Descriptor<'_>, counts: &mut DeviceCounts) {
+        let id = usize::from(descriptor.id);
+        if id >= DESCRIPTORS_MAX {
+            return counts.refuse_descriptor("limit");
+        }
+        if let Some(Some(known)) = self.metrics.get(id) {
+            if !known.is(descriptor, &self.levels[known.level].label) {
+                counts.refuse_descriptor("changed");
+            }
+            return;
+        }
+        if self.refused.contains(&descriptor.id) {
+            return;
+        }
+        let Some(level) = self.level_of(descriptor) else {
+            self.refused.insert(descriptor.id);
+            return counts.refuse_descriptor("level");
+        };
+        if !self.keys.insert(SeriesKey::of(descriptor)) {
+            tracing::warn!(
+                device = self.setting.source,
+                name = descriptor.name,
+                level = descriptor.level,
+                "two metrics of the device are one series: the second is refused; give it another name, source or tag"
+            );
+            self.refused.insert(descriptor.id);
+            return counts.refuse_descriptor("twice");
+        }
+        if self.metrics.len() <= id {
+            self.metrics.resize_with(id + 1, || None);
+        }
+        self.metrics[id] = Some(Metric::new(level, descriptor));
+        self.metrics_known += 1;
+        self.levels[level].metrics.push(descriptor.id);
+    }
+
+    fn level_of(&mut self, descriptor: &Descriptor<'_>) -> Option<usize> {
+        let is_label = |level: &Level| level.label == descriptor.level;
+        let is_number = |level: &Level| level.number == descriptor.level_number;
+        match self.levels.iter().position(|level| is_label(level) || is_number(level)) {
+            Some(at) => (is_label(&self.levels[at]) && is_number(&self.levels[at])).then_some(at),
+            None if self.levels.len() == LEVELS_MAX => None,
+            None => {
+                // A gateway that ran before us handed out at most one part a millisecond, see `has_number`.
+                let seq = if self.number == 0 { 0 } else { self.clock.first_uptime_ms() };
+                self.levels.push(Level {
+                    label: descriptor.level.to_owned(),
+                    number: descriptor.level_number,
+                    is_on_demand: descriptor.on_demand,
+                    seq,
+                    has_frame: false,
+                    windows_since_key: 0,
+                    handed_out: Moment::default(),
+                    wants_key: true,
+                    metrics: Vec::new(),
+                    samples_sent: 0,
+                    samples_lost: 0,
+                });
+                Some(self.levels.len() - 1)
+            }
+        }
+    }
+
+    /// Link frames were lost, and with them perhaps ranges of a window.
+    pub(crate) fn frames_lost(&mut self) {
+        for metric in self.metrics.iter_mut().flatten() {
+            metric.break_range();
+        }
+    }
+
+    /// Takes in a state frame. An uptime that went back is refused: then it is not of this boot, and a hello
+    /// will say so.
+    ///
+    /// # Errors
+    /// [`WentBack`].
+    pub(crate) fn state(
+        &mut self,
+        state: &State<'_>,
+        now: Moment,
+        counts: &mut DeviceCounts,
+    ) -> Result<Closed, WentBack> {
+        if state.uptime < self.clock.uptime() {
+            return Err(WentBack);
+        }
+        self.clock.note(state.uptime, now);
+        self.note_lost(state.lost, counts);
+        self.begin_all(state.is_all, counts.frames_lost());
+        let at_ms = self.clock.unix_ms(state.uptime, now);
+        let mut closed = Closed { window: state.is_last, boot: false, is_unknown: false };
+        for entry in state.entries() {
+            counts.entries_offered += 1;
+            match entry {
+                Ok(entry) => closed.is_unknown |= !self.entry(&entry, at_ms, counts),
+                Err(error) => counts.refuse(error.reason()),
+            }
+        }
+        if state.is_end && state.is_last {
+            self.end();
+            closed.boot = true;
+        } else {
+            // Who speaks has not ended.
+            self.is_ended = false;
+        }
+        self.try_to_join(state, now, counts.frames_lost());
+        Ok(closed)
+    }
+
+    /// Takes in one metric's state; false if its id is not known.
+    fn entry(&mut self, entry: &StateEntry<'_>, at_ms: u64, counts: &mut DeviceCounts) -> bool {
+        let Some(Some(metric)) = self.metrics.get_mut(usize::from(entry.id)) else {
+            let is_refused = self.refused.contains(&entry.id) || usize::from(entry.id) >= DESCRIPTORS_MAX;
+            counts.refuse(if is_refused { "descriptor" } else { "unknown_id" });
+            return is_refused;
+        };
+        match metric.apply(&entry.value, at_ms, &self.clock) {
+            Ok(()) => counts.entries_accepted += 1,
+            Err(reason) => {
+                self.not_finite += u64::from(reason == metric::NOT_FINITE);
+                counts.refuse(reason);
+            }
+        }
+        true
+    }
+
+    fn note_lost(&mut self, lost: u32, counts: &mut DeviceCounts) {
+        let more = u64::from(lost.wrapping_sub(std::mem::replace(&mut self.lost_said, lost)));
+        self.lost += more;
+        counts.lost_on_device += more;
+    }
+
+    /// Notes what a sample frame says is missing: records that the device lost, and samples that the line did.
+    pub(crate) fn note_missing(&mut self, lost: u32, missed: u64, counts: &mut DeviceCounts) {
+        self.note_lost(lost, counts);
+        self.samples_missed += missed;
+        counts.samples_lost += missed;
+    }
+
+    fn begin_all(&mut self, is_all: bool, frames_lost: u64) {
+        if let Some(joining) = &mut self.joining {
+            joining.all_since = if is_all { joining.all_since.or(Some(frames_lost)) } else { None };
+        }
+    }
+
+    /// Ends the joining when a window of all metrics came whole, or when that takes too long.
+    fn try_to_join(&mut self, state: &State<'_>, now: Moment, frames_lost: u64) {
+        let Some(joining) = self.joining else { return };
+        let known = self.metrics_known + self.refused.len();
+        let knows_all = known >= usize::from(self.metrics_said).min(DESCRIPTORS_MAX);
+        let is_whole = state.is_all && state.is_last && joining.all_since == Some(frames_lost) && knows_all;
+        let patience_ms = JOIN_WINDOWS_MAX * u64::from(self.window_ms);
+        if !is_whole && now.ms_since(joining.since) < patience_ms && !self.is_ended {
+            if state.is_last
+                && let Some(joining) = &mut self.joining
+            {
+                joining.all_since = None;
+            }
+            return;
+        }
+        self.joining = None;
+        if self.number == 0 {
+            tracing::warn!(
+                device = self.setting.source,
+                uptime_ms = self.clock.uptime_ms(),
+                "the device ran before and cannot tell its boots apart: what it counted up to now is its zero"
+            );
+            (self.lost, self.not_finite) = (0, 0);
+            for metric in self.metrics.iter_mut().flatten() {
+                metric.rebase();
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        self.is_ended = true;
+        for metric in self.metrics.iter_mut().flatten() {
+            metric.end(&self.clock);
+        }
+    }
+
+    fn losses(&self) -> heapless::Vec<Loss, LOSSES_MAX> {
+        let samples = self.samples_missed + self.samples_lost();
+        let all = [
+            (LossReason::NotFinite, self.not_finite),
+            (LossReason::RingFull, self.lost),
+            (LossReason::Samples, samples),
+        ];
+        all.into_iter()
+            .filter(|&(_, count)| count > 0)
+            .map(|(reason, count)| Loss { reason: reason.code(), count })
+            .collect()
+    }
+}
+
+/// A state frame is older than one that came before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct WentBack;

@@ -1,0 +1,350 @@
+//! The device's own code, on a clock of the test's, against a session.
+
+mod support;
+
+use zibrato_core::device::Item;
+use zibrato_core::frame::State;
+use zibrato_core::level::Level;
+use zibrato_core::link::kind;
+use zibrato_core::{counter, gauge, metrics, timer};
+
+use support::{Broker, Sim, at, frame_of, hello, session};
+
+/// A level of the user's own.
+const AUDIT: Level = Level::new("audit");
+
+#[test]
+fn what_a_device_counts_arrives_in_key_and_delta_frames() {
+    counter!(static FRAMES = "can.frames", Level::INFO, tags = &[("bus", "0")]);
+    gauge!(static DEPTH: i32 = "queue.depth", Level::INFO, source = "own", unit = "items");
+    gauge!(static CURRENT: f32 = "motor.current", AUDIT);
+    timer!(static LOOP = "ctrl.loop", AUDIT, buckets = 124);
+    timer!(static ISR = "isr", AUDIT);
+    static METRICS: [Item; 5] = metrics![FRAMES, DEPTH, CURRENT, LOOP, ISR];
+    let (mut sim, mut session, mut broker) = (Sim::new(&METRICS, 7), session(), Broker::default());
+
+    FRAMES.add(3);
+    DEPTH.set(-4);
+    for ticks in [100, 200, 5_000] {
+        LOOP.record(ticks);
+        ISR.record(ticks);
+    }
+    session.take(&sim.run(1), at(1), &mut broker);
+    assert_eq!(broker.begun, 1);
+    let info = broker.frames("info");
+    assert_eq!(info.len(), 1);
+    assert!(info[0].is_key && info[0].program == "sim" && info[0].source == "dev");
+    assert_eq!((info[0].seq, info[0].host.as_str(), info[0].age_ms), (1, "lab", 0));
+    assert_eq!(broker.state("can.frames"), State::Counter { sum: 3 });
+    let State::Gauge { sets: 1, last, last_ms, min, max } = broker.state("queue.depth") else { panic!() };
+    assert_eq!((last, min, max, last_ms), (-4.0, -4.0, -4.0, at(1).unix_ms));
+    assert_eq!(broker.sources(), [("can.frames", "", "", 1), ("queue.depth", "own", "items", 0)]);
+    assert!(broker.known("motor.current").is_none(), "a gauge that was never set has no value");
+    // A tick is a microsecond and the overhead two.
+    for name in ["ctrl.loop", "isr"] {
+        let State::Timer { count: 3, sum_ns, window_ns, .. } = broker.state(name) else { panic!() };
+        assert_eq!((sum_ns, window_ns), (5_294_000, Some((98_000, 4_998_000))), "{name}");
+    }
+
+    session.take(&sim.run(1_000), at(1_001), &mut broker);
+    assert!(broker.frames("info")[1].is_heartbeat && broker.frames("info")[1].seq == 1);
+    FRAMES.add(1);
+    CURRENT.set(1.5);
+    CURRENT.set(f32::NAN);
+    session.take(&sim.run(1_000), at(2_001), &mut broker);
+    let second = broker.frames("info").into_iter().find(|frame| frame.seq == 2).unwrap();
+    assert_eq!((second.is_key, second.entries), (false, 1));
+    assert_eq!(broker.state("can.frames"), State::Counter { sum: 4 });
+    assert!(broker.known("motor.current").is_none());
+    assert_eq!(session.counts.entries_refused.get("not_finite"), Some(&1));
+    assert!(session.counts.law_holds());
+    CURRENT.set(-0.5);
+    sim.end(&mut session, at(2_500), &mut broker);
+    assert_eq!(broker.ended, 1);
+    assert!(broker.frames("audit").last().unwrap().is_end);
+    let State::Gauge { sets: 3, last, .. } = broker.state("motor.current") else { panic!() };
+    assert_eq!(last.to_bits(), (-0.5f64).to_bits());
+    assert_eq!((session.counts.line.lost, session.counts.bad_total()), (0, 0));
+}
+
+#[test]
+fn a_restarted_gateway_goes_on_as_the_same_publisher_behind_the_numbers_of_the_one_before() {
+    counter!(static FRAMES = "frames", Level::INFO);
+    timer!(static LOOP = "loop", Level::INFO, buckets = 80);
+    static METRICS: [Item; 2] = metrics![FRAMES, LOOP];
+    let (mut sim, mut first, mut broker) = (Sim::new(&METRICS, 7), session(), Broker::default());
+    for second in 0..30 {
+        FRAMES.add(1);
+        LOOP.record(second * 37);
+        first.take(&sim.run(1_000), at(1_000 * u64::from(second)), &mut broker);
+    }
+    let before = broker.frames("info").last().unwrap().clone();
+    let (mut second, mut other) = (session(), Broker::default());
+    second.connected();
+    let mut now = 30_000;
+    // It asks; the device answers, and the next window has all metrics.
+    while other.frames("info").iter().all(|frame| !frame.is_key) {
+        second.ask(at(now));
+        sim.hear(&mut second);
+        second.take(&sim.run(1_000), at(now), &mut other);
+        now += 1_000;
+        assert!(now < 60_000);
+    }
+    assert!(now <= 33_000, "{now}");
+    let after = other.frames("info").into_iter().find(|frame| frame.is_key).unwrap();
+    assert_eq!(after.publisher, before.publisher);
+    assert!(after.seq > before.seq && after.seq > 29_000, "{}", after.seq);
+    assert!(after.age_ms.abs_diff(now) < 3_000);
+    assert_eq!(other.state("frames"), State::Counter { sum: 30 });
+    let (State::Timer { count, sum_ns, .. }, State::Timer { count: same, sum_ns: sum, .. }) =
+        (broker.state("loop"), other.state("loop"))
+    else {
+        panic!()
+    };
+    assert_eq!((count, same), (30, 30));
+    assert_eq!(sum_ns, sum);
+    // While it waits for a state that is whole, it only says that it lives.
+    let waiting = other.frames("info").into_iter().take_while(|frame| !frame.is_key);
+    assert!(waiting.into_iter().all(|frame| frame.is_heartbeat && frame.seq == 0));
+}
+
+#[test]
+fn noise_costs_the_frames_it_hits_each_is_counted_and_the_totals_are_exact_at_the_end() {
+    counter!(static FRAMES = "frames", Level::INFO);
+    timer!(static LOOP = "loop", Level::INFO, buckets = 124);
+    timer!(static ISR = "isr", Level::DEBUG);
+    static METRICS: [Item; 3] = metrics![FRAMES, LOOP, ISR];
+    ISR.record(1);
+    let (mut sim, mut session, mut broker) = (Sim::new(&METRICS, 7), session(), Broker::default());
+    let mut random = support::Random(42);
+    let (mut now, mut sent) = (0, 0u64);
+    for round in 0..400u32 {
+        FRAMES.add(round);
+        LOOP.record(round * round);
+        let bytes = sim.run(250);
+        sent += bytes.iter().filter(|&&byte| byte == 0).count() as u64;
+        let is_noisy = round > 4 && round < 380;
+        let bytes = if is_noisy { random.harm(&bytes, 300) } else { bytes };
+        now += 250;
+        session.take(&bytes, at(now), &mut broker);
+        session.ask(at(now));
+        sim.hear(&mut session);
+    }
+    let counts = &session.counts;
+    assert!(counts.bad_total() > 20 && counts.line.lost > 20, "{counts}");
+    // Each frame that was sent came, or is known to be lost; the first zero ended none.
+    assert_eq!(counts.line.frames - counts.line.repeated + counts.line.lost, sent - 1, "{counts}");
+    assert_eq!((broker.begun, broker.ended, counts.resets), (1, 0, 0), "noise ends no boot");
+    sim.end(&mut session, at(now), &mut broker);
+    assert_eq!(broker.state("frames"), State::Counter { sum: (0..400).sum() });
+    let State::Timer { count: 400, sum_ns, .. } = broker.state("loop") else { panic!() };
+    let ticks: u64 = (0..400u64).map(|round| round * round).sum();
+    assert_eq!(sum_ns, 1_000 * (ticks - 2 * 400));
+    assert!(session.counts.law_holds());
+}
+
+#[test]
+fn another_boot_ends_the_publisher_and_begins_one() {
+    counter!(static OLD = "frames", Level::INFO);
+    counter!(static NEW = "frames", Level::INFO);
+    static BEFORE: [Item; 1] = metrics![OLD];
+    static AFTER: [Item; 1] = metrics![NEW];
+    let (mut sim, mut session, mut broker) = (Sim::new(&BEFORE, 1), session(), Broker::default());
+    OLD.add(100);
+    for second in 0..5 {
+        session.take(&sim.run(1_000), at(second * 1_000), &mut broker);
+    }
+    OLD.add(11);
+    // In the middle of a frame.
+    let cut = sim.run(1_000);
+    session.take(&cut[..cut.len() - 5], at(5_000), &mut broker);
+    let mut sim = Sim::new(&AFTER, 2);
+    NEW.add(7);
+    session.take(&sim.run(1), at(5_100), &mut broker);
+    assert_eq!((broker.begun, broker.ended, session.counts.resets), (2, 1, 1));
+    let ended = broker.frames("info").into_iter().find(|frame| frame.is_end).unwrap();
+    let begun = broker.frames("info").pop().unwrap();
+    assert_ne!(ended.publisher, begun.publisher);
+    assert!(begun.is_key && begun.seq == 1 && begun.age_ms < 100);
+    assert_eq!(broker.state("frames"), State::Counter { sum: 7 });
+    assert_eq!((session.counts.bad_total(), session.counts.line.lost), (1, 0));
+}
+
+#[test]
+fn two_boots_of_one_number_are_told_apart_by_their_uptime() {
+    counter!(static FRAMES = "frames", Level::INFO);
+    static METRICS: [Item; 1] = metrics![FRAMES];
+    let (mut session, mut broker) = (session(), Broker::default());
+    for boot in 0..2 {
+        FRAMES.add(1);
+        let mut sim = Sim::new(&METRICS, 9);
+        session.take(&sim.run(1), at(boot * 9_000), &mut broker);
+        session.take(&sim.run(3_000), at(boot * 9_000 + 3_000), &mut broker);
+    }
+    assert_eq!((broker.begun, broker.ended), (2, 1));
+    let publishers: Vec<_> = broker.frames("info").iter().map(|frame| frame.publisher).collect();
+    assert_ne!(publishers.first(), publishers.last(), "one of them has ended");
+}
+
+#[test]
+fn a_state_from_before_waits_for_a_hello_and_changes_nothing() {
+    let (mut session, mut broker) = (session(), Broker::default());
+    let state = |seq, uptime, sum| {
+        frame_of(kind::STATE, seq, |writer| {
+            writer.byte(2);
+            writer.varint(uptime);
+            writer.varint(0);
+            writer.varint(0);
+            writer.varint(sum);
+        })
+    };
+    let describe =
+        frame_of(kind::DESCRIPTOR, 1, |writer| support::descriptor(writer, 0, 0, (0, "info"), "n", ""));
+    session.take(&[hello(0, 5, 1_000, 1), describe].concat(), at(1), &mut broker);
+    session.take(&state(2, 2_000, 10), at(2), &mut broker);
+    session.take(&state(3, 1_500, 4), at(3), &mut broker);
+    assert_eq!(session.counts.states_withheld, 1);
+    session.take(&state(4, 3_000, 12), at(4), &mut broker);
+    assert_eq!(session.counts.states_withheld, 2, "not before a hello");
+    assert_eq!(broker.state("n"), State::Counter { sum: 10 });
+    session.ask(at(5));
+    assert_eq!(support::sent(&mut session), [kind::ASK]);
+    session.ask(at(6));
+    assert!(support::sent(&mut session).is_empty(), "not more than once a second");
+    session.take(&[hello(5, 5, 3_500, 1), state(6, 4_000, 13)].concat(), at(7), &mut broker);
+    assert_eq!((broker.state("n"), broker.begun), (State::Counter { sum: 13 }, 1));
+    // An old number as well: three frames once more.
+    session.take(&state(3, 4_000, 12), at(8), &mut broker);
+    assert_eq!(session.counts.states_withheld, 3);
+    assert_eq!((session.counts.resets, broker.state("n")), (0, State::Counter { sum: 13 }));
+}
+
+#[test]
+fn a_device_that_cannot_tell_its_boots_apart_counts_from_where_it_was_found() {
+    counter!(static FRAMES = "frames", Level::INFO);
+    timer!(static LOOP = "loop", Level::INFO, buckets = 40);
+    gauge!(static DEPTH: i32 = "depth", Level::INFO);
+    static METRICS: [Item; 3] = metrics![FRAMES, LOOP, DEPTH];
+    let (mut sim, mut session, mut broker) = (Sim::new(&METRICS, 0), session(), Broker::default());
+    FRAMES.add(500);
+    LOOP.record(30);
+    DEPTH.set(5);
+    sim.run(60_000);
+    session.connected();
+    for second in 0..4 {
+        session.ask(at(second * 1_000));
+        sim.hear(&mut session);
+        session.take(&sim.run(1_000), at(second * 1_000), &mut broker);
+    }
+    assert!(broker.frames("info").iter().any(|frame| frame.is_key && frame.seq == 1));
+    assert_eq!(broker.state("frames"), State::Counter { sum: 0 });
+    assert!(broker.known("depth").is_none());
+    FRAMES.add(2);
+    LOOP.record(40);
+    DEPTH.set(6);
+    sim.end(&mut session, at(5_000), &mut broker);
+    assert_eq!(broker.state("frames"), State::Counter { sum: 2 });
+    let State::Timer { count: 1, sum_ns: 38_000, .. } = broker.state("loop") else { panic!() };
+    let State::Gauge { sets: 1, last, .. } = broker.state("depth") else { panic!() };
+    assert_eq!(last.to_bits(), 6.0f64.to_bits());
+}
+
+#[test]
+fn the_mask_reaches_the_device_and_opens_its_gates() {
+    counter!(static TRACE = "trace", Level::DEBUG);
+    counter!(static INFO = "info", Level::INFO);
+    static METRICS: [Item; 2] = metrics![INFO, TRACE];
+    let (mut sim, mut session, mut broker) = (Sim::new(&METRICS, 7), session(), Broker::default());
+    session.take(&sim.run(1), at(1), &mut broker);
+    let levels = session.boot().unwrap().levels();
+    let debug = levels.iter().find(|level| level.label == "debug").unwrap();
+    assert!(debug.is_on_demand && debug.number == 1);
+    TRACE.add(1);
+    session.line.send_mask(1 << debug.number);
+    sim.hear(&mut session);
+    assert!(sim.link.is_on(Level::DEBUG));
+    TRACE.add(4);
+    session.take(&sim.run(1_000), at(1_000), &mut broker);
+    assert_eq!(broker.state("trace"), State::Counter { sum: 4 });
+    session.line.send_mask(0);
+    sim.hear(&mut session);
+    TRACE.add(1);
+    sim.end(&mut session, at(2_000), &mut broker);
+    assert_eq!(broker.state("trace"), State::Counter { sum: 4 });
+}
+
+#[test]
+fn descriptors_that_break_a_rule_are_refused_by_reason_and_not_asked_for_again() {
+    let (mut session, mut broker) = (session(), Broker::default());
+    let mut seq = 0;
+    let mut describe = |id, form, level: (u8, &str), name: &str, source: &str| {
+        seq += 1;
+        frame_of(kind::DESCRIPTOR, seq, |writer| support::descriptor(writer, id, form, level, name, source))
+    };
+    let bytes = [
+        hello(0, 5, 1_000, 9),
+        describe(0, 0, (0, "info"), "n", ""),
+        describe(0, 0, (0, "info"), "n", ""),
+        // The id means another thing now; the same series twice, as another kind too; one number, two levels.
+        describe(0, 0, (0, "info"), "other", ""),
+        describe(1, 0, (0, "info"), "n", ""),
+        describe(2, 1, (0, "info"), "n", ""),
+        describe(3, 0, (0, "audit"), "n", ""),
+        describe(4, 0, (1, "info"), "m", ""),
+        describe(1_024, 0, (0, "info"), "far", ""),
+        describe(5, 0, (0, "info"), "n", "own"),
+    ];
+    session.take(&bytes.concat(), at(1), &mut broker);
+    let refused: Vec<_> = session.counts.descriptors_refused.clone().into_iter().collect();
+    assert_eq!(refused, [("changed", 1), ("level", 2), ("limit", 1), ("twice", 2)]);
+    assert_eq!(session.boot().unwrap().descriptors(), (2, 9));
+    session.known.wants_ask = false;
+    let state = frame_of(kind::STATE, 10, |writer| {
+        writer.byte(2);
+        writer.varint(2_000);
+        writer.varint(0);
+        for (id, form) in [(0u64, 0), (1, 0), (1_024, 0), (0, 1)] {
+            writer.varint(id << 3 | form);
+            writer.varint(4);
+            if form == 1 {
+                writer.zigzag(1);
+            }
+        }
+    });
+    session.take(&state, at(2), &mut broker);
+    let refused: Vec<_> = session.counts.entries_refused.clone().into_iter().collect();
+    assert_eq!(refused, [("descriptor", 2), ("form", 1)]);
+    assert!(!session.known.wants_ask && session.counts.law_holds());
+    let unknown = frame_of(kind::STATE, 11, |writer| {
+        writer.byte(2);
+        writer.varint(3_000);
+        writer.varint(0);
+        writer.varint(6 << 3);
+        writer.varint(4);
+    });
+    session.take(&unknown, at(3), &mut broker);
+    assert!(session.known.wants_ask, "one that may still be described is asked for");
+}
+
+#[test]
+fn samples_are_counted_and_so_are_those_that_the_line_lost() {
+    let (mut session, mut broker) = (session(), Broker::default());
+    let samples = |seq, first, lost, count| {
+        frame_of(kind::SAMPLES, seq, |writer| {
+            for number in [first, lost, 0, 77] {
+                writer.varint(number);
+            }
+            for _ in 0..count {
+                writer.varint(0);
+                writer.varint(1);
+                writer.varint(5);
+            }
+        })
+    };
+    session.take(&[hello(0, 5, 1_000, 1), samples(1, 10, 0, 4)].concat(), at(1), &mut broker);
+    session.take(&samples(2, 14, 2, 3), at(2), &mut broker);
+    session.take(&samples(4, 20, 2, 1), at(3), &mut broker);
+    session.take(&samples(5, 14, 2, 3), at(4), &mut broker);
+    let counts = &session.counts;
+    assert_eq!((counts.samples, counts.samples_lost, counts.lost_on_device), (8, 3, 2));
+}

@@ -1,0 +1,135 @@
+//! All devices and the status endpoint, as the binary runs them.
+
+use std::io::Write;
+use std::thread::{Builder, JoinHandle};
+
+use tracing::info;
+use zibrato_service::{Shutdown, StatusEndpoint, StatusError};
+use zmq::Context;
+
+use crate::config::Config;
+use crate::device::{Device, DeviceError};
+use crate::moment::Clock;
+use crate::status::{DeviceStatus, Status};
+
+/// Runs a gateway until `shutdown` is requested, or until every device has ended: devices, status endpoint,
+/// ordered end.
+///
+/// The first log line gives version and addresses, the last ones the totals of each device. Paths of
+/// pseudo-terminals are printed on standard output.
+///
+/// # Errors
+/// [`RunError`].
+pub async fn run(config: Config, shutdown: Shutdown) -> Result<Vec<DeviceStatus>, RunError> {
+    let http = config.http;
+    let running = start(&config, shutdown.clone())?;
+    for path in &running.ptys {
+        // Whoever starts us waits for it, and may be gone.
+        let _ = writeln!(std::io::stdout(), "{path}");
+    }
+    let _ = std::io::stdout().flush();
+    running.serve(&config, http, shutdown).await
+}
+
+/// A gateway whose devices are served.
+#[derive(Debug)]
+pub struct Running {
+    ptys: Vec<String>,
+    status: Status,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Starts the thread of each device.
+///
+/// # Errors
+/// [`DeviceError`]; then nothing was started.
+pub fn start(config: &Config, shutdown: Shutdown) -> Result<Running, DeviceError> {
+    let (clock, context) = (Clock::start(), Context::new());
+    let mut ptys = Vec::new();
+    let mut devices = Vec::new();
+    for device in &config.devices {
+        let (device, pty) = Device::prepare(config, device, &context, clock)?;
+        ptys.extend(pty.map(|pty| pty.path().display().to_string()));
+        devices.push(device);
+    }
+    let status = Status::new(&config.endpoints, devices.iter().map(Device::shared).collect());
+    let mut threads = Vec::new();
+    for (device, settings) in devices.into_iter().zip(&config.devices) {
+        let ours = shutdown.clone();
+        let thread = Builder::new().name("zibrato-device".to_owned()).spawn(move || device.run(&ours));
+        match thread {
+            Ok(thread) => threads.push(thread),
+            Err(source) => {
+                shutdown.request();
+                return Err(DeviceError::Thread { device: settings.source.clone(), source });
+            }
+        }
+    }
+    Ok(Running { ptys, status, threads })
+}
+
+impl Running {
+    /// Paths of the other ends of pseudo-terminals, in the order of the settings.
+    #[must_use]
+    pub fn ptys(&self) -> &[String] {
+        &self.ptys
+    }
+
+    /// What is told of it.
+    #[must_use]
+    pub const fn status(&self) -> &Status {
+        &self.status
+    }
+
+    /// Waits until all devices have ended, by themselves or by the shutdown; what became of each.
+    ///
+    /// # Errors
+    /// [`RunError::Panicked`].
+    pub fn join(self) -> Result<Vec<DeviceStatus>, RunError> {
+        let ended: Vec<_> = self.threads.into_iter().map(JoinHandle::join).collect();
+        if ended.iter().any(Result::is_err) { Err(RunError::Panicked) } else { Ok(self.status.devices()) }
+    }
+
+    async fn serve(
+        self,
+        config: &Config,
+        http: StatusEndpoint,
+        shutdown: Shutdown,
+    ) -> Result<Vec<DeviceStatus>, RunError> {
+        let status = self.status.clone().serve(http, shutdown.clone()).await;
+        if let Ok(http) = &status {
+            info!(
+                version = env!("CARGO_PKG_VERSION"),
+                devices = config.devices.len(),
+                endpoints = config.endpoints.join(","),
+                http = http.map_or_else(|| "off".to_owned(), |addr| addr.to_string()),
+                "gateway started"
+            );
+        } else {
+            shutdown.request();
+        }
+        let joined = tokio::task::spawn_blocking(move || self.join()).await;
+        // The status endpoint ends as well if all devices ended by themselves.
+        shutdown.request();
+        let devices = joined.map_err(|_| RunError::Panicked)??;
+        status?;
+        let laws = devices.iter().filter(|device| device.counts.law_holds()).count();
+        info!(devices = devices.len(), laws_hold = laws, "gateway ended");
+        Ok(devices)
+    }
+}
+
+/// Why a gateway did not run to a clean end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// A device cannot be served.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// Its status endpoint cannot be.
+    #[error(transparent)]
+    Status(#[from] StatusError),
+    /// The thread of a device panicked.
+    #[error("the thread of a device panicked; its message is above")]
+    Panicked,
+}
