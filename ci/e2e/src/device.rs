@@ -60,6 +60,12 @@ impl Device {
         truths(&serde_json::from_str(&self.ask("truth")).unwrap())
     }
 
+    /// Samples that it made.
+    pub fn samples(&mut self) -> u64 {
+        let told: Value = serde_json::from_str(&self.ask("truth")).unwrap();
+        told["samples"].as_u64().unwrap()
+    }
+
     /// Harms one byte in so many that it sends; 0 none.
     pub fn noise(&mut self, one_in: u64) {
         assert_eq!(self.ask(&format!("noise {one_in}")), "noisy");

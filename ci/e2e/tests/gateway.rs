@@ -5,6 +5,7 @@
 use std::fs;
 use std::time::Duration;
 
+use zibrato_core::frame::SampleFrame;
 use zibrato_e2e::{
     Broker, Device, Gateway, Local, Process, Random, Tally, TallyWorker, Truth, Truths, Worker, arrived,
     assert_truths, directory, get, settle, together, until,
@@ -255,6 +256,49 @@ fn a_subscription_opens_the_gate_on_the_device_and_its_end_shuts_it_after_the_ho
         drop(socket);
         until("a device whose level is off", || (!device.trace()).then_some(()));
     }
+    gateway.finish();
+    broker.finish();
+}
+
+#[test]
+fn each_sample_of_a_device_reaches_who_asks_for_samples() {
+    let broker = Broker::start();
+    let mut device = Device::listen(7, &[]);
+    let gateway = Gateway::start(&broker.publishers, &["--tcp", &tcp(&device)]);
+    gateway.counted("zibrato_gateway_descriptors", &[], 8.0);
+    let context = zmq::Context::new();
+    let socket = socket::subscriber(&context).unwrap();
+    socket::connect(&socket, &broker.workers).unwrap();
+    assert_eq!(socket::send_now(&socket, b"\x01\x04info\0").unwrap(), socket::Sent::Accepted);
+    let (mut came, mut next) = (0, None);
+    let mut look = |device: &mut Device, made: Option<u64>| {
+        until("samples", || {
+            while let Some(message) = socket::recv_now(&socket).unwrap() {
+                let frame = SampleFrame::parse(&message).unwrap();
+                assert_eq!(frame.source, "dev");
+                assert_eq!(frame.header.first, next.unwrap_or(frame.header.first));
+                let samples = frame.samples().map(Result::unwrap).count() as u64;
+                came += samples;
+                next = Some(frame.header.first + samples);
+            }
+            match made {
+                None => {
+                    device.run(1);
+                    (came > 0).then_some(came)
+                }
+                Some(made) => (came >= made).then_some(came),
+            }
+        })
+    };
+    // Those from before the subscription are nobody's.
+    let before = look(&mut device, None);
+    let made = device.samples();
+    device.run(1_000);
+    let more = device.samples() - made;
+    assert!(more >= 50);
+    let came = look(&mut device, Some(before + more));
+    let lost = gateway.metrics().sum("zibrato_gateway_samples_lost_total", &[]);
+    assert_eq!((lost as u64, came >= before + more), (0, true));
     gateway.finish();
     broker.finish();
 }

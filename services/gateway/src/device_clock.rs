@@ -86,22 +86,25 @@ impl DeviceClock {
 
     /// The wall time of an uptime, in unix milliseconds; never later than now.
     pub(crate) fn unix_ms(&self, uptime: u64, now: Moment) -> u64 {
-        now.unix_ms.saturating_sub(self.ago_us(uptime, now) / 1_000)
+        self.unix_ns(uptime, now) / 1_000_000
     }
 
     /// The same in unix nanoseconds, as fine as the device's clock.
     pub(crate) fn unix_ns(&self, uptime: u64, now: Moment) -> u64 {
-        let since_last = self.uptime.abs_diff(uptime);
-        let last_ns =
-            (now.unix_ms * 1_000_000).saturating_sub(self.ago_us(self.uptime, now).saturating_mul(1_000));
-        let apart_ns = to_ns(since_last.into(), self.hz);
-        if uptime < self.uptime { last_ns.saturating_sub(apart_ns) } else { last_ns.saturating_add(apart_ns) }
+        let began_us = i128::from(now.unix_us) - i128::from(now.mono_us) + self.offset_us();
+        let since_ns = u128::from(uptime) * NS_A_SECOND / u128::from(self.hz);
+        let ns = began_us * 1_000 + i128::try_from(since_ns).unwrap_or(i128::MAX / 2);
+        u64::try_from(ns.clamp(0, i128::from(now.unix_us) * 1_000)).unwrap_or(u64::MAX)
     }
 
-    fn ago_us(&self, uptime: u64, now: Moment) -> u64 {
-        let offset = self.offsets.iter().flatten().min().copied().unwrap_or_default();
-        let ago_us = i128::from(now.mono_us) - (i128::from(us(uptime, self.hz)) + offset);
-        u64::try_from(ago_us.max(0)).unwrap_or(u64::MAX)
+    /// What the device's uptime is now, in ticks.
+    pub(crate) fn uptime_at(&self, now: Moment) -> u64 {
+        let us = u128::try_from(i128::from(now.mono_us) - self.offset_us()).unwrap_or(0);
+        u64::try_from(us * u128::from(self.hz) / 1_000_000).unwrap_or(u64::MAX)
+    }
+
+    fn offset_us(&self) -> i128 {
+        self.offsets.iter().flatten().min().copied().unwrap_or_default()
     }
 
     /// One duration, in nanoseconds.
@@ -132,7 +135,7 @@ mod tests {
     use super::*;
 
     fn at(ms: u64) -> Moment {
-        Moment { mono_us: ms * 1_000, unix_ms: 1_700_000_000_000 + ms }
+        Moment { mono_us: ms * 1_000, unix_us: 1_700_000_000_000_000 + ms * 1_000 }
     }
 
     #[test]
@@ -170,7 +173,7 @@ mod tests {
             clock.note(7_000 + second * 990, at(second * 1_000));
         }
         let now = at(600_000);
-        let late_ms = now.unix_ms - clock.unix_ms(7_000 + 600 * 990, now);
+        let late_ms = now.unix_ms() - clock.unix_ms(7_000 + 600 * 990, now);
         assert!(late_ms <= 1_200, "{late_ms} ms");
         assert_eq!((clock.age_ms(now), clock.first_uptime_ms()), (607_000, 7_000));
         assert_eq!(clock.uptime_ms(), 601_000);

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     fn at(ms: u64) -> Moment {
-        Moment { mono_us: ms * 1_000, unix_ms: 0 }
+        Moment { mono_us: ms * 1_000, unix_us: 0 }
     }
 
     #[test]

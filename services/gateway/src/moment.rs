@@ -8,11 +8,16 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 pub(crate) struct Moment {
     /// Microseconds of the monotonic clock since the [`Clock`]'s start.
     pub(crate) mono_us: u64,
-    /// The wall clock, in unix milliseconds.
-    pub(crate) unix_ms: u64,
+    /// The wall clock, in unix microseconds.
+    pub(crate) unix_us: u64,
 }
 
 impl Moment {
+    /// The wall clock, in unix milliseconds.
+    pub(crate) const fn unix_ms(self) -> u64 {
+        self.unix_us / 1_000
+    }
+
     /// Milliseconds of the monotonic clock since `earlier`.
     pub(crate) const fn ms_since(self, earlier: Self) -> u64 {
         self.mono_us.saturating_sub(earlier.mono_us) / 1_000
@@ -34,7 +39,7 @@ impl Clock {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Moment {
             mono_us: u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
-            unix_ms: u64::try_from(unix.as_millis()).unwrap_or(u64::MAX),
+            unix_us: u64::try_from(unix.as_micros()).unwrap_or(u64::MAX),
         }
     }
 }

@@ -57,7 +57,7 @@ impl Boot {
 
     /// Makes a frame and counts its series as handed out.
     pub(crate) fn encode(&mut self, level: usize, kind: FrameKind, now: Moment) -> Frames {
-        self.window_end_ms = self.window_end_ms.max(now.unix_ms);
+        self.window_end_ms = self.window_end_ms.max(now.unix_ms());
         let is_key = matches!(kind, FrameKind::Key | FrameKind::End);
         let is_heartbeat = kind == FrameKind::Heartbeat;
         let state = &self.levels[level];

@@ -59,9 +59,9 @@ impl Boot {
         (metric.kind() == value.kind()).then_some(value)
     }
 
-    /// The wall time of the low 32 bits of an uptime, which is within a round of the last one said.
+    /// The wall time of the low 32 bits of an uptime, which is within half a round of the present one.
     fn sample_ns(&self, ticks: u32, now: Moment) -> u64 {
-        let uptime = self.clock.uptime();
+        let uptime = self.clock.uptime_at(now);
         let later = ticks.wrapping_sub(uptime as u32).cast_signed();
         self.clock.unix_ns(uptime.saturating_add_signed(later.into()), now)
     }

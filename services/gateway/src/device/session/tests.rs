@@ -2,8 +2,8 @@
 
 mod support;
 
-use zibrato_core::device::Item;
-use zibrato_core::frame::State;
+use zibrato_core::device::{Item, SampleRing};
+use zibrato_core::frame::{SampleFrame, SampleValue, State};
 use zibrato_core::level::Level;
 use zibrato_core::link::kind;
 use zibrato_core::{counter, gauge, metrics, timer};
@@ -37,7 +37,7 @@ fn what_a_device_counts_arrives_in_key_and_delta_frames() {
     assert_eq!((info[0].seq, info[0].host.as_str(), info[0].age_ms), (1, "lab", 0));
     assert_eq!(broker.state("can.frames"), State::Counter { sum: 3 });
     let State::Gauge { sets: 1, last, last_ms, min, max } = broker.state("queue.depth") else { panic!() };
-    assert_eq!((last, min, max, last_ms), (-4.0, -4.0, -4.0, at(1).unix_ms));
+    assert_eq!((last, min, max, last_ms), (-4.0, -4.0, -4.0, at(1).unix_ms()));
     assert_eq!(broker.sources(), [("can.frames", "", "", 1), ("queue.depth", "own", "items", 0)]);
     assert!(broker.known("motor.current").is_none(), "a gauge that was never set has no value");
     // A tick is a microsecond and the overhead two.
@@ -324,6 +324,45 @@ fn descriptors_that_break_a_rule_are_refused_by_reason_and_not_asked_for_again()
     });
     session.take(&unknown, at(3), &mut broker);
     assert!(session.known.wants_ask, "one that may still be described is asked for");
+}
+
+#[test]
+fn samples_come_with_the_time_at_which_the_device_made_them_and_to_who_wants_them_alone() {
+    timer!(static LOOP = "loop", Level::INFO, unit = "s");
+    gauge!(static CURRENT: f32 = "current", Level::INFO, source = "own");
+    counter!(static FRAMES = "frames", AUDIT);
+    static METRICS: [Item; 3] = metrics![LOOP, CURRENT, FRAMES];
+    static RING: SampleRing<16> = SampleRing::new();
+    let (mut sim, mut session, mut broker) = (Sim::new(&METRICS, 7), session(), Broker::default());
+    assert!(sim.link.add_ring(RING.consumer()));
+    let mut ring = RING.producer().unwrap();
+    session.take(&sim.run(1), at(0), &mut broker);
+    session.take(&sim.run(9), at(10), &mut broker);
+    assert!(ring.push(&LOOP, 102, sim.clock()));
+    sim.wait(3);
+    assert!(ring.push(&CURRENT, -1.5, sim.clock()) && ring.push(&CURRENT, f32::NAN, sim.clock()));
+    assert!(ring.push(&FRAMES, 9, sim.clock()));
+    session.take(&sim.run(5), at(18), &mut broker);
+    assert_eq!(session.counts.samples, 4);
+    let boot = session.boot_mut().unwrap();
+    let mut messages = boot.take_samples(|level| level == "info");
+    assert!(!boot.has_samples(), "what nobody wants does not wait");
+    assert_eq!(messages.len(), 1);
+    boot.note_samples(&messages[0], true);
+    boot.note_samples(&messages[0], false);
+    boot.number_samples(&mut messages[0]);
+    let frame = SampleFrame::parse(&messages[0].bytes).unwrap();
+    assert_eq!((frame.level, frame.source, frame.header.publisher), ("info", "dev", boot.id()));
+    assert_eq!((frame.header.first, frame.header.lost), (2, 2));
+    let samples: Vec<_> = frame.samples().map(Result::unwrap).collect();
+    assert_eq!(samples[0].value, SampleValue::Timer { ns: 100_000 });
+    assert_eq!(samples[1].value, SampleValue::Gauge { value: -1.5 });
+    assert_eq!(samples.len(), 2, "what is not finite is no sample");
+    assert_eq!(samples[1].time_ns - samples[0].time_ns, 3_000_000);
+    let ago_ms = at(18).unix_ms() - samples[0].time_ns / 1_000_000;
+    assert!((7..=9).contains(&ago_ms), "{ago_ms} ms");
+    let metrics: Vec<_> = frame.metrics().map(|metric| (metric.name, metric.source, metric.unit)).collect();
+    assert_eq!(metrics, [("loop", "", "s"), ("current", "own", "")]);
 }
 
 #[test]

@@ -67,6 +67,15 @@ impl Sim {
         uart.0
     }
 
+    /// Lets so many milliseconds pass without a poll.
+    pub(super) fn wait(&self, ms: u32) {
+        TICKS.set(TICKS.get().wrapping_add(ms * (HZ / 1_000)));
+    }
+
+    pub(super) fn clock(&self) -> impl Clock + use<> {
+        SimClock
+    }
+
     pub(super) fn end(&mut self, session: &mut Session, now: Moment, broker: &mut Broker) {
         let mut uart = Uart(Vec::new());
         self.link.end(SimClock, &mut uart).unwrap();
@@ -85,7 +94,7 @@ impl Sim {
 }
 
 pub(super) fn at(ms: u64) -> Moment {
-    Moment { mono_us: ms * 1_000, unix_ms: 1_700_000_000_000 + ms }
+    Moment { mono_us: ms * 1_000, unix_us: 1_700_000_000_000_000 + ms * 1_000 }
 }
 
 pub(super) fn session() -> Session {
