@@ -189,6 +189,10 @@ impl<S: BorrowMut<LinkState>> Link<S> {
                 Some(Ok([kind::ASK, ..])) => {
                     // Whoever asks has nothing, so that the next window is one of all metrics.
                     (sender.hello_at, sender.descriptors_due, sender.windows) = (0, self.items.len(), 0);
+                    if sender.place != 0 {
+                        // The one that is going out becomes that.
+                        (sender.place, sender.part) = (1, 0);
+                    }
                     continue;
                 }
                 _ => continue,

@@ -275,7 +275,7 @@ mod tests {
 
     /// Takes in a key frame's state with `records` at each of these durations, in nanoseconds.
     fn apply(timer: &mut Timer, seq: u64, placed: &[(u64, u64)], sum_ns: u64) {
-        let mut histogram = Histogram::new();
+        let mut histogram: Histogram = Histogram::new();
         placed.iter().for_each(|&(ns, records)| histogram.record_ns(ns, records));
         let mut counts = [0; 6_400];
         let used =
