@@ -151,10 +151,6 @@ impl<S: BorrowMut<LinkState>> Link<S> {
     /// # Errors
     /// The writer's. The frame is lost then, and the next one is complete.
     pub fn poll<C: Clock, W: Write>(&mut self, clock: C, writer: &mut W) -> Result<usize, W::Error> {
-        if !self.state.borrow().sender.time.is_started {
-            // Ends whatever the line still has of the boot before, which would take our first frame with it.
-            writer.write_all(&[0])?;
-        }
         self.advance(clock);
         let mut total = 0;
         while self.state.borrow().sender.time.credit >= self.settings.credit_frame() {
@@ -212,6 +208,10 @@ impl<S: BorrowMut<LinkState>> Link<S> {
         // What ends goes out whatever it costs.
         let LinkState { line, sender } = self.state.borrow_mut();
         sender.time.credit = sender.time.credit.saturating_sub(self.settings.ticks_per_byte * bytes as u32);
+        if sender.seq == 1 {
+            // Ends whatever the line still has of the boot before, which would take our first frame with it.
+            writer.write_all(&[0])?;
+        }
         writer.write_all(line.get(..bytes).unwrap_or_default())?;
         Ok(bytes)
     }
