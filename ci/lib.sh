@@ -15,3 +15,49 @@ step() {
 need() {
     command -v "$1" >/dev/null || { printf 'ci: %s is missing: run ci/setup\n' "$1" >&2; exit 1; }
 }
+
+# What the core is built for without std: Cortex-M0, M3, M4F, M33 and RISC-V.
+# shellcheck disable=SC2034 # The scripts that source this use it.
+DEVICE_TARGETS=(
+    thumbv6m-none-eabi
+    thumbv7m-none-eabi
+    thumbv7em-none-eabihf
+    thumbv8m.main-none-eabihf
+    riscv32imac-unknown-none-elf
+)
+
+# sysroot_tool NAME: a tool of the compiler's own LLVM, such as llvm-objdump.
+sysroot_tool() {
+    local tool
+    tool=$(rustc --print sysroot)/lib/rustlib/$(rustc --print host-tuple)/bin/$1
+    [[ -x $tool ]] || { printf 'ci: %s is missing: run ci/setup\n' "$1" >&2; exit 1; }
+    printf '%s\n' "$tool"
+}
+
+# bench_build TARGET BIN [CARGO ARGUMENTS...]: builds a program of ci/firmware-bench and prints its path.
+bench_build() {
+    local target=$1 bin=$2
+    shift 2
+    cargo build --quiet --release --manifest-path ci/firmware-bench/Cargo.toml --target-dir target/firmware-bench \
+        --target "$target" --bin "$bin" "$@" >&2 || return
+    printf 'target/firmware-bench/%s/release/%s\n' "$target" "$bin"
+}
+
+# emulate TARGET ELF [QEMU ARGUMENTS...]: runs a program of ci/firmware-bench one instruction a block and a nanosecond of
+# the machine's time, so that it does the same each time and an interrupt can come between any two of them.
+emulate() {
+    local target=$1 elf=$2 machine
+    shift 2
+    case $target in
+        thumbv6m-*) machine=(qemu-system-arm -machine microbit) ;;
+        thumb*) machine=(qemu-system-arm -machine mps2-an386) ;;
+        riscv32*) machine=(qemu-system-riscv32 -machine virt -bios none) ;;
+    esac
+    need "${machine[0]}"
+    # What it is called depends on QEMU's age.
+    local one=(-singlestep)
+    [[ $("${machine[0]}" --version) =~ version\ ([0-9]+) ]]
+    ((BASH_REMATCH[1] < 9)) || one=(-accel "tcg,one-insn-per-tb=on")
+    timeout 300 "${machine[@]}" -nographic -monitor none -serial none -semihosting-config enable=on,target=native \
+        -icount shift=0 "${one[@]}" "$@" -kernel "$elf"
+}

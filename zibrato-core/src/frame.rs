@@ -138,6 +138,7 @@ impl Default for Prelude<'_> {
 
 /// Who publishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct About<'a> {
     /// Name of the program or device.
     pub program: &'a str,
@@ -151,6 +152,7 @@ pub struct About<'a> {
 
 /// How many measurements a publisher refused, dropped or spilled for one reason, since its start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Loss {
     /// Wire code of a [`LossReason`]; a code of a later version is kept as it is.
     pub reason: u8,
@@ -162,6 +164,7 @@ pub struct Loss {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 #[non_exhaustive]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum LossReason {
     /// Folded into the metric's spill cell because the ring was full or the thread was ending.
     /// Nothing is lost: only the position in the histogram is that of the mean.
@@ -343,6 +346,7 @@ fn split_length(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 /// Why a frame could not be written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum EncodeError {
     /// The buffer or the frame limit is too small for what was to be added.
     Full,
@@ -371,6 +375,7 @@ impl core::error::Error for EncodeError {}
 /// Why a message is not a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum FrameError {
     /// Longer than [`FRAME_BYTES_MAX`].
     Oversize {

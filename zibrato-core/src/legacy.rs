@@ -91,6 +91,7 @@ fn kind_of(mtype: &str) -> Option<Kind> {
 /// Why a legacy message was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum LegacyError {
     /// Longer than [`FRAME_BYTES_MAX`].
     TooLong {

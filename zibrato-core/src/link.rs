@@ -237,6 +237,7 @@ impl<'a> Frame<'a> {
 
 /// Who the device is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Hello<'a> {
     /// Major and minor version, four bits each.
     pub protocol: u8,

@@ -151,7 +151,7 @@ impl<S: BorrowMut<LinkState>> Link<S> {
     /// # Errors
     /// The writer's. The frame is lost then, and the next one is complete.
     pub fn poll<C: Clock, W: Write>(&mut self, clock: C, writer: &mut W) -> Result<usize, W::Error> {
-        self.advance(clock);
+        self.advance(clock, writer)?;
         let mut total = 0;
         while self.state.borrow().sender.time.credit >= self.settings.credit_frame() {
             let sent = self.send(clock, writer)?;
@@ -168,7 +168,7 @@ impl<S: BorrowMut<LinkState>> Link<S> {
     /// # Errors
     /// As [`Link::poll`].
     pub fn end<C: Clock, W: Write>(&mut self, clock: C, writer: &mut W) -> Result<(), W::Error> {
-        self.advance(clock);
+        self.advance(clock, writer)?;
         // The window that is going out, if any, then no other one, so that hello, descriptors and samples come.
         self.state.borrow_mut().sender.window_at = u64::MAX;
         while self.send(clock, writer)? > 0 {}
@@ -208,18 +208,16 @@ impl<S: BorrowMut<LinkState>> Link<S> {
         // What ends goes out whatever it costs.
         let LinkState { line, sender } = self.state.borrow_mut();
         sender.time.credit = sender.time.credit.saturating_sub(self.settings.ticks_per_byte * bytes as u32);
-        if sender.seq == 1 {
-            // Ends whatever the line still has of the boot before, which would take our first frame with it.
-            writer.write_all(&[0])?;
-        }
         writer.write_all(line.get(..bytes).unwrap_or_default())?;
         Ok(bytes)
     }
 
     /// Lets the time since the last call count, also against a mask that nobody repeats.
-    fn advance<C: Clock>(&mut self, clock: C) {
+    fn advance<C: Clock, W: Write>(&mut self, clock: C, writer: &mut W) -> Result<(), W::Error> {
         let sender = &mut self.state.borrow_mut().sender;
         if !sender.time.is_started {
+            // Ends whatever the line still has of the boot before, which would take our first frame with it.
+            writer.write_all(&[0])?;
             sender.time.credit = self.settings.credit_max();
             sender.descriptors_due = self.items.len();
         }
@@ -227,6 +225,7 @@ impl<S: BorrowMut<LinkState>> Link<S> {
         if sender.mask != 0 && sender.time.uptime >= sender.mask_until {
             sender.switch(self.items, 0);
         }
+        Ok(())
     }
 
     /// Builds the next frame that is due; its bytes, 0 if none is.

@@ -25,6 +25,7 @@ const BURST_BYTES: u32 = 2 * LINE_BYTES_MAX as u32;
 /// | `sample_shift` | 1 us at most | 0 to 31 | times of samples are rounded down to a multiple of `1 << sample_shift` ticks, which saves a byte or two a sample |
 /// | `program` | none | 64 bytes without control characters | what the device is called |
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Settings {
     pub(super) clock_hz: u32,
     pub(super) boot: u64,

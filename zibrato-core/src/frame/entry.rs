@@ -242,6 +242,7 @@ impl<'a> Iterator for Entries<'a> {
 /// Why one entry of a frame was refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum EntryError {
     /// The length before the entry is wrong; what follows in the frame is lost with it.
     Length,

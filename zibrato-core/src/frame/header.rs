@@ -21,6 +21,7 @@ pub const HEADER_BYTES: usize = 46;
 
 /// One run of one instrumented process or device: 128 random bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct PublisherId(pub [u8; 16]);
 
 impl fmt::Display for PublisherId {
@@ -37,6 +38,7 @@ impl fmt::Debug for PublisherId {
 
 /// Flags of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Flags {
     /// All series of the level; bit 0.
     pub key: bool,
@@ -58,6 +60,7 @@ impl Flags {
 
 /// The fixed header of a frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Header {
     /// Major and minor version, four bits each.
     pub version: u8,

@@ -76,6 +76,7 @@ impl<'a> Samples<'a> {
 
 /// One record.
 #[derive(Clone, Copy, PartialEq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Sample {
     /// Which metric.
     pub id: u16,
@@ -87,6 +88,7 @@ pub struct Sample {
 
 /// The value of a record.
 #[derive(Clone, Copy, PartialEq, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum SampleValue {
     /// An increment of a counter.
     Increment(u32),

@@ -1,0 +1,157 @@
+//! A small firmware, with metrics and without: ci/size takes the difference.
+//!
+//! Ten metrics of all kinds, a ring of samples, and the link over a UART, in a program that does its own work and has its
+//! own UART either way.
+#![no_std]
+#![no_main]
+
+use core::convert::Infallible;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use cortex_m_rt::{entry, exception};
+use firmware_bench as _;
+
+/// A CMSDK UART.
+struct Uart;
+
+impl Uart {
+    const DATA: *mut u32 = 0x4000_4000 as *mut u32;
+    const STATE: *mut u32 = 0x4000_4004 as *mut u32;
+    const CONTROL: *mut u32 = 0x4000_4008 as *mut u32;
+
+    fn start() -> Self {
+        // SAFETY: a register of this board.
+        unsafe { Self::CONTROL.write_volatile(3) };
+        Self
+    }
+
+    #[inline(never)]
+    fn send(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            // SAFETY: a register of this board.
+            while unsafe { Self::STATE.read_volatile() } & 1 != 0 {}
+            // SAFETY: a register of this board.
+            unsafe { Self::DATA.write_volatile(byte.into()) };
+        }
+    }
+
+    #[inline(never)]
+    fn receive(&mut self) -> Option<u8> {
+        // SAFETY: a register of this board.
+        let has_byte = unsafe { Self::STATE.read_volatile() } & 2 != 0;
+        // SAFETY: a register of this board.
+        has_byte.then(|| unsafe { Self::DATA.read_volatile() } as u8)
+    }
+}
+
+impl embedded_io::ErrorType for Uart {
+    type Error = Infallible;
+}
+
+impl embedded_io::Write for Uart {
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, Infallible> {
+        self.send(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> Result<(), Infallible> {
+        Ok(())
+    }
+}
+
+static WORK: AtomicU32 = AtomicU32::new(0);
+
+#[inline(never)]
+fn work() -> u32 {
+    let next = WORK.load(Relaxed).wrapping_mul(3).wrapping_add(1);
+    WORK.store(next, Relaxed);
+    next
+}
+
+#[cfg(feature = "metrics")]
+mod measured {
+    use zibrato_core::device::clock::Dwt;
+    use zibrato_core::device::{Item, SampleRing, Settings};
+    use zibrato_core::level::Level;
+    use zibrato_core::{counter, gauge, local_counter, local_timer, metrics, timer};
+
+    pub(crate) const CLOCK: Dwt = Dwt;
+    pub(crate) const SETTINGS: Settings = Settings::new(25_000_000).boot(1).program("size");
+
+    timer!(pub(crate) static FOC = "motor.foc_isr", Level::INFO);
+    local_timer!(pub(crate) static ADC = "adc.dma_isr", Level::INFO);
+    local_timer!(pub(crate) static LOOP = "ctrl.loop", Level::INFO);
+    local_timer!(pub(crate) static IMU = "imu.spi_xfer", Level::DEBUG);
+    local_timer!(pub(crate) static CAN = "can.rx_isr", Level::DEBUG);
+    local_counter!(pub(crate) static POLLS = "net.polls", Level::INFO);
+    counter!(pub(crate) static FRAMES = "can.rx_frames", Level::INFO);
+    counter!(pub(crate) static DETAIL = "can.detail", Level::DEBUG);
+    gauge!(pub(crate) static DEPTH: i32 = "net.tx_queue", Level::INFO);
+    gauge!(pub(crate) static CURRENT: i32 = "motor.current", Level::INFO, unit = "mA");
+    pub(crate) static METRICS: [Item; 10] =
+        metrics![FOC, ADC, LOOP, IMU, CAN, POLLS, FRAMES, DETAIL, DEPTH, CURRENT];
+    pub(crate) static RING: SampleRing<64> = SampleRing::new();
+}
+
+#[exception]
+fn SysTick() {
+    #[cfg(feature = "metrics")]
+    static mut HANDLES: Option<(
+        zibrato_core::device::OwnedTimer<measured::ADC>,
+        zibrato_core::device::Producer<64>,
+    )> = None;
+    #[cfg(feature = "metrics")]
+    let guard = measured::FOC.start(measured::CLOCK);
+    let value = work();
+    #[cfg(feature = "metrics")]
+    {
+        measured::FRAMES.add(1);
+        measured::DETAIL.add(value);
+        measured::CURRENT.set(value.cast_signed());
+        if HANDLES.is_none() {
+            *HANDLES = measured::ADC.take().zip(measured::RING.producer());
+        }
+        if let Some((adc, ring)) = HANDLES {
+            adc.record(value);
+            ring.push(&measured::CURRENT, value.cast_signed(), measured::CLOCK);
+            drop(guard);
+        }
+    }
+    let _ = value;
+}
+
+#[entry]
+fn main() -> ! {
+    let mut uart = Uart::start();
+    uart.send(b"boot\n");
+    #[cfg(feature = "metrics")]
+    let mut link = zibrato_core::device::Link::new(&measured::METRICS, measured::SETTINGS);
+    #[cfg(feature = "metrics")]
+    link.add_ring(measured::RING.consumer());
+    #[cfg(feature = "metrics")]
+    let taken = (measured::LOOP.take(), measured::IMU.take(), measured::CAN.take(), measured::POLLS.take());
+    #[cfg(feature = "metrics")]
+    let (Some(mut turn), Some(mut imu), Some(mut can), Some(mut polls)) = taken else { loop {} };
+    loop {
+        #[cfg(feature = "metrics")]
+        let guard = turn.start(measured::CLOCK);
+        let value = work();
+        #[cfg(feature = "metrics")]
+        {
+            drop(guard);
+            polls.add(1);
+            imu.record(value);
+            can.record(value);
+            measured::DEPTH.set(value.cast_signed());
+        }
+        while let Some(byte) = uart.receive() {
+            #[cfg(feature = "metrics")]
+            link.receive(&[byte]);
+            let _ = byte;
+        }
+        #[cfg(feature = "metrics")]
+        let Ok(_bytes) = link.poll(measured::CLOCK, &mut uart);
+        let _ = value;
+        cortex_m::asm::wfi();
+    }
+}
