@@ -24,7 +24,16 @@ impl Device {
     /// # Panics
     /// If it does not start; so for all here.
     pub fn listen(boot: u64, args: &[&str]) -> Self {
-        let mut device = Self::start(boot, &[&["--listen"], args].concat());
+        Self::reached_by("--listen", boot, args)
+    }
+
+    /// Starts one behind a serial port, whose path is its address.
+    pub fn serial(boot: u64, args: &[&str]) -> Self {
+        Self::reached_by("--serial", boot, args)
+    }
+
+    fn reached_by(flag: &str, boot: u64, args: &[&str]) -> Self {
+        let mut device = Self::start(boot, &[&[flag], args].concat());
         device.addr = device.answer().strip_prefix("listens ").unwrap().to_owned();
         device
     }

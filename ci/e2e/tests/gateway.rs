@@ -97,6 +97,26 @@ fn two_devices_over_tcp_and_a_terminal_arrive_exactly_in_the_store() {
 }
 
 #[test]
+fn a_device_behind_a_serial_port_arrives_exactly_and_its_unplugging_is_noticed() {
+    let behind = Behind::start();
+    let mut device = Device::serial(8, &[]);
+    let args = ["--serial", &format!("dev={}", device.addr), "--baud", "921600"];
+    let mut gateway = Gateway::start(&behind.broker.publishers, &args);
+    gateway.counted("zibrato_gateway_descriptors", &[], 8.0);
+    device.run(1_500);
+    let truths = device.truths();
+    behind.has(&truths, "behind a serial port");
+    // What a port holds when it is unplugged, the system throws away.
+    device.kill();
+    gateway.process.line("not connected: tried again");
+    until("a device that is gone", || {
+        get(&gateway.http, "/healthz").1.contains("no device is connected").then_some(())
+    });
+    let said = gateway.finish();
+    behind.finish(&truths, &said);
+}
+
+#[test]
 fn a_gateway_that_is_killed_again_and_again_loses_and_repeats_nothing() {
     let behind = Behind::start();
     let mut device = Device::listen(9, &[]);

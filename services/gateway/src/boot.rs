@@ -2,6 +2,7 @@
 //!
 //! A boot is a publisher. Nothing here opens a port or a socket, or reads a clock.
 
+mod describe;
 mod frames;
 mod metric;
 mod samples;
@@ -10,7 +11,7 @@ use std::collections::HashSet;
 
 use zibrato_core::frame::{Loss, LossReason, PublisherId};
 use zibrato_core::limits::LOSSES_MAX;
-use zibrato_core::link::{Descriptor, Hello, LEVELS_MAX, State, StateEntry};
+use zibrato_core::link::{Hello, State, StateEntry};
 
 use crate::DESCRIPTORS_MAX;
 use crate::counts::DeviceCounts;
@@ -208,70 +209,6 @@ impl Boot {
         self.metrics_said = hello.metrics;
         self.window_ms = hello.window_ms.clamp(WINDOW_MS.0, WINDOW_MS.1);
         self.clock.note(hello.uptime, now);
-    }
-
-    /// Takes in what an id means. The first word on an id counts; it does not change while a boot lasts.
-    pub(crate) fn describe(&mut self, descriptor: &Descriptor<'_>, counts: &mut DeviceCounts) {
-        let id = usize::from(descriptor.id);
-        if id >= DESCRIPTORS_MAX {
-            return counts.refuse_descriptor("limit");
-        }
-        if let Some(Some(known)) = self.metrics.get(id) {
-            if !known.is(descriptor, &self.levels[known.level].label) {
-                counts.refuse_descriptor("changed");
-            }
-            return;
-        }
-        if self.refused.contains(&descriptor.id) {
-            return;
-        }
-        let Some(level) = self.level_of(descriptor) else {
-            self.refused.insert(descriptor.id);
-            return counts.refuse_descriptor("level");
-        };
-        if !self.keys.insert(SeriesKey::of(descriptor)) {
-            tracing::warn!(
-                device = self.setting.source,
-                name = descriptor.name,
-                level = descriptor.level,
-                "two metrics of the device are one series: the second is refused; give it another name, source or tag"
-            );
-            self.refused.insert(descriptor.id);
-            return counts.refuse_descriptor("twice");
-        }
-        if self.metrics.len() <= id {
-            self.metrics.resize_with(id + 1, || None);
-        }
-        self.metrics[id] = Some(Metric::new(level, descriptor));
-        self.metrics_known += 1;
-        self.levels[level].metrics.push(descriptor.id);
-    }
-
-    fn level_of(&mut self, descriptor: &Descriptor<'_>) -> Option<usize> {
-        let is_label = |level: &Level| level.label == descriptor.level;
-        let is_number = |level: &Level| level.number == descriptor.level_number;
-        match self.levels.iter().position(|level| is_label(level) || is_number(level)) {
-            Some(at) => (is_label(&self.levels[at]) && is_number(&self.levels[at])).then_some(at),
-            None if self.levels.len() == LEVELS_MAX => None,
-            None => {
-                // A gateway that ran before us handed out at most one part a millisecond, see `has_number`.
-                let seq = if self.number == 0 { 0 } else { self.clock.first_uptime_ms() };
-                self.levels.push(Level {
-                    label: descriptor.level.to_owned(),
-                    number: descriptor.level_number,
-                    is_on_demand: descriptor.on_demand,
-                    seq,
-                    has_frame: false,
-                    windows_since_key: 0,
-                    handed_out: Moment::default(),
-                    wants_key: true,
-                    metrics: Vec::new(),
-                    samples_sent: 0,
-                    samples_lost: 0,
-                });
-                Some(self.levels.len() - 1)
-            }
-        }
     }
 
     /// Link frames were lost, and with them perhaps ranges of a window.

@@ -82,6 +82,10 @@ struct Args {
     #[arg(long)]
     open: Option<String>,
 
+    /// Make a pseudo-terminal, as a serial port for the gateway, and print `listens PATH`.
+    #[arg(long, conflicts_with = "open")]
+    serial: bool,
+
     /// Length of a window, in milliseconds.
     #[arg(long, default_value_t = 50)]
     window_ms: u32,
@@ -116,6 +120,7 @@ fn main() {
     let (end, ended) = channel();
     let line = match &args.open {
         Some(path) => Line::Terminal(open_terminal(path)),
+        None if args.serial => Line::Terminal(make_terminal()),
         None => {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             listener.set_nonblocking(true).unwrap();
@@ -212,6 +217,16 @@ fn open_terminal(path: &str) -> File {
     let settings = rustix::termios::tcgetattr(&terminal).unwrap();
     assert!(!settings.local_modes.contains(rustix::termios::LocalModes::ECHO), "the gateway made it raw");
     terminal
+}
+
+fn make_terminal() -> File {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&ours).unwrap();
+    unlockpt(&ours).unwrap();
+    rustix::io::ioctl_fionbio(&ours, true).unwrap();
+    println!("listens {}", ptsname(&ours, Vec::new()).unwrap().to_str().unwrap());
+    File::from(ours)
 }
 
 /// `O_NONBLOCK` of Linux.

@@ -14,17 +14,25 @@ const PATIENCE_US: u64 = 2_000_000;
 #[derive(Debug)]
 pub(crate) struct Ending {
     links: Links,
-    ends: Vec<(String, Frames)>,
-    acknowledged: usize,
+    ends: Vec<End>,
     offered: Option<Moment>,
     /// When it was looked at last, and for how long a broker was connected since the start.
     polled: Moment,
     connected_us: u64,
 }
 
+/// The end frame of a level.
+#[derive(Debug)]
+pub(super) struct End {
+    pub(super) level: String,
+    pub(super) frames: Frames,
+    /// Whether a broker stored it.
+    pub(super) is_acknowledged: bool,
+}
+
 impl Ending {
-    pub(super) fn new(links: Links, ends: Vec<(String, Frames)>, now: Moment) -> Self {
-        Self { links, ends, acknowledged: 0, offered: None, polled: now, connected_us: 0 }
+    pub(super) fn new(links: Links, ends: Vec<End>, now: Moment) -> Self {
+        Self { links, ends, offered: None, polled: now, connected_us: 0 }
     }
 
     pub(super) const fn links(&self) -> &Links {
@@ -35,23 +43,24 @@ impl Ending {
     pub(super) fn poll(&mut self, now: Moment) -> Result<bool, zmq::Error> {
         let news = self.links.read()?;
         for (level, seq) in news.acknowledged {
-            let before = self.ends.len();
-            self.ends.retain(|(label, end)| !(*label == level && end.frame_seq == seq));
-            self.acknowledged += before - self.ends.len();
+            for end in self.ends.iter_mut().filter(|end| end.level == level && end.frames.frame_seq == seq) {
+                end.is_acknowledged = true;
+            }
         }
         let passed_us = now.mono_us.saturating_sub(self.polled.mono_us);
         self.polled = now;
         if self.links.connected() > 0 {
             self.connected_us += passed_us;
         }
-        if self.ends.is_empty() {
-            // Further brokers have had it offered as often as the first one.
+        // Every broker that is connected is to have it, and one at least.
+        let is_stored = |end: &End| end.is_acknowledged && !self.links.awaits(&end.level, &end.frames);
+        if self.ends.iter().all(is_stored) {
             return Ok(true);
         }
         if self.offered.is_none_or(|at| now.mono_us.saturating_sub(at.mono_us) >= REPEAT_US) {
             self.offered = Some(now);
-            for (level, end) in &self.ends {
-                self.links.offer(level, end, usize::MAX, || ())?;
+            for End { level, frames, .. } in &self.ends {
+                self.links.offer(level, frames, usize::MAX, || ())?;
             }
         }
         self.links.retry(usize::MAX, || ())?;
@@ -62,6 +71,6 @@ impl Ending {
     pub(super) fn close(self, linger_ms: i32) -> (u64, u64) {
         let sent = self.links.messages_sent;
         self.links.close(linger_ms);
-        (self.ends.len() as u64, sent)
+        (self.ends.iter().filter(|end| !end.is_acknowledged).count() as u64, sent)
     }
 }

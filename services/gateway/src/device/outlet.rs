@@ -6,7 +6,7 @@ use zibrato_core::frame::{PublisherId, TOPIC_STATE, topic};
 use zibrato_std::links::{Links, Offered};
 use zmq::{Context, Error};
 
-use super::ending::Ending;
+use super::ending::{End, Ending};
 use super::session::Sink;
 use crate::boot::{Boot, FrameKind};
 use crate::moment::{Clock, Moment};
@@ -255,7 +255,8 @@ impl Sink for Outlet {
         for at in 0..boot.levels().len() {
             if boot.is_published(at) {
                 let frames = boot.encode(at, FrameKind::End, now);
-                ends.push((boot.levels()[at].label.clone(), frames));
+                let level = boot.levels()[at].label.clone();
+                ends.push(End { level, frames, is_acknowledged: false });
             }
         }
         let fresh = match Links::open(&self.context, &self.endpoints, PublisherId([0; 16])) {

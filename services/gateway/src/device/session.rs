@@ -43,6 +43,8 @@ struct Known {
     boot: Option<Boot>,
     /// It is not clear of which boot the next state is.
     needs_hello: bool,
+    /// The first number that was before the one expected, since the last hello.
+    back_to: Option<u16>,
     wants_ask: bool,
     asked: Option<Moment>,
     /// Number of the next sample.
@@ -94,6 +96,7 @@ impl Session {
                 return;
             }
             if order == Order::Back {
+                known.back_to = known.back_to.or(Some(frame.seq));
                 (known.needs_hello, known.wants_ask) = (true, true);
             }
             if order == Order::Later
@@ -102,7 +105,7 @@ impl Session {
                 boot.frames_lost();
             }
             let identify = |hello: &Hello<'_>| identify(site, setting, hello);
-            known.frame(order, frame, now, counts, line_counts, setting, identify, sink);
+            known.frame(frame, now, counts, line_counts, setting, identify, sink);
         });
         counts.line = line.counts;
     }
@@ -121,7 +124,6 @@ impl Known {
     #[expect(clippy::too_many_arguments, reason = "parts of one session, borrowed apart")]
     fn frame(
         &mut self,
-        order: Order,
         frame: &Frame<'_>,
         now: Moment,
         counts: &mut DeviceCounts,
@@ -132,6 +134,7 @@ impl Known {
     ) {
         match &frame.body {
             Body::Hello(hello) => {
+                let back_to = self.back_to.take();
                 let is_other = self.boot.as_ref().is_none_or(|boot| boot.is_other(hello));
                 if is_other {
                     let is_twice = self.boot.as_ref().is_some_and(|boot| boot.number() == hello.boot);
@@ -142,8 +145,8 @@ impl Known {
                             "the device started again"
                         );
                         counts.resets += 1;
-                        if order == Order::Back {
-                            Line::started_again(line_counts, frame.seq);
+                        if let Some(first) = back_to {
+                            Line::started_again(line_counts, first);
                         }
                     });
                     self.begin(hello, is_twice, now, setting, identify, sink);

@@ -153,7 +153,7 @@ impl Timer {
         if count == 0 {
             return None;
         }
-        let sum_ns = risen(self.totals.sum_ns.wrapping_sub(self.flushed.sum_ns));
+        let sum_ns = risen(self.totals.sum_ns, self.flushed.sum_ns);
         let mean = sum_ns / count;
         let mut sum_squares_ns2 = self.totals.sum_squares_ns2.wrapping_sub(self.flushed.sum_squares_ns2);
         let histogram = match self.flushed_histogram.0.as_deref() {
@@ -244,16 +244,17 @@ fn difference(newer: &Histogram, older: &Histogram) -> Option<Histogram> {
     let mut difference = newer.clone();
     difference.subtract(older);
     let mut all = difference.counts().map(|(_, count)| count).chain([difference.zero()]);
-    if all.any(|count| risen(count) != count) {
+    if all.any(|count| count.cast_signed() < 0) {
         return None;
     }
     let counts = difference.cells_from_offset().map(|(_, count)| count);
     Some(Histogram::from_parts(difference.scale(), difference.zero(), difference.offset(), counts))
 }
 
-/// A difference that wraps, 0 if it is one of a number that fell.
-const fn risen(difference: u64) -> u64 {
-    if difference.cast_signed() < 0 { 0 } else { difference }
+/// By how much a number that wraps has grown; 0 if it fell instead, by less than half of its range.
+const fn risen(newer: u64, older: u64) -> u64 {
+    let difference = newer.wrapping_sub(older);
+    if newer < older && difference.cast_signed() < 0 { 0 } else { difference }
 }
 
 /// Outer bounds of the outermost buckets with a count, in nanoseconds.
