@@ -29,6 +29,9 @@ fn main() -> ! {
     loop {
         control(turn);
         turn = turn.wrapping_add(1);
+        while let Some(byte) = uart.receive() {
+            link.receive(&[byte]);
+        }
         let Ok(_bytes) = link.poll(clock, &mut uart);
     }
 }
