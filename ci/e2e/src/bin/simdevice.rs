@@ -150,7 +150,7 @@ fn obey(args: &Args, clock: Ticks, end: &Sender<()>) {
             "run" => {
                 for round in 0..number {
                     record(&mut random, &mut truth);
-                    if round % BURST == 0 {
+                    if round.is_multiple_of(BURST) {
                         if producer.push(&LOOP, round as u32, clock) {
                             SAMPLES.fetch_add(1, Relaxed);
                         }
@@ -184,7 +184,7 @@ fn record(random: &mut Random, truth: &mut Truth) {
     FRAMES.add(1);
     BYTES.add(n as u32);
     (truth.frames, truth.bytes) = (truth.frames + 1, truth.bytes + n);
-    if n % 7 == 0 {
+    if n.is_multiple_of(7) {
         DEPTH.set(n as i32 - 500);
         CURRENT.set(n as f32 / 8.0);
         (truth.depth, truth.current) = (Some(n as i32 - 500), Some(n as f32 / 8.0));
