@@ -78,7 +78,7 @@ fn SysTick() {
     FRAMES.add(frames);
     DEPTH.set(depth);
     TRACE.push(&DEPTH, depth, CLOCK);
-    if tick % 2 == 0 {
+    if tick.is_multiple_of(2) {
         SCB::set_pendsv();
     }
     // What a guard does, with the duration in hand for the ring of samples.
@@ -135,13 +135,13 @@ fn main() -> ! {
     println!("runs for {ticks} ticks");
 
     board::start_interrupts(&mut peripherals);
-    let (mut turned, mut loops, mut sets) = (0, 0, 0);
+    let (mut turned, mut loops, mut sets) = (0u32, 0u32, 0u32);
     let mut was_on = false;
     while TICKS.load(Relaxed) < ticks {
         let guard = LOOP.start(CLOCK);
         turns.add(1);
         turned += 1;
-        if turned % 128 == 0 {
+        if turned.is_multiple_of(128) {
             // A made-up load, in steps that an f32 has exactly.
             LOAD.set((turned / 128 % 8) as f32 / 8.0);
             sets += 1;

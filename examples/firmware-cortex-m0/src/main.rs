@@ -102,7 +102,7 @@ fn TIMER1() {
     let frames = *RANDOM & 3;
     add(&RECEIVED, frames);
     FRAMES.add(frames);
-    if tick % 2 == 0 {
+    if tick.is_multiple_of(2) {
         SCB::set_pendsv();
     }
     // What a guard does, with the duration in hand for the ring of samples.
@@ -163,7 +163,7 @@ fn main() -> ! {
         let guard = turn.start(CLOCK);
         turns.add(1);
         turned += 1;
-        if turned % 128 == 0 {
+        if turned.is_multiple_of(128) {
             // A made-up load, in steps that an f32 has exactly.
             load.set((turned / 128 % 8) as f32 / 8.0);
             sets += 1;

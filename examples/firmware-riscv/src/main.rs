@@ -78,7 +78,7 @@ fn tick() {
     FRAMES.add(frames);
     DEPTH.set(depth);
     TRACE.push(&DEPTH, depth, CLOCK);
-    if tick % 2 == 0 {
+    if tick.is_multiple_of(2) {
         board::pend_software(true);
     }
     // What a guard does, with the duration in hand for the ring of samples.
@@ -128,7 +128,7 @@ fn main() -> ! {
         let guard = LOOP.start(CLOCK);
         turns.add(1);
         turned += 1;
-        if turned % 128 == 0 {
+        if turned.is_multiple_of(128) {
             // A made-up load, in steps that an f32 has exactly.
             LOAD.set((turned / 128 % 8) as f32 / 8.0);
             sets += 1;

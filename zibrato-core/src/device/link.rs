@@ -44,6 +44,7 @@ struct Sender {
     time: Time,
     seq: u16,
     hello_at: u64,
+    is_hello_due: bool,
     /// The next descriptor of those that are due, and how many are due.
     descriptor: usize,
     descriptors_due: usize,
@@ -56,8 +57,9 @@ struct Sender {
     mask: u32,
     mask_until: u64,
     is_ending: bool,
-    /// Number of the next sample.
+    /// Number of the next sample, and how many this call may still take.
     sample: u32,
+    samples_left: u32,
     /// Samples of metrics that are not listed.
     unlisted: u32,
 }
@@ -73,6 +75,7 @@ impl LinkState {
             time: Time { is_started: false, ticks: 0, uptime: 0, credit: 0 },
             seq: 0,
             hello_at: 0,
+            is_hello_due: false,
             descriptor: 0,
             descriptors_due: 0,
             window_at: 0,
@@ -83,6 +86,7 @@ impl LinkState {
             mask_until: 0,
             is_ending: false,
             sample: 0,
+            samples_left: 0,
             unlisted: 0,
         };
         Self { line: [0; LINE_BYTES_MAX], sender }
@@ -144,7 +148,8 @@ impl<S: BorrowMut<LinkState>> Link<S> {
         })
     }
 
-    /// Sends what is due and the budget has room for; the bytes that were sent.
+    /// Sends what is due and the budget has room for; the bytes that were sent. Of samples these are at most as many as
+    /// the rings hold, however fast others come.
     ///
     /// To be called more often than `clock` makes a round and any cell grows by 2^32.
     ///
@@ -169,8 +174,6 @@ impl<S: BorrowMut<LinkState>> Link<S> {
     /// As [`Link::poll`].
     pub fn end<C: Clock, W: Write>(&mut self, clock: C, writer: &mut W) -> Result<(), W::Error> {
         self.advance(clock, writer)?;
-        // The window that is going out, if any, then no other one, so that hello, descriptors and samples come.
-        self.state.borrow_mut().sender.window_at = u64::MAX;
         while self.send(clock, writer)? > 0 {}
         let sender = &mut self.state.borrow_mut().sender;
         (sender.is_ending, sender.place) = (true, 1);
@@ -188,7 +191,8 @@ impl<S: BorrowMut<LinkState>> Link<S> {
                 Some(Ok([kind::MASK, _, _, mask @ ..])) => short_varint(mask),
                 Some(Ok([kind::ASK, ..])) => {
                     // Whoever asks has nothing, so that the next window is one of all metrics.
-                    (sender.hello_at, sender.descriptors_due, sender.windows) = (0, self.items.len(), 0);
+                    (sender.is_hello_due, sender.descriptors_due, sender.windows) =
+                        (true, self.items.len(), 0);
                     if sender.place != 0 {
                         // The one that is going out becomes that.
                         (sender.place, sender.part) = (1, 0);
@@ -212,7 +216,8 @@ impl<S: BorrowMut<LinkState>> Link<S> {
         Ok(bytes)
     }
 
-    /// Lets the time since the last call count, also against a mask that nobody repeats.
+    /// Lets the time since the last call count, also against a mask that nobody repeats, and decides what is to be sent.
+    /// What becomes due later waits for the next call, so that one always ends.
     fn advance<C: Clock, W: Write>(&mut self, clock: C, writer: &mut W) -> Result<(), W::Error> {
         let sender = &mut self.state.borrow_mut().sender;
         if !sender.time.is_started {
@@ -225,6 +230,19 @@ impl<S: BorrowMut<LinkState>> Link<S> {
         if sender.mask != 0 && sender.time.uptime >= sender.mask_until {
             sender.switch(self.items, 0);
         }
+        let uptime = sender.time.uptime;
+        if sender.place == 0 && uptime >= sender.window_at {
+            sender.window_at = uptime.saturating_add(self.settings.window_ticks);
+            sender.place = 1;
+            // One a window, in turn.
+            sender.descriptors_due = sender.descriptors_due.max(usize::from(sender.windows > 0));
+        }
+        if uptime >= sender.hello_at {
+            sender.hello_at = uptime.saturating_add(self.settings.hello_ticks);
+            sender.is_hello_due = true;
+        }
+        sender.samples_left =
+            sender.rings.iter().flatten().fold(0, |sum, ring| sum.saturating_add(ring.capacity()));
         Ok(())
     }
 
@@ -233,17 +251,10 @@ impl<S: BorrowMut<LinkState>> Link<S> {
         let Self { items, settings, state } = self;
         let LinkState { line, sender } = state.borrow_mut();
         let mut frame = Writer::new(line);
-        let uptime = sender.time.uptime;
-        if sender.place == 0 && uptime >= sender.window_at {
-            sender.window_at = uptime.saturating_add(settings.window_ticks);
-            sender.place = 1;
-            // One a window, in turn.
-            sender.descriptors_due = sender.descriptors_due.max(usize::from(sender.windows > 0));
-        }
-        if uptime >= sender.hello_at {
-            sender.hello_at = uptime.saturating_add(settings.hello_ticks);
+        if sender.is_hello_due {
+            sender.is_hello_due = false;
             frame.start(kind::HELLO, sender.seq);
-            write_hello(&mut frame, items, settings, uptime);
+            write_hello(&mut frame, items, settings, sender.time.uptime);
         } else if sender.descriptors_due > 0
             && let Some(item) = items.get(sender.descriptor)
         {
@@ -326,8 +337,9 @@ impl Sender {
         // Time of the sample before; `None` before the first, with which the frame begins.
         let mut last = None;
         for ring in self.rings.iter_mut().flatten() {
-            while frame.room() >= SAMPLE_BYTES_MAX {
+            while frame.room() >= SAMPLE_BYTES_MAX && self.samples_left > 0 {
                 let Some(record) = ring.pop() else { break };
+                self.samples_left -= 1;
                 // A cell begins with its gate.
                 let find = |(_, item): &(usize, &Item)| ptr::addr_eq(item.cell, record.metric);
                 let Some((id, item)) = items.iter().enumerate().find(find) else {

@@ -157,7 +157,11 @@ impl<const N: usize> SampleRing<N> {
     /// The end for [`super::Link::add_ring`], once; then `None`.
     #[must_use]
     pub fn consumer(&'static self) -> Option<Consumer> {
-        claim(&self.consumed).then_some(Consumer { slots: &self.slots, here: PhantomData })
+        claim(&self.consumed).then_some(Consumer {
+            slots: &self.slots,
+            capacity: N as u32,
+            here: PhantomData,
+        })
     }
 }
 
@@ -166,7 +170,11 @@ impl<const N: usize> SharedSampleRing<N> {
     /// The end for [`super::Link::add_ring`], once; then `None`.
     #[must_use]
     pub fn consumer(&'static self) -> Option<Consumer> {
-        claim(&self.consumed).then_some(Consumer { slots: &self.slots, here: PhantomData })
+        claim(&self.consumed).then_some(Consumer {
+            slots: &self.slots,
+            capacity: N as u32,
+            here: PhantomData,
+        })
     }
 
     /// Takes a sample, in any context; false if the ring is full, and the sample counted as lost. Of a metric whose
@@ -215,6 +223,7 @@ impl<const N: usize> Producer<N> {
 /// The end of a ring that samples come out at.
 pub struct Consumer {
     slots: &'static (dyn Pop + Sync),
+    capacity: u32,
     here: PhantomData<Cell<()>>,
 }
 
@@ -229,6 +238,11 @@ impl Consumer {
     pub(super) fn pop(&mut self) -> Option<Record<AtomicU32>> {
         // SAFETY: S3: `&mut self` of the only consumer that the ring ever gave.
         unsafe { self.slots.pop_dyn() }
+    }
+
+    /// The most samples that the ring holds.
+    pub(super) const fn capacity(&self) -> u32 {
+        self.capacity
     }
 
     pub(super) fn lost(&self) -> u32 {

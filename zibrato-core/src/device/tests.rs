@@ -405,6 +405,38 @@ fn the_budget_holds_and_state_comes_before_samples() {
     assert!(pushed - samples <= 64 && pushed + RING.lost() == 60_000);
 }
 
+/// Interrupts that take a sample whenever the line is written to, without a budget: a poll ends all the same.
+#[test]
+fn a_poll_ends_however_fast_samples_come() {
+    timer!(static TIMER = "m.timer", Level::INFO);
+    static METRICS: [Item; 1] = metrics![TIMER];
+    static RING: SharedSampleRing<64> = SharedSampleRing::new();
+    struct Busy(Ticks, usize);
+    impl embedded_io::ErrorType for Busy {
+        type Error = Infallible;
+    }
+    impl embedded_io::Write for Busy {
+        fn write(&mut self, bytes: &[u8]) -> Result<usize, Infallible> {
+            self.1 += 1;
+            assert!(self.1 < 1_000, "it goes on and on");
+            self.0.pass(SECOND);
+            while RING.push(&TIMER, 1, self.0) {}
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> Result<(), Infallible> {
+            Ok(())
+        }
+    }
+    let clock = Ticks::new(0);
+    let mut link = Link::new(&METRICS, SETTINGS);
+    link.add_ring(RING.consumer());
+    let mut busy = Busy(clock, 0);
+    for _ in 0..10 {
+        link.poll(clock, &mut busy).unwrap();
+    }
+    link.end(clock, &mut busy).unwrap();
+}
+
 #[test]
 fn a_state_that_needs_many_frames_comes_whole_and_bucket_by_bucket() {
     timer!(static A = "h.a", Level::INFO, buckets = 124);

@@ -1,7 +1,8 @@
 //! A small firmware, with metrics and without: ci/size takes the difference.
 //!
 //! Ten metrics of all kinds, a ring of samples, and the link over a UART, in a program that does its own work and has its
-//! own UART either way.
+//! own UART either way. Feature `sending` records one metric of each kind and sends all; `metrics` records all, in two
+//! contexts, and takes masks from the gateway.
 #![no_std]
 #![no_main]
 
@@ -68,7 +69,7 @@ fn work() -> u32 {
     next
 }
 
-#[cfg(feature = "metrics")]
+#[cfg(feature = "sending")]
 mod measured {
     use zibrato_core::device::clock::Dwt;
     use zibrato_core::device::{Item, SampleRing, Settings};
@@ -95,26 +96,33 @@ mod measured {
 
 #[exception]
 fn SysTick() {
+    #[cfg(feature = "sending")]
+    static mut RING: Option<zibrato_core::device::Producer<64>> = None;
     #[cfg(feature = "metrics")]
-    static mut HANDLES: Option<(
-        zibrato_core::device::OwnedTimer<measured::ADC>,
-        zibrato_core::device::Producer<64>,
-    )> = None;
-    #[cfg(feature = "metrics")]
+    static mut ADC: Option<zibrato_core::device::OwnedTimer<measured::ADC>> = None;
+    #[cfg(feature = "sending")]
     let guard = measured::FOC.start(measured::CLOCK);
     let value = work();
-    #[cfg(feature = "metrics")]
+    #[cfg(feature = "sending")]
     {
         measured::FRAMES.add(1);
-        measured::DETAIL.add(value);
         measured::CURRENT.set(value.cast_signed());
-        if HANDLES.is_none() {
-            *HANDLES = measured::ADC.take().zip(measured::RING.producer());
+        if RING.is_none() {
+            *RING = measured::RING.producer();
         }
-        if let Some((adc, ring)) = HANDLES {
-            adc.record(value);
+        if let Some(ring) = RING {
             ring.push(&measured::CURRENT, value.cast_signed(), measured::CLOCK);
-            drop(guard);
+        }
+        drop(guard);
+    }
+    #[cfg(feature = "metrics")]
+    {
+        measured::DETAIL.add(value);
+        if ADC.is_none() {
+            *ADC = measured::ADC.take();
+        }
+        if let Some(adc) = ADC {
+            adc.record(value);
         }
     }
     let _ = value;
@@ -122,16 +130,22 @@ fn SysTick() {
 
 #[entry]
 fn main() -> ! {
+    #[cfg(feature = "sending")]
+    static mut STATE: zibrato_core::device::LinkState = zibrato_core::device::LinkState::new();
     let mut uart = Uart::start();
     uart.send(b"boot\n");
-    #[cfg(feature = "metrics")]
-    let mut link = zibrato_core::device::Link::new(&measured::METRICS, measured::SETTINGS);
-    #[cfg(feature = "metrics")]
+    #[cfg(feature = "sending")]
+    let mut link = zibrato_core::device::Link::with_state(&measured::METRICS, measured::SETTINGS, STATE);
+    #[cfg(feature = "sending")]
     link.add_ring(measured::RING.consumer());
     #[cfg(feature = "metrics")]
     let taken = (measured::LOOP.take(), measured::IMU.take(), measured::CAN.take(), measured::POLLS.take());
     #[cfg(feature = "metrics")]
-    let (Some(mut turn), Some(mut imu), Some(mut can), Some(mut polls)) = taken else { loop {} };
+    let (Some(mut turn), Some(mut imu), Some(mut can), Some(mut polls)) = taken else {
+        loop {
+            cortex_m::asm::wfi();
+        }
+    };
     loop {
         #[cfg(feature = "metrics")]
         let guard = turn.start(measured::CLOCK);
@@ -149,7 +163,7 @@ fn main() -> ! {
             link.receive(&[byte]);
             let _ = byte;
         }
-        #[cfg(feature = "metrics")]
+        #[cfg(feature = "sending")]
         let Ok(_bytes) = link.poll(measured::CLOCK, &mut uart);
         let _ = value;
         cortex_m::asm::wfi();

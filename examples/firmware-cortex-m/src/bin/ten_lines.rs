@@ -23,13 +23,14 @@ static METRICS: [Item; 2] = metrics![CONTROL, FAULTS];
 #[entry]
 fn main() -> ! {
     let mut uart = board::Uart::link();
-    let Ok(clock) = DwtOrSysTick::start() else { loop {} };
+    let Ok(clock) = DwtOrSysTick::start() else { panic!("no clock runs") };
     let mut link = Link::new(&METRICS, Settings::new(board::CLOCK_HZ));
-    for turn in 0u32.. {
+    let mut turn = 0u32;
+    loop {
         control(turn);
+        turn = turn.wrapping_add(1);
         let Ok(_bytes) = link.poll(clock, &mut uart);
     }
-    loop {}
 }
 
 /// What stands for an interrupt's work: some microseconds, now and then a fault.

@@ -7,10 +7,18 @@
 #![no_std]
 #![no_main]
 
+mod check;
+#[cfg(target_arch = "arm")]
+#[path = "arm.rs"]
+mod platform;
+#[cfg(target_arch = "riscv32")]
+#[path = "riscv32.rs"]
+mod platform;
+
 use core::cell::UnsafeCell;
-use core::convert::Infallible;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
+use check::Check;
 use firmware_bench::entry;
 use semihosting::println;
 use zibrato_core::device::clock::Clock;
@@ -18,7 +26,6 @@ use zibrato_core::device::{
     Item, Link, OwnedCounter, OwnedTimer, Producer, SampleRing, Sampled, Settings, SharedSampleRing,
 };
 use zibrato_core::level::Level;
-use zibrato_core::link::{Body, Frame, Receiver, SampleValue, StateValue};
 use zibrato_core::{counter, gauge, local_counter, local_timer, metrics, timer};
 
 /// Slots of a ring: few, so that it is full at times.
@@ -142,13 +149,11 @@ impl<T> Own<T> {
 
 static WRONG: Own<Producer<SLOTS>> = Own::new();
 static OWN_PRODUCERS: [Own<Producer<SLOTS>>; CONTEXTS] = [const { Own::new() }; CONTEXTS];
-static OWN_COUNTERS: (
-    Own<OwnedCounter<OWN_MAIN>>,
-    Own<OwnedCounter<OWN_PENDSV>>,
-    Own<OwnedCounter<OWN_SYSTICK>>,
-    Own<OwnedCounter<OWN_NMI>>,
-) = (Own::new(), Own::new(), Own::new(), Own::new());
-static OWN_TIMERS: Own<OwnedTimer<OWN_TIMER>> = Own::new();
+static COUNTER_MAIN: Own<OwnedCounter<OWN_MAIN>> = Own::new();
+static COUNTER_PENDSV: Own<OwnedCounter<OWN_PENDSV>> = Own::new();
+static COUNTER_SYSTICK: Own<OwnedCounter<OWN_SYSTICK>> = Own::new();
+static COUNTER_NMI: Own<OwnedCounter<OWN_NMI>> = Own::new();
+static TIMER_MAIN: Own<OwnedTimer<OWN_TIMER>> = Own::new();
 
 /// A clock for samples that says what it is told: with it their time tells whether they are whole.
 #[derive(Clone, Copy)]
@@ -205,13 +210,13 @@ fn produce(context: usize) {
     VALUE.set(number.cast_signed());
     TIMER.record(ticks);
     match context {
-        0 => OWN_COUNTERS.0.with(|counter| counter.add(1)),
-        1 => OWN_COUNTERS.1.with(|counter| counter.add(1)),
-        2 => OWN_COUNTERS.2.with(|counter| counter.add(1)),
-        _ => OWN_COUNTERS.3.with(|counter| counter.add(1)),
+        0 => COUNTER_MAIN.with(|counter| counter.add(1)),
+        1 => COUNTER_PENDSV.with(|counter| counter.add(1)),
+        2 => COUNTER_SYSTICK.with(|counter| counter.add(1)),
+        _ => COUNTER_NMI.with(|counter| counter.add(1)),
     };
     if context == 0 {
-        OWN_TIMERS.with(|timer| timer.record(ticks));
+        TIMER_MAIN.with(|timer| timer.record(ticks));
     }
     ADDED.add(context, number & 7);
     RECORDED.add(context, 1);
@@ -225,150 +230,6 @@ fn jitter() -> u32 {
     let next = (state >> 1) ^ (0u32.wrapping_sub(state & 1) & 0xB400);
     STATE.store(next, Relaxed);
     next & 15
-}
-
-/// What comes over the link, as a gateway reads it.
-struct Check {
-    receiver: Receiver,
-    /// The next sample of each context.
-    next: [u32; CONTEXTS],
-    samples: u32,
-    /// Samples that are not the next of their context, and that are not whole.
-    out_of_order: u32,
-    torn: u32,
-    /// Frames that are none, and states that cannot be.
-    bad_frames: u32,
-    bad_states: u32,
-    count: u64,
-    sets: u32,
-    records: u64,
-    ticks: u64,
-    in_buckets: u64,
-    own: [u64; CONTEXTS],
-    own_records: u64,
-    lost: u32,
-}
-
-impl Check {
-    fn new() -> Self {
-        Self {
-            receiver: Receiver::new(),
-            next: [0; CONTEXTS],
-            samples: 0,
-            out_of_order: 0,
-            torn: 0,
-            bad_frames: 0,
-            bad_states: 0,
-            count: 0,
-            sets: 0,
-            records: 0,
-            ticks: 0,
-            in_buckets: 0,
-            own: [0; CONTEXTS],
-            own_records: 0,
-            lost: 0,
-        }
-    }
-
-    fn sample(&mut self, id: u16, time: u32, value: SampleValue) {
-        self.samples += 1;
-        let context = usize::from(id);
-        let (Some(next), SampleValue::Increment(number)) = (self.next.get_mut(context), value) else {
-            self.torn += 1;
-            return;
-        };
-        if time != stamp(context, number).0 {
-            self.torn += 1;
-        } else {
-            self.out_of_order += u32::from(number != *next);
-            *next = number.wrapping_add(1);
-        }
-    }
-
-    fn state(&mut self, id: u16, value: StateValue<'_>) {
-        let range_of = |records: u64, range: Option<(u32, u32)>| match range {
-            Some((min, max)) => records > 0 && TICKS.0 <= min && min <= max && max <= TICKS.1,
-            None => true,
-        };
-        // What is cumulative never falls, and a range lies in that of the durations.
-        let is_possible = match value {
-            StateValue::Counter { sum } if id == ID_COUNT => core::mem::replace(&mut self.count, sum) <= sum,
-            StateValue::Counter { sum } if (ID_OWN..ID_OWN_TIMER).contains(&id) => {
-                core::mem::replace(&mut self.own[usize::from(id - ID_OWN)], sum) <= sum
-            }
-            StateValue::Whole { sets, .. } if id == ID_VALUE => {
-                core::mem::replace(&mut self.sets, sets) <= sets
-            }
-            StateValue::Timer { count, sum, range } if id == ID_TIMER => {
-                self.in_buckets = 0;
-                let grew = self.records <= count && self.ticks <= sum;
-                (self.records, self.ticks) = (count, sum);
-                grew && range_of(count, range)
-            }
-            StateValue::Timer { count, range, .. } if id == ID_OWN_TIMER => {
-                core::mem::replace(&mut self.own_records, count) <= count && range_of(count, range)
-            }
-            StateValue::Buckets(buckets) if id == ID_TIMER => {
-                self.in_buckets += buckets.iter().map(|(_, count)| u64::from(count)).sum::<u64>();
-                true
-            }
-            // Of the samples' own metrics nothing is counted.
-            StateValue::Counter { sum: 0 } => true,
-            _ => false,
-        };
-        self.bad_states += u32::from(!is_possible);
-    }
-}
-
-impl embedded_io::ErrorType for Check {
-    type Error = Infallible;
-}
-
-impl embedded_io::Write for Check {
-    fn write(&mut self, bytes: &[u8]) -> Result<usize, Infallible> {
-        for &byte in bytes {
-            let payload: ([u8; 256], usize) = match self.receiver.push(byte) {
-                None => continue,
-                Some(Err(_)) => {
-                    self.bad_frames += 1;
-                    continue;
-                }
-                // The receiver's buffer is borrowed; the check changes.
-                Some(Ok(payload)) => {
-                    let mut copy = [0; 256];
-                    copy[..payload.len()].copy_from_slice(payload);
-                    (copy, payload.len())
-                }
-            };
-            match Frame::parse(&payload.0[..payload.1]).map(|frame| frame.body) {
-                Ok(Body::Samples(samples)) => {
-                    self.lost = samples.lost;
-                    for sample in samples.iter() {
-                        match sample {
-                            Ok(sample) => self.sample(sample.id, sample.time, sample.value),
-                            Err(_) => self.bad_frames += 1,
-                        }
-                    }
-                }
-                Ok(Body::State(state)) => {
-                    self.lost = state.lost;
-                    for entry in state.entries() {
-                        match entry {
-                            Ok(entry) => self.state(entry.id, entry.value),
-                            Err(_) => self.bad_frames += 1,
-                        }
-                    }
-                }
-                Ok(_) => {}
-                Err(_) => self.bad_frames += 1,
-            }
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> Result<(), Infallible> {
-        Ok(())
-    }
 }
 
 /// The link's clock, which the main loop moves on. The samples' times are told.
@@ -441,11 +302,11 @@ fn run(name: &str, way: Way, check: &mut Check) -> u32 {
 
 #[entry]
 fn main() -> ! {
-    OWN_COUNTERS.0.put(OWN_MAIN.take());
-    OWN_COUNTERS.1.put(OWN_PENDSV.take());
-    OWN_COUNTERS.2.put(OWN_SYSTICK.take());
-    OWN_COUNTERS.3.put(OWN_NMI.take());
-    OWN_TIMERS.put(OWN_TIMER.take());
+    COUNTER_MAIN.put(OWN_MAIN.take());
+    COUNTER_PENDSV.put(OWN_PENDSV.take());
+    COUNTER_SYSTICK.put(OWN_SYSTICK.take());
+    COUNTER_NMI.put(OWN_NMI.take());
+    TIMER_MAIN.put(OWN_TIMER.take());
     let mut check = Check::new();
     let caught = run("one context's ring in all of them, wrong on purpose", Way::Wrong, &mut check);
     let errors =
@@ -464,119 +325,4 @@ fn main() -> ! {
         if caught > 0 { "caught" } else { "not caught" }
     );
     semihosting::process::exit(i32::from(!(caught > 0 && errors == 0 && is_exact)))
-}
-
-#[cfg(target_arch = "arm")]
-mod platform {
-    use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
-
-    use cortex_m_rt::exception;
-
-    use super::{jitter, produce};
-
-    const SYST_CSR: usize = 0xe000_e010;
-    const SYST_RVR: usize = 0xe000_e014;
-    const SYST_CVR: usize = 0xe000_e018;
-    const ICSR: usize = 0xe000_ed04;
-    const ICSR_NMIPENDSET: u32 = 1 << 31;
-    const ICSR_PENDSVSET: u32 = 1 << 28;
-    const SHPR3: usize = 0xe000_ed20;
-    /// Shortest time between two interrupts, in ticks of SysTick: as long as it takes to serve one, and some more.
-    const TICKS_MIN: u32 = 250;
-    /// A critical section masks all interrupts but this one, so that where shared metrics need one it must not record.
-    const HAS_NMI: bool = cfg!(target_has_atomic = "32");
-
-    fn write(address: usize, value: u32) {
-        // SAFETY: a register of the core, written as its manual says.
-        unsafe { (address as *mut u32).write_volatile(value) }
-    }
-
-    pub(super) fn start() {
-        // SysTick above PendSV.
-        write(SHPR3, 0x4080_0000);
-        write(SYST_RVR, TICKS_MIN);
-        write(SYST_CVR, 0);
-        write(SYST_CSR, 7);
-    }
-
-    pub(super) fn stop() {
-        write(SYST_CSR, 0);
-    }
-
-    #[exception]
-    fn SysTick() {
-        static TURNS: AtomicU32 = AtomicU32::new(0);
-        write(SYST_RVR, TICKS_MIN + jitter());
-        let turn = TURNS.load(Relaxed);
-        TURNS.store(turn.wrapping_add(1), Relaxed);
-        produce(2);
-        write(ICSR, ICSR_PENDSVSET);
-        if HAS_NMI && turn % 3 == 0 {
-            write(ICSR, ICSR_NMIPENDSET);
-        }
-        produce(2);
-    }
-
-    #[exception]
-    fn PendSV() {
-        produce(1);
-        if HAS_NMI {
-            write(ICSR, ICSR_NMIPENDSET);
-        }
-        produce(1);
-    }
-
-    #[exception]
-    unsafe fn NonMaskableInt() {
-        produce(3);
-    }
-}
-
-#[cfg(target_arch = "riscv32")]
-mod platform {
-    use riscv::interrupt::Interrupt;
-    use riscv::register::mie;
-    use riscv_rt::core_interrupt;
-
-    use super::{jitter, produce};
-
-    const MTIMECMP: usize = 0x0200_4000;
-    const MTIME: usize = 0x0200_bff8;
-    /// Shortest time between two interrupts, in ticks of 100 ns: as long as it takes to serve one, and some more.
-    const TICKS_MIN: u32 = 60;
-
-    fn read(address: usize) -> u32 {
-        // SAFETY: a register of this board.
-        unsafe { (address as *const u32).read_volatile() }
-    }
-
-    fn write(address: usize, value: u32) {
-        // SAFETY: a register of this board.
-        unsafe { (address as *mut u32).write_volatile(value) }
-    }
-
-    /// The high half stays 0: this program is over long before.
-    fn next() {
-        write(MTIMECMP, read(MTIME) + TICKS_MIN + jitter());
-        write(MTIMECMP + 4, 0);
-    }
-
-    pub(super) fn start() {
-        next();
-        // SAFETY: it has a handler, and no critical section is open.
-        unsafe { mie::enable(Interrupt::MachineTimer) };
-        // SAFETY: as above.
-        unsafe { riscv::interrupt::enable() };
-    }
-
-    pub(super) fn stop() {
-        riscv::interrupt::disable();
-    }
-
-    #[core_interrupt(Interrupt::MachineTimer)]
-    fn tick() {
-        next();
-        produce(2);
-        produce(2);
-    }
 }
