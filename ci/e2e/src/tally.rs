@@ -193,6 +193,8 @@ impl Backend for Tally {
                     points.push(PointUnits::Counter(*delta));
                 }
                 Measured::Timer(timer) => {
+                    let fits = |(_, records)| records <= timer.count;
+                    assert!(timer.histogram.counts().all(fits), "a bucket of {name} fell: {timer:?}");
                     rows.push(json!({"kind": "timer", "name": name, "count": timer.count,
                         "sum_ns": timer.sum_ns as u64, "in_buckets": timer.histogram.total()}));
                     points.push(PointUnits::Timer(timer.count));

@@ -64,8 +64,8 @@ pub struct Args {
           value_parser = parse_source)]
     pub pty: Vec<String>,
 
-    /// Read a device from standard input. Nothing can be told to it, so its on-demand levels stay as they
-    /// are. Default source: stdin.
+    /// Read a device from standard input, from when a broker is connected on. Nothing can be told to the device, so
+    /// its on-demand levels stay as they are. Default source: stdin.
     #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true, default_missing_value = "stdin",
           value_parser = parse_source)]
     pub stdin: Option<String>,

@@ -150,7 +150,7 @@ fn obey(args: &Args, clock: Ticks, end: &Sender<()>) {
             "run" => {
                 for round in 0..number {
                     record(&mut random, &mut truth);
-                    if round % BURST == 0 {
+                    if round.is_multiple_of(BURST) {
                         if producer.push(&LOOP, round as u32, clock) {
                             SAMPLES.fetch_add(1, Relaxed);
                         }
