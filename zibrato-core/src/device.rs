@@ -43,13 +43,13 @@
 //! recorded from all of them: by one instruction, or a pair that repeats itself, where the target has such, and
 //! within a critical section elsewhere (thumbv6m, feature `critical-section`; without it a shared metric can be declared
 //! there but not recorded). A *local* one (`local_counter!` and so on) is taken once and then belongs to the context that
-//! has it: plain loads and stores, on every target.
+//! has it: plain loads and stores, on every target (but that it is taken within a critical section where a shared one needs it).
 //!
 //! # From a record to the line
 //! What is recorded goes into a cell of its metric, which wraps at 2^32: the sum since the boot. [`Link`] reads the cells
-//! every window, in whatever context it is polled, widens them by what they grew, and sends them: so it is to be polled
-//! more often than any cell grows by 2^32. A cell is read while it is written; a sum may then have a record that the
-//! count has only in the next window, and neither ever loses one.
+//! every window, in whatever context it is polled, widens them by what they grew, and sends them: so none may grow by 2^32
+//! between two of its states. A cell is read while it is written; of a record the count may then come with one state and
+//! the sum with the next, and neither ever loses one.
 //!
 //! Records whose own values matter go through a ring, from one context or from several, and out as samples. A ring that
 //! is full drops the newest record and counts it.

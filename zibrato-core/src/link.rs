@@ -273,7 +273,7 @@ impl<'a> Hello<'a> {
         if clock_hz == 0 {
             return Err(LinkError::Clock);
         }
-        if program.len() > PROGRAM_BYTES_MAX || program.chars().any(char::is_control) {
+        if program.len() > PROGRAM_BYTES_MAX || program.bytes().any(|byte| byte.is_ascii_control()) {
             return Err(LinkError::Text);
         }
         Ok(Self { protocol, boot, clock_hz, overhead, uptime, window_ms, metrics, program })

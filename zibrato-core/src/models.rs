@@ -264,6 +264,22 @@ fn samples_of_two_contexts_come_out_once_and_whole() {
     sample::<false>(|ring, record| ring.push_among(record));
 }
 
+/// Two slots are enough for two contexts with one sample each, whatever is drained meanwhile: none may be lost.
+#[test]
+fn a_ring_that_is_not_full_loses_nothing() {
+    static METRIC: u32 = 7;
+    loom::model(|| {
+        let ring = Arc::new(Slots::<u32, 2, false>::new());
+        let record = |bits: u32| Sample { metric: &METRIC, time: 0, bits };
+        let sides = [1, 2].map(|bits| side(&ring, move |ring| ring.push_among(record(bits))));
+        // SAFETY: this side is the only consumer.
+        let consumer = side(&ring, |ring| unsafe { ring.pop() }.is_some());
+        assert!(sides.into_iter().all(|side| side.join().unwrap()));
+        consumer.join().unwrap();
+        assert_eq!(ring.lost(), 0);
+    });
+}
+
 #[test]
 #[should_panic(expected = "Causality violation")]
 fn a_mark_that_does_not_release_is_refused() {

@@ -119,6 +119,7 @@ impl Printed {
                 return Err(format!("{source} {name}: stored {sum}, printed {printed}"));
             }
         }
+        let overhead = self.of_kind("clock").map(|(_, line)| Self::number(line, "overhead")).sum::<u64>();
         for (name, line) in self.of_kind("timer") {
             let printed = Self::number(line, "count");
             let Some(totals) = stored.get(name, source) else {
@@ -128,7 +129,8 @@ impl Printed {
                 return Err(format!("{source} {name}: stored {}, printed {printed}", totals.count));
             }
             if line.contains(" ticks=") {
-                let printed = Self::number(line, "ticks") * self.board.two_ticks_ns / 2;
+                let ticks = Self::number(line, "ticks") - printed * overhead;
+                let printed = ticks * self.board.two_ticks_ns / 2;
                 // Each point's sum is rounded to a nanosecond.
                 if totals.sum_ns.abs_diff(printed) > totals.points.len() as u64 {
                     return Err(format!(

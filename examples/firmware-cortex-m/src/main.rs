@@ -13,6 +13,7 @@
 //!   a guard costs two loads. Does the counter stop with the debugger or in sleep, take a timer, as here;
 //! - [`boot`] to something that differs from boot to boot: a count in flash or backup registers, a random number;
 //! - `bytes_per_second` to what the line has left, and the log to `defmt-rtt`, if a probe is attached;
+//! - whatever uses `semihosting`, which without a debugger stops a real chip;
 //! - the end: firmware seldom has one. Without [`Link::end`] the gateway notices the silence.
 //!
 //! The simulated work: each millisecond an interrupt receives up to three frames, every other one has a lower
@@ -29,7 +30,7 @@ use cortex_m::peripheral::SCB;
 use cortex_m_rt::{entry, exception};
 use panic_halt as _;
 use semihosting::println;
-use zibrato_core::device::clock::{Clock as _, Dwt};
+use zibrato_core::device::clock::{Clock as _, Dwt, overhead};
 use zibrato_core::device::{Item, Link, OwnedTimer, Settings, SharedSampleRing};
 use zibrato_core::level::Level;
 use zibrato_core::{counter, gauge, local_counter, local_timer, metrics, timer};
@@ -129,7 +130,9 @@ fn main() -> ! {
         Err(error) => defmt::warn!("no cycle counter ({}): the timer it is", error),
     }
     let mut uart = board::Uart::link();
-    let mut link = Link::new(&METRICS, SETTINGS.boot(boot()));
+    // What two readings take is no duration: the gateway takes it off.
+    let overhead = overhead(CLOCK);
+    let mut link = Link::new(&METRICS, SETTINGS.boot(boot()).overhead(overhead));
     link.add_ring(TRACE.consumer());
     let ticks = ticks_to_run();
     println!("runs for {ticks} ticks");
@@ -166,6 +169,7 @@ fn main() -> ! {
 
     // What the program counted by itself, to compare with what arrives.
     let count = |cell: &AtomicU32| cell.load(Relaxed);
+    println!("clock ticks overhead={overhead}");
     println!("counter can.rx_frames sum={}", count(&RECEIVED));
     println!("counter demo.turns sum={turned}");
     println!("gauge can.queue sets={}", count(&TICKS));

@@ -2,9 +2,14 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use zibrato_core::device::{Item, Link, Settings};
+use zibrato_core::level::Level;
 use zibrato_core::link::{
     BUCKETS_MAX, Body, Frame, LINE_BYTES_MAX, LinkError, PAYLOAD_BYTES_MAX, Receiver, StateValue, Writer,
 };
+
+zibrato_core::counter!(static COUNTER = "fuzz", Level::DEBUG);
+static METRICS: [Item; 1] = zibrato_core::metrics![COUNTER];
 
 /// Reads all that a payload has, and says it again where there is a way to.
 fn read(payload: &[u8]) {
@@ -41,7 +46,11 @@ fn read(payload: &[u8]) {
     }
 }
 
-fn receive<const N: usize>(receiver: &mut Receiver<N>, bytes: &[u8], into: &mut Vec<Result<Vec<u8>, LinkError>>) {
+fn receive<const N: usize>(
+    receiver: &mut Receiver<N>,
+    bytes: &[u8],
+    into: &mut Vec<Result<Vec<u8>, LinkError>>,
+) {
     for &byte in bytes {
         into.extend(receiver.push(byte).map(|taken| taken.map(<[u8]>::to_vec)));
     }
@@ -57,6 +66,17 @@ fuzz_target!(|bytes: &[u8]| {
         receive(&mut receiver, piece, pieces);
     }
     assert_eq!(whole, pieces);
+    // The device's end, which reads fewer kinds by itself.
+    let mut link = Link::new(&METRICS, Settings::new(1_000));
+    bytes.chunks(length).for_each(|piece| link.receive(piece));
+    let masks = whole.iter().flatten().filter(|payload| payload.len() <= 8).filter_map(|payload| {
+        if let Ok(Frame { body: Body::Mask(mask), .. }) = Frame::parse(payload) { Some(mask) } else { None }
+    });
+    if let Some(mask) = masks.last()
+        && whole.iter().flatten().all(|payload| payload.len() <= 8)
+    {
+        assert_eq!(link.is_on(Level::DEBUG), mask & 1 != 0);
+    }
     receive(&mut Receiver::<10>::new(), bytes, short);
     assert_eq!(whole.len(), short.len(), "a short buffer refuses and counts the same frames");
     for payload in whole.iter().flatten() {

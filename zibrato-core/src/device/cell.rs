@@ -1,7 +1,7 @@
 //! The words that a metric is recorded in.
 //!
 //! All zero at the start, so that they lie in `.bss` and cost no flash. Words are 32 bits wide and wrap: what they have
-//! come to in all is known by what they grew since they were read last. Behind the words that are recorded lie those
+//! come to in all is known by what they grew since they were sent last. Behind the words that are recorded lie those
 //! that the link keeps with them.
 
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -350,8 +350,8 @@ impl TimerWords {
         if max == 0 && complement == 0 {
             writer.byte(0);
         } else {
-            // A record may have come between the two.
-            let min = (!complement).min(max);
+            // A record may have come between the two, or be half in: then one of them is missing, and the other is both.
+            let (min, max) = if complement == 0 { (max, max) } else { (!complement, max.max(!complement)) };
             writer.varint(u64::from(min) + 1);
             writer.varint((max - min).into());
         }
@@ -398,4 +398,41 @@ fn write_buckets(writer: &mut Writer<'_>, id: u16, buckets: &[AtomicU32], first:
     }
     writer.patch(length_at, (at - first) as u8);
     if at > last { 0 } else { at + 1 }
+}
+
+#[cfg(all(test, not(loom)))]
+#[allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+mod tests {
+    use super::*;
+    use crate::link::{Body, Frame, LINE_BYTES_MAX, Receiver, StateValue, kind};
+
+    /// The range that is sent of words that a record was half in.
+    fn range_of(max: u32, min: u32) -> Option<(u32, u32)> {
+        let cell = TimerCell::<0>::new();
+        cell.words.max.store(max, Relaxed);
+        cell.words.min_complement.store(!min, Relaxed);
+        let mut buffer = [0; LINE_BYTES_MAX];
+        let mut writer = Writer::new(&mut buffer);
+        writer.start(kind::STATE, 0);
+        writer.bytes(&[0; 3]);
+        cell.write(&mut writer, 0, Form::Timer, 0);
+        let mut receiver: Receiver = Receiver::new();
+        for &byte in writer.finish() {
+            let Some(payload) = receiver.push(byte) else { continue };
+            let Body::State(state) = Frame::parse(payload.unwrap()).unwrap().body else { unreachable!() };
+            let entry = state.entries().next().unwrap().unwrap();
+            let StateValue::Timer { range, .. } = entry.value else { unreachable!() };
+            return range;
+        }
+        None
+    }
+
+    #[test]
+    fn a_record_that_was_half_in_is_the_smallest_and_the_largest() {
+        assert_eq!(range_of(9, 5), Some((5, 9)));
+        assert_eq!(range_of(0, 5), Some((5, 5)), "not 0 to 0");
+        assert_eq!(range_of(9, u32::MAX), Some((9, 9)));
+        assert_eq!(range_of(0, 0), Some((0, 0)), "a duration of no ticks");
+        assert_eq!(range_of(0, u32::MAX), None);
+    }
 }

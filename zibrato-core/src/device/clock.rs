@@ -10,7 +10,13 @@
 //! | [`Embassy`] | ticks of `embassy-time` | its driver's | a call |
 //!
 //! QEMU's DWT reads zero for ever, and so does that of many boards until a debugger was there; that is what the test at the
-//! start is for.
+//! start is for. A clock's rounds bound more than durations: a link reads it at each poll and while it sends, so one that makes
+//! a round in less than it takes to send a frame, as the tick of an operating system does, serves timers and no link; and
+//! samples are to leave their ring within a round. Counters of a core are that core's own.
+//!
+//! # Invariants
+//! - **K1** Every address that is read or written here is a register of 32 bits that the core's manual has at that place, or that
+//!   the caller of [`Register::new`] promised, and reading it has no effect; firmware runs privileged.
 #![cfg_attr(
     any(target_arch = "arm", target_arch = "riscv32", target_arch = "riscv64"),
     expect(
@@ -69,12 +75,16 @@ impl fmt::Display for ClockError {
 
 impl core::error::Error for ClockError {}
 
+/// Readings within which a clock has to have moved.
+#[cfg(any(test, target_arch = "arm"))]
+const LOOKS_MAX: u32 = 64;
+
 /// Whether a clock moves at all within some instructions.
 #[cfg(any(test, target_arch = "arm"))]
 fn check(clock: impl Clock) -> Result<(), ClockError> {
     let start = clock.ticks();
     // The hint keeps the loop and costs an instruction or so.
-    for _ in 0..64 {
+    for _ in 0..LOOKS_MAX {
         core::hint::spin_loop();
         if clock.elapsed(start, clock.ticks()) != 0 {
             return Ok(());
@@ -191,13 +201,21 @@ mod arm {
     pub struct SysTick<const RELOAD: u32 = SYST_ROUND>;
 
     impl<const RELOAD: u32> SysTick<RELOAD> {
+        const ROUND: u32 = {
+            assert!(
+                RELOAD > 0 && RELOAD <= SYST_ROUND,
+                "SysTick: accepted are reload values of 1 to 16777215"
+            );
+            RELOAD
+        };
+
         /// Has it count cycles of the processor, without interrupts. Where it is the system's tick already, leave
         /// this out and name its reload value.
         ///
         /// # Errors
         /// [`ClockError::StandsStill`].
         pub fn start() -> Result<Self, ClockError> {
-            write(SYST_RVR, RELOAD);
+            write(SYST_RVR, Self::ROUND);
             write(SYST_CVR, 0);
             write(SYST_CSR, SYST_CSR_ON);
             check(Self)?;
@@ -214,7 +232,7 @@ mod arm {
         #[inline(always)]
         fn elapsed(self, start: u32, end: u32) -> u32 {
             let passed = start.wrapping_sub(end);
-            if RELOAD == SYST_ROUND {
+            if Self::ROUND == SYST_ROUND {
                 return passed & SYST_ROUND;
             }
             if start >= end { passed } else { passed.wrapping_add(RELOAD + 1) }

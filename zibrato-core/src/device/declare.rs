@@ -10,7 +10,7 @@ use super::cell::Cell;
 
 /// What a metric is.
 ///
-/// Its texts go out in one frame of the link, which bounds them: together at most 230 bytes, with two more for each tag.
+/// Its texts go out in one frame of the link, which bounds them: together at most 235 bytes, and three less for each tag.
 #[derive(Clone, Copy, Debug)]
 pub struct Descriptor {
     pub(crate) form: Form,
@@ -286,7 +286,8 @@ macro_rules! gauge {
 }
 
 /// Declares a timer that every context may record with; see [`counter!`](crate::counter). `buckets = N`, which comes
-/// first, keeps a distribution: the first `N` of [`bucket_of`](crate::link::bucket_of), 4 bytes each; 124 are all.
+/// first, keeps a distribution: the first `N` of [`bucket_of`](crate::link::bucket_of), 4 bytes each; 124 are all. Of fewer
+/// the last one takes all that is longer as well, and the gateway places that as if it were no longer.
 ///
 /// ```
 /// # use zibrato_core::{timer, level::Level};

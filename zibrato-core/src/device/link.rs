@@ -25,10 +25,13 @@ use super::settings::Settings;
 pub const RINGS_MAX: usize = 4;
 /// Most bytes of a sample: key, time, value.
 const SAMPLE_BYTES_MAX: usize = 3 + 5 + 5;
+/// Bytes that a later version may append to a frame to a device.
+const DOWN_BYTES_SPARE: usize = 16;
 /// Longest frame to a device as it is encoded: code, kind, seq, mask, CRC.
-const DOWN_BYTES_MAX: usize = 1 + 3 + 5 + CRC_BYTES;
+const DOWN_BYTES_MAX: usize = 1 + 3 + 5 + CRC_BYTES + DOWN_BYTES_SPARE;
 
-/// All of a link that changes: 520 bytes, of which 255 are the one frame that is built and sent. All zero at the start.
+/// All of a link that changes: some 500 bytes on a device, of which 255 are the one frame that is built and sent. All zero
+/// at the start.
 #[derive(Debug)]
 pub struct LinkState {
     line: [u8; LINE_BYTES_MAX],
@@ -45,6 +48,8 @@ struct Sender {
     seq: u16,
     hello_at: u64,
     is_hello_due: bool,
+    /// A zero is to go out before the next frame.
+    is_torn: bool,
     /// The next descriptor of those that are due, and how many are due.
     descriptor: usize,
     descriptors_due: usize,
@@ -64,6 +69,10 @@ struct Sender {
     unlisted: u32,
 }
 
+// What docs/FIRMWARE.md says of it.
+#[cfg(target_pointer_width = "32")]
+const _: () = assert!(size_of::<LinkState>() <= 512);
+
 impl LinkState {
     /// Before the first poll.
     #[must_use]
@@ -76,6 +85,7 @@ impl LinkState {
             seq: 0,
             hello_at: 0,
             is_hello_due: false,
+            is_torn: false,
             descriptor: 0,
             descriptors_due: 0,
             window_at: 0,
@@ -108,7 +118,7 @@ pub struct Link<S = LinkState> {
 }
 
 impl Link {
-    /// A link for these metrics; a metric's place is its id.
+    /// A link for these metrics, which no other link has; a metric's place is its id.
     #[must_use]
     pub const fn new(items: &'static [Item], settings: Settings) -> Self {
         Self::with_state(items, settings, LinkState::new())
@@ -151,12 +161,17 @@ impl<S: BorrowMut<LinkState>> Link<S> {
     /// Sends what is due and the budget has room for; the bytes that were sent. Of samples these are at most as many as
     /// the rings hold, however fast others come.
     ///
-    /// To be called more often than `clock` makes a round and any cell grows by 2^32.
+    /// To be called more often than `clock` makes a round, and so that no cell grows by 2^32 between two states that have
+    /// it: one window, or four for a timer with buckets, and more where the budget is short.
     ///
     /// # Errors
-    /// The writer's. The frame is lost then, and the next one is complete.
+    /// The writer's. The frame is lost then; what it had comes with the next change, or in the next window of all
+    /// metrics.
+    ///
+    /// # Panics
+    /// If the writer takes no byte and reports no error, as `embedded_io::Write::write_all` does.
     pub fn poll<C: Clock, W: Write>(&mut self, clock: C, writer: &mut W) -> Result<usize, W::Error> {
-        self.advance(clock, writer)?;
+        self.advance(clock);
         let mut total = 0;
         while self.state.borrow().sender.time.credit >= self.settings.credit_frame() {
             let sent = self.send(clock, writer)?;
@@ -168,18 +183,20 @@ impl<S: BorrowMut<LinkState>> Link<S> {
         Ok(total)
     }
 
-    /// Sends all there is, whatever the budget, and says that the device ends: before a reset or a deep sleep.
+    /// Sends all there is, whatever the budget, and says that the device ends: before a reset or a deep sleep. A device
+    /// that goes on afterwards needs a new link with another boot.
     ///
     /// # Errors
     /// As [`Link::poll`].
     pub fn end<C: Clock, W: Write>(&mut self, clock: C, writer: &mut W) -> Result<(), W::Error> {
-        self.advance(clock, writer)?;
+        self.advance(clock);
         while self.send(clock, writer)? > 0 {}
         let sender = &mut self.state.borrow_mut().sender;
         (sender.is_ending, sender.place) = (true, 1);
         while self.state.borrow().sender.place != 0 {
             self.send(clock, writer)?;
         }
+        self.state.borrow_mut().sender.is_ending = false;
         writer.flush()
     }
 
@@ -188,7 +205,7 @@ impl<S: BorrowMut<LinkState>> Link<S> {
         let sender = &mut self.state.borrow_mut().sender;
         for &byte in bytes {
             let mask = match sender.receiver.push(byte) {
-                Some(Ok([kind::MASK, _, _, mask @ ..])) => short_varint(mask),
+                Some(Ok([kind::MASK, _, _, body @ ..])) if !body.is_empty() => mask_of(body),
                 Some(Ok([kind::ASK, ..])) => {
                     // Whoever asks has nothing, so that the next window is one of all metrics.
                     (sender.is_hello_due, sender.descriptors_due, sender.windows) =
@@ -212,17 +229,21 @@ impl<S: BorrowMut<LinkState>> Link<S> {
         // What ends goes out whatever it costs.
         let LinkState { line, sender } = self.state.borrow_mut();
         sender.time.credit = sender.time.credit.saturating_sub(self.settings.ticks_per_byte * bytes as u32);
-        writer.write_all(line.get(..bytes).unwrap_or_default())?;
-        Ok(bytes)
+        if sender.is_torn {
+            // Ends what the line still has of a frame that broke off, or of the boot before: it would take ours with it.
+            writer.write_all(&[0])?;
+        }
+        let written = writer.write_all(line.get(..bytes).unwrap_or_default());
+        sender.is_torn = written.is_err();
+        written.map(|()| bytes)
     }
 
     /// Lets the time since the last call count, also against a mask that nobody repeats, and decides what is to be sent.
     /// What becomes due later waits for the next call, so that one always ends.
-    fn advance<C: Clock, W: Write>(&mut self, clock: C, writer: &mut W) -> Result<(), W::Error> {
+    fn advance<C: Clock>(&mut self, clock: C) {
         let sender = &mut self.state.borrow_mut().sender;
         if !sender.time.is_started {
-            // Ends whatever the line still has of the boot before, which would take our first frame with it.
-            writer.write_all(&[0])?;
+            sender.is_torn = true;
             sender.time.credit = self.settings.credit_max();
             sender.descriptors_due = self.items.len();
         }
@@ -243,7 +264,6 @@ impl<S: BorrowMut<LinkState>> Link<S> {
         }
         sender.samples_left =
             sender.rings.iter().flatten().fold(0, |sum, ring| sum.saturating_add(ring.capacity()));
-        Ok(())
     }
 
     /// Builds the next frame that is due; its bytes, 0 if none is.
@@ -406,7 +426,16 @@ impl Time {
     }
 }
 
-/// A varint of u32 that ends its body; what is longer is cut.
-fn short_varint(bytes: &[u8]) -> u32 {
-    bytes.iter().rev().fold(0, |value, &byte| value << 7 | u32::from(byte & 0x7f))
+/// The varint at the start of a body, its low 32 bits; what stands behind it is a later version's.
+fn mask_of(body: &[u8]) -> u32 {
+    let mut mask = 0;
+    let mut shift = 0;
+    for &byte in body {
+        mask |= u32::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
+        shift += 7;
+        if byte & 0x80 == 0 {
+            break;
+        }
+    }
+    mask
 }

@@ -23,7 +23,7 @@
 //! | producers load `head` | Acquire | the store above |
 //! | producers change `tail` | Relaxed | only says whose a slot is; marks publish it |
 //!
-//! With feature `single-core` the four become compiler fences: contexts of one core see each other's stores in order.
+//! With feature `single-core` these become compiler fences: contexts of one core see each other's stores in order.
 #![expect(unsafe_code, reason = "slots are written by one side and read by the other; S1 to S4 say when")]
 
 use core::mem::MaybeUninit;
@@ -31,6 +31,9 @@ use core::mem::MaybeUninit;
 #[cfg(not(feature = "single-core"))]
 use crate::sync::publish;
 use crate::sync::{AtomicPtr, AtomicU32, Ordering, Ordering::Relaxed, Slot, array, const_fn};
+
+/// Most slots of a ring: their bytes are to be counted by a u32.
+pub(crate) const SLOTS_MAX: usize = 1 << 28;
 
 /// A record in a ring: what it is of, when, and its bits.
 #[derive(Debug)]
@@ -123,7 +126,7 @@ impl<M> Load for AtomicPtr<M> {
 impl<M, const N: usize, const ALONE: bool> Slots<M, N, ALONE> {
     const_fn! {
         pub(crate) fn new() -> Self {
-            const { assert!(N.is_power_of_two() && N <= 1 << 30, "a ring's capacity is a power of two") };
+            const { assert!(N.is_power_of_two() && N <= SLOTS_MAX, "a ring's capacity is a power of two, at most 2^28") };
             Self {
                 tail: AtomicU32::new(0),
                 head: AtomicU32::new(0),
@@ -208,7 +211,8 @@ impl<M, const N: usize> Slots<M, N, false> {
     pub(crate) fn push_among(&self, record: Record<M>) -> bool {
         let tail = loop {
             let tail = self.tail.load(Relaxed);
-            if tail.wrapping_sub(load_acquire(&self.head)) >= N as u32 {
+            // With a sign: others may have pushed and been drained since `tail` was read, and then the exchange fails.
+            if tail.wrapping_sub(load_acquire(&self.head)).cast_signed() >= N as i32 {
                 return self.lose();
             }
             if self.tail.compare_exchange_weak(tail, tail.wrapping_add(1), Relaxed, Relaxed).is_ok() {

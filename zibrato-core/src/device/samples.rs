@@ -83,7 +83,7 @@ fn record<M: Sampled>(metric: &'static M, value: M::Value, clock: impl Clock) ->
     Record { metric: metric.gate(), time: clock.ticks(), bits: M::bits(value) }
 }
 
-/// A ring of `N` samples, a power of two, that one context fills: 12 bytes each, and 20.
+/// A ring of `N` samples, a power of two up to 2^28, that one context fills: 12 bytes each, and 20.
 ///
 /// At its limit it drops the newest sample and counts it.
 #[derive(Debug)]
@@ -96,7 +96,7 @@ pub struct SampleRing<const N: usize> {
 /// Whether a shared ring has one producer at a time, within critical sections.
 const ALONE: bool = cfg!(not(target_has_atomic = "32"));
 
-/// A ring of `N` samples, a power of two, that every context fills: 12 bytes each, and 16.
+/// A ring of `N` samples, a power of two up to 2^28, that every context fills: 12 bytes each, and 16.
 ///
 /// Interrupts are never switched off for it, but on thumbv6m, where it needs feature `critical-section`. At its limit it
 /// drops the newest sample and counts it.

@@ -21,9 +21,9 @@ const BURST_BYTES: u32 = 2 * LINE_BYTES_MAX as u32;
 /// | `boot` | 0 | any | differs from boot to boot (random, or a counter in flash); with 0 a gateway that was restarted counts on from what it finds |
 /// | `overhead` | 0 | any | ticks that the gateway takes off each duration; see [`super::clock::overhead`] |
 /// | `window_ms` | 1 000 ms | 10 ms to 1 h | how often changed state is sent |
-/// | `bytes_per_second` | 11 520 | from 100 | what goes out, state before samples; a budget above a byte a tick is none |
+/// | `bytes_per_second` | 11 520 | from 100 | what goes out, state before samples; rounded down to whole ticks a byte; a budget above a byte a tick is none |
 /// | `sample_shift` | 1 us at most | 0 to 31 | times of samples are rounded down to a multiple of `1 << sample_shift` ticks, which saves a byte or two a sample |
-/// | `program` | none | 64 bytes without control characters | what the device is called |
+/// | `program` | none | 64 bytes without control characters of ASCII | what the device is called |
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Settings {
@@ -98,7 +98,8 @@ impl Settings {
     #[must_use]
     pub const fn bytes_per_second(mut self, bytes: u32) -> Self {
         assert!(bytes >= BYTES_PER_SECOND_MIN, "bytes_per_second: accepted is from 100");
-        let ticks_per_byte = self.clock_hz / bytes;
+        // Rounded up, so that no more goes out than was asked for.
+        let ticks_per_byte = if bytes > self.clock_hz { 0 } else { self.clock_hz.div_ceil(bytes) };
         // Else a burst would be more ticks than are counted.
         let most = u32::MAX / BURST_BYTES;
         self.ticks_per_byte = if ticks_per_byte < most { ticks_per_byte } else { most };
@@ -119,10 +120,18 @@ impl Settings {
     /// Name of the program.
     ///
     /// # Panics
-    /// If it is longer than 64 bytes.
+    /// If it is longer than 64 bytes or has a control character of ASCII.
     #[must_use]
     pub const fn program(mut self, program: &'static str) -> Self {
         assert!(program.len() <= PROGRAM_BYTES_MAX, "program: accepted are at most 64 bytes");
+        let mut at = 0;
+        while at < program.len() {
+            assert!(
+                !program.as_bytes()[at].is_ascii_control(),
+                "program: accepted are no control characters"
+            );
+            at += 1;
+        }
         self.program = program;
         self
     }

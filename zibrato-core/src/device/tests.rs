@@ -291,6 +291,17 @@ fn a_level_on_demand_is_on_as_long_as_a_mask_says_so() {
     }
     recorded(&mut link);
     assert!(!link.is_on(Level::TRACE), "nobody repeated the mask");
+    // One without a number says nothing, and what a later version appends is skipped.
+    link.receive(&down(kind::MASK, Some(0b010)));
+    link.receive(&down(kind::MASK, None));
+    assert!(link.is_on(Level::DEBUG));
+    let mut buffer = [0; LINE_BYTES_MAX];
+    let mut writer = Writer::new(&mut buffer);
+    writer.start(kind::MASK, 0);
+    writer.varint(0b100);
+    writer.bytes(&[1, 0xff, 2, 0, 0, 7]);
+    link.receive(writer.finish());
+    assert!(link.is_on(Level::TRACE) && !link.is_on(Level::DEBUG));
     // A mask of all ones, as long as it may be.
     link.receive(&down(kind::MASK, Some(u32::MAX)));
     assert!(link.is_on(Level::DEBUG) && link.is_on(Level::TRACE));
@@ -505,6 +516,10 @@ fn the_end_has_all_that_was_recorded_and_says_so() {
         .sum();
     assert_eq!(samples, 64);
     assert!(said.iter().filter(|said| matches!(said, Said::Descriptor { .. })).count() == 2);
+    // Whoever goes on all the same does not end again and again.
+    clock.pass(20 * SECOND);
+    link.poll(clock, &mut line).unwrap();
+    assert!(!line.take(&mut seq).iter().any(|said| matches!(said, Said::State { is_end: true, .. })));
 }
 
 #[test]
@@ -537,6 +552,77 @@ fn a_writer_that_fails_loses_that_frame_and_nothing_else() {
         link.poll(clock, &mut line).unwrap();
     }
     assert_eq!(states(line.take(&mut failed)), [Entry::Counter(0, 5)]);
+}
+
+/// A writer that breaks off in the middle of a frame.
+#[test]
+fn a_frame_that_broke_off_does_not_take_the_next_one_with_it() {
+    struct Torn<'a>(&'a mut Vec<u8>, bool);
+    impl embedded_io::ErrorType for Torn<'_> {
+        type Error = embedded_io::ErrorKind;
+    }
+    impl embedded_io::Write for Torn<'_> {
+        fn write(&mut self, bytes: &[u8]) -> Result<usize, embedded_io::ErrorKind> {
+            if bytes.len() < 9 {
+                // What is left of the frame, or the zero before it.
+                return if self.1 {
+                    Err(embedded_io::ErrorKind::TimedOut)
+                } else {
+                    self.take(bytes, bytes.len())
+                };
+            }
+            self.take(bytes, if self.1 { bytes.len() - 5 } else { bytes.len() })
+        }
+        fn flush(&mut self) -> Result<(), embedded_io::ErrorKind> {
+            Ok(())
+        }
+    }
+    impl Torn<'_> {
+        fn take(&mut self, bytes: &[u8], length: usize) -> Result<usize, embedded_io::ErrorKind> {
+            self.0.extend_from_slice(&bytes[..length]);
+            Ok(length)
+        }
+    }
+    counter!(static COUNTER = "n.counter", Level::INFO);
+    static METRICS: [Item; 1] = metrics![COUNTER];
+    let (clock, mut bytes) = (Ticks::new(0), vec![]);
+    let mut link = Link::new(&METRICS, SETTINGS);
+    link.poll(clock, &mut Torn(&mut bytes, false)).unwrap();
+    bytes.clear();
+    clock.pass(SECOND);
+    link.poll(clock, &mut Torn(&mut bytes, true)).unwrap_err();
+    COUNTER.add(3);
+    clock.pass(SECOND);
+    link.poll(clock, &mut Torn(&mut bytes, false)).unwrap();
+    let mut receiver: Receiver = Receiver::new();
+    let (mut whole, mut broken) = (0, 0);
+    for byte in bytes {
+        match receiver.push(byte) {
+            Some(Ok(_)) => whole += 1,
+            Some(Err(_)) => broken += 1,
+            None => {}
+        }
+    }
+    assert_eq!(broken, 1, "the one that broke off");
+    assert!(whole >= 1, "the state behind it");
+}
+
+#[test]
+fn a_budget_that_is_no_whole_number_of_ticks_is_not_exceeded() {
+    counter!(static COUNTER = "o.counter", Level::INFO);
+    static METRICS: [Item; 1] = metrics![COUNTER];
+    static RING: SampleRing<256> = SampleRing::new();
+    let mut producer = RING.producer().unwrap();
+    let (clock, mut line) = (Ticks::new(0), Line::default());
+    let mut link = Link::new(&METRICS, Settings::new(32_768).bytes_per_second(11_520));
+    link.add_ring(RING.consumer());
+    let mut sent = 0;
+    for step in 0..60 * 32_768 / 8 {
+        clock.pass(8);
+        producer.push(&COUNTER, step, clock);
+        sent += link.poll(clock, &mut line).unwrap();
+    }
+    assert!((600_000..=60 * 11_520 + 510).contains(&sent), "{sent} bytes in 60 s");
 }
 
 #[test]
