@@ -83,6 +83,8 @@ pub(crate) mod ring;
 mod samples;
 
 #[cfg(not(loom))]
+mod frames;
+#[cfg(not(loom))]
 mod link;
 #[cfg(not(loom))]
 mod settings;
@@ -103,6 +105,8 @@ pub use place::{At, Holder, Own, Place};
 #[cfg(not(loom))]
 pub use shared::{Counter, Gauge, Shared, Timer};
 
+#[cfg(not(loom))]
+pub use frames::{Frames, Position, Window};
 #[cfg(not(loom))]
 pub use link::{Link, LinkState, RINGS_MAX};
 #[cfg(not(loom))]

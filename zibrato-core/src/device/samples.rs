@@ -245,7 +245,9 @@ impl Consumer {
         self.capacity
     }
 
-    pub(super) fn lost(&self) -> u32 {
+    /// Samples that found the ring full since the boot, wrapping.
+    #[must_use]
+    pub fn lost(&self) -> u32 {
         self.slots.lost_dyn()
     }
 }

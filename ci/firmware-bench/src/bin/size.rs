@@ -1,8 +1,8 @@
 //! A small firmware, with metrics and without: ci/size takes the difference.
 //!
 //! Ten metrics of all kinds, a ring of samples, and the link over a UART, in a program that does its own work and has its
-//! own UART either way. Feature `sending` records one metric of each kind and sends all; `metrics` records all, in two
-//! contexts, and takes masks from the gateway.
+//! own UART either way. Feature `frames` records one metric of each kind and builds the frames of all itself, in a schedule of
+//! its own; `sending` has a link for that; `metrics` records all, in two contexts, and takes masks from the gateway.
 #![no_std]
 #![no_main]
 
@@ -69,7 +69,7 @@ fn work() -> u32 {
     next
 }
 
-#[cfg(feature = "sending")]
+#[cfg(any(feature = "frames", feature = "sending"))]
 mod measured {
     use zibrato_core::device::clock::Dwt;
     use zibrato_core::device::{Item, SampleRing, Settings};
@@ -96,14 +96,14 @@ mod measured {
 
 #[exception]
 fn SysTick() {
-    #[cfg(feature = "sending")]
+    #[cfg(any(feature = "frames", feature = "sending"))]
     static mut RING: Option<zibrato_core::device::Producer<64>> = None;
     #[cfg(feature = "metrics")]
     static mut ADC: Option<zibrato_core::device::OwnedTimer<measured::ADC>> = None;
-    #[cfg(feature = "sending")]
+    #[cfg(any(feature = "frames", feature = "sending"))]
     let guard = measured::FOC.start(measured::CLOCK);
     let value = work();
-    #[cfg(feature = "sending")]
+    #[cfg(any(feature = "frames", feature = "sending"))]
     {
         measured::FRAMES.add(1);
         measured::CURRENT.set(value.cast_signed());
@@ -130,6 +130,8 @@ fn SysTick() {
 
 #[entry]
 fn main() -> ! {
+    #[cfg(feature = "frames")]
+    static mut FRAMES: zibrato_core::device::Frames = zibrato_core::device::Frames::new();
     #[cfg(feature = "sending")]
     static mut STATE: zibrato_core::device::LinkState = zibrato_core::device::LinkState::new();
     let mut uart = Uart::start();
@@ -138,14 +140,12 @@ fn main() -> ! {
     let mut link = zibrato_core::device::Link::with_state(&measured::METRICS, measured::SETTINGS, STATE);
     #[cfg(feature = "sending")]
     link.add_ring(measured::RING.consumer());
+    #[cfg(feature = "frames")]
+    let (Some(mut ring), mut turn) = (measured::RING.consumer(), 0u32) else { idle() };
     #[cfg(feature = "metrics")]
     let taken = (measured::LOOP.take(), measured::IMU.take(), measured::CAN.take(), measured::POLLS.take());
     #[cfg(feature = "metrics")]
-    let (Some(mut turn), Some(mut imu), Some(mut can), Some(mut polls)) = taken else {
-        loop {
-            cortex_m::asm::wfi();
-        }
-    };
+    let (Some(mut turn), Some(mut imu), Some(mut can), Some(mut polls)) = taken else { idle() };
     loop {
         #[cfg(feature = "metrics")]
         let guard = turn.start(measured::CLOCK);
@@ -163,9 +163,57 @@ fn main() -> ! {
             link.receive(&[byte]);
             let _ = byte;
         }
+        #[cfg(feature = "frames")]
+        {
+            turn = turn.wrapping_add(1);
+            say(FRAMES, &mut ring, &mut uart, turn);
+        }
         #[cfg(feature = "sending")]
         let Ok(_bytes) = link.poll(measured::CLOCK, &mut uart);
         let _ = value;
         cortex_m::asm::wfi();
     }
+}
+
+/// Nothing more to do.
+#[cfg(any(feature = "frames", feature = "metrics"))]
+fn idle() -> ! {
+    loop {
+        cortex_m::asm::wfi();
+    }
+}
+
+/// Once a turn, of 1 024 the first one with the dictionary, each 16th one with the state, and all with samples.
+#[cfg(feature = "frames")]
+fn say(
+    frames: &mut zibrato_core::device::Frames,
+    ring: &mut zibrato_core::device::Consumer,
+    uart: &mut Uart,
+    turn: u32,
+) {
+    use zibrato_core::device::{Position, Window};
+
+    frames.advance(measured::CLOCK);
+    if turn % 1_024 == 1 {
+        let bytes = frames.hello(&measured::METRICS, &measured::SETTINGS);
+        uart.send(frames.line(bytes));
+        for at in 0..measured::METRICS.len() {
+            let bytes = frames.descriptor(&measured::METRICS, at);
+            uart.send(frames.line(bytes));
+        }
+    }
+    if turn % 16 == 1 {
+        let mut position = Position::START;
+        let window = Window { number: turn, is_all: true, is_end: false, lost: ring.lost() };
+        loop {
+            let (bytes, is_last) = frames.state(&measured::METRICS, window, &mut position);
+            uart.send(frames.line(bytes));
+            if is_last {
+                break;
+            }
+        }
+    }
+    let lost = ring.lost();
+    let bytes = frames.samples(&measured::METRICS, &measured::SETTINGS, ring, lost, measured::CLOCK);
+    uart.send(frames.line(bytes));
 }
