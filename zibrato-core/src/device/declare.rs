@@ -162,7 +162,7 @@ impl GaugeValue for f64 {
 /// A metric in the list that [`crate::metrics!`] makes: all that the link says of it, and its cell.
 #[derive(Clone, Copy)]
 pub struct Item {
-    pub(crate) level: Level,
+    pub(crate) level: &'static Level,
     pub(crate) name: &'static str,
     /// What few metrics have.
     pub(crate) more: Option<&'static More>,
@@ -173,11 +173,15 @@ pub struct Item {
 }
 
 impl Item {
-    pub(super) const fn new(descriptor: &'static Descriptor, cell: &'static dyn Cell) -> Self {
-        let Descriptor { form, level, name, more } = descriptor;
+    pub(super) const fn new(
+        descriptor: &'static Descriptor,
+        level: &'static Level,
+        cell: &'static dyn Cell,
+    ) -> Self {
+        let Descriptor { form, name, more, .. } = descriptor;
         let is_bare = more.source.is_empty() && more.unit.is_empty() && more.tags.is_empty();
         let more = if is_bare { None } else { Some(more) };
-        Self { level: *level, name, more, form: *form, level_number: 0, cell }
+        Self { level, name, more, form: *form, level_number: 0, cell }
     }
 }
 
@@ -198,7 +202,7 @@ pub const fn numbered<const N: usize>(mut items: [Item; N]) -> [Item; N] {
     let mut at = 0;
     while at < N {
         let mut before = 0;
-        while before < at && !items[before].level.has_label_of(&items[at].level) {
+        while before < at && !items[before].level.has_label_of(items[at].level) {
             before += 1;
         }
         if before < at {
@@ -257,7 +261,7 @@ macro_rules! counter {
         $visibility static $name: $crate::device::Counter<$crate::device::At<$name, $crate::device::CounterCell>> =
             $crate::device::Counter::declare(
                 $crate::device::Descriptor::new($crate::link::Form::Counter, $text, $level)$(.$key($value))*,
-                $crate::device::At::new($name {}, $name::cell()),
+                $crate::device::At::new($name {}, $name::cell(), &$level),
             );
         $crate::place!($visibility $name, $crate::device::CounterCell, $level);
     };
@@ -279,7 +283,7 @@ macro_rules! gauge {
         $visibility static $name: $crate::device::Gauge<$type, $crate::device::At<$name, $crate::device::GaugeCell>> =
             $crate::device::Gauge::declare(
                 $crate::device::Descriptor::new(<$type as $crate::device::GaugeValue>::FORM, $text, $level)$(.$key($value))*,
-                $crate::device::At::new($name {}, $name::cell()),
+                $crate::device::At::new($name {}, $name::cell(), &$level),
             );
         $crate::place!($visibility $name, $crate::device::GaugeCell, $level);
     };
@@ -303,7 +307,7 @@ macro_rules! timer {
             { $buckets }, $crate::device::At<$name, $crate::device::TimerCell<{ $buckets }>>,
         > = $crate::device::Timer::declare(
             $crate::device::Descriptor::new($crate::link::Form::of_timer($buckets), $text, $level)$(.$key($value))*,
-            $crate::device::At::new($name {}, $name::cell()),
+            $crate::device::At::new($name {}, $name::cell(), &$level),
         );
         $crate::place!($visibility $name, $crate::device::TimerCell<{ $buckets }>, $level);
     };
@@ -340,7 +344,7 @@ macro_rules! local_counter {
         $(#[$attribute])*
         $visibility static $name: $crate::device::LocalCounter<$name> = $crate::device::LocalCounter::declare(
             $crate::device::Descriptor::new($crate::link::Form::Counter, $text, $level)$(.$key($value))*,
-            $crate::device::At::new($name {}, $name::cell()),
+            $crate::device::At::new($name {}, $name::cell(), &$level),
         );
         $crate::place!($visibility $name, $crate::device::CounterCell, $level);
     };
@@ -353,7 +357,7 @@ macro_rules! local_gauge {
         $(#[$attribute])*
         $visibility static $name: $crate::device::LocalGauge<$type, $name> = $crate::device::LocalGauge::declare(
             $crate::device::Descriptor::new(<$type as $crate::device::GaugeValue>::FORM, $text, $level)$(.$key($value))*,
-            $crate::device::At::new($name {}, $name::cell()),
+            $crate::device::At::new($name {}, $name::cell(), &$level),
         );
         $crate::place!($visibility $name, $crate::device::GaugeCell, $level);
     };
@@ -366,7 +370,7 @@ macro_rules! local_timer {
         $(#[$attribute])*
         $visibility static $name: $crate::device::LocalTimer<{ $buckets }, $name> = $crate::device::LocalTimer::declare(
             $crate::device::Descriptor::new($crate::link::Form::of_timer($buckets), $text, $level)$(.$key($value))*,
-            $crate::device::At::new($name {}, $name::cell()),
+            $crate::device::At::new($name {}, $name::cell(), &$level),
         );
         $crate::place!($visibility $name, $crate::device::TimerCell<{ $buckets }>, $level);
     };

@@ -141,7 +141,7 @@ impl<S: BorrowMut<LinkState>> Link<S> {
     /// Whether a level is on, on demand or always.
     #[must_use]
     pub fn is_on(&self, level: crate::level::Level) -> bool {
-        let known = self.items.iter().find(|item| item.level == level);
+        let known = self.items.iter().find(|item| *item.level == level);
         known.is_some_and(|item| {
             !level.is_on_demand() || self.state.borrow().schedule.mask >> item.level_number & 1 != 0
         })

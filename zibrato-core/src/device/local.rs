@@ -50,7 +50,7 @@ macro_rules! local {
             /// Its place in a list of metrics; see [`metrics!`](crate::metrics).
             #[must_use]
             pub const fn item(&'static self) -> Item {
-                Item::new(&self.descriptor, self.at.cell)
+                Item::new(&self.descriptor, self.at.level, self.at.cell)
             }
         }
 

@@ -131,7 +131,7 @@ macro_rules! make {
             /// Its place in a list of metrics; see [`metrics!`](crate::metrics).
             #[must_use]
             pub const fn item(&'static self) -> Item {
-                Item::new(&self.descriptor, self.holder.cell)
+                Item::new(&self.descriptor, self.holder.level, self.holder.cell)
             }
         }
 
@@ -170,7 +170,7 @@ macro_rules! make {
             /// Its place in a list of metrics; see [`metrics!`](crate::metrics).
             #[must_use]
             pub const fn item(&'static self) -> Item {
-                Item::new(&self.descriptor, &self.holder.0)
+                Item::new(&self.descriptor, &self.descriptor.level, &self.holder.0)
             }
         }
     };
