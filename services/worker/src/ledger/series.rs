@@ -120,7 +120,7 @@ impl Series {
                 *sum = *new;
             }
             (Body::Gauge { sets }, State::Gauge { sets: new, last, last_ms, .. }) => {
-                let times = new.wrapping_sub(*sets);
+                let times = times_set(*new, *sets);
                 *sets = *new;
                 if times > 0 {
                     change.amounts.gauges = times.into();
@@ -222,8 +222,37 @@ impl Series {
     }
 }
 
+/// How often a gauge was set since. Sets that fell, by less than half of their range, are of a gateway that was restarted and
+/// cannot know how often the device's own number had wrapped: the gauge was set, and once is what is sure of it.
+const fn times_set(newer: u64, older: u64) -> u64 {
+    let times = newer.wrapping_sub(older);
+    if times.cast_signed() < 0 { 1 } else { times }
+}
+
 /// What is lost when `pending` of 64 bits grows by `more`.
 const fn overflow(pending: u128, more: u128) -> u128 {
     const WRAP: u128 = 1 << u64::BITS;
     if pending + more < WRAP { 0 } else { WRAP }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sets_that_fell_are_one_set_and_those_that_wrapped_are_as_many_as_they_are() {
+        let state = |sets| State::Gauge { sets, last: 1.5, last_ms: 7, min: 1.5, max: 1.5 };
+        let mut series = Series::zero(&state(0));
+        let mut gauges = |sets, seq| {
+            let arrival = Arrival { seq, key: None, follows: true, awake_ms: 0 };
+            let change = series.apply(&state(sets), arrival);
+            (change.amounts.gauges, change.point.is_some())
+        };
+        assert_eq!(gauges((1 << 32) + 5, 1), ((1 << 32) + 5, true));
+        assert_eq!(gauges(9, 2), (1, true), "a gateway was restarted");
+        assert_eq!(gauges(9, 3), (0, false));
+        assert_eq!(gauges(11, 4), (2, true));
+        assert_eq!(gauges(u64::MAX, 5).0, 1, "which is a fall by twelve");
+        assert_eq!(gauges(1, 6), (2, true), "and this a wrap");
+    }
 }

@@ -155,10 +155,15 @@ impl Timer {
         }
         let sum_ns = risen(self.totals.sum_ns, self.flushed.sum_ns);
         let mean = sum_ns / count;
+        let squares_at_mean = (u128::from(mean) * u128::from(mean)).wrapping_mul(count.into());
         let mut sum_squares_ns2 = self.totals.sum_squares_ns2.wrapping_sub(self.flushed.sum_squares_ns2);
+        // Squares fall without a bucket that falls where records moved within one.
+        if self.totals.sum_squares_ns2 < self.flushed.sum_squares_ns2 && sum_squares_ns2.cast_signed() < 0 {
+            sum_squares_ns2 = squares_at_mean;
+        }
         let histogram = match self.flushed_histogram.0.as_deref() {
             Some(flushed) => difference(&self.histogram, flushed).unwrap_or_else(|| {
-                sum_squares_ns2 = (u128::from(mean) * u128::from(mean)).wrapping_mul(count.into());
+                sum_squares_ns2 = squares_at_mean;
                 let mut at_mean = Histogram::new();
                 at_mean.record_ns(mean, count);
                 at_mean
@@ -330,5 +335,17 @@ mod tests {
         apply(&mut timer, 2, &[(1_000, 5)], 3_990);
         let (delta, _) = timer.take(2).unwrap();
         assert_eq!((delta.count, delta.sum_ns), (1, 0));
+    }
+
+    #[test]
+    fn squares_that_fell_are_those_of_the_mean_though_no_bucket_fell() {
+        let mut timer = Timer::default();
+        // All in one bucket, before and after.
+        apply(&mut timer, 1, &[(1_010, 100)], 101_000);
+        timer.take(1).unwrap();
+        apply(&mut timer, 2, &[(1_000, 101)], 102_000);
+        let (delta, _) = timer.take(2).unwrap();
+        assert_eq!((delta.histogram.total(), delta.histogram.buckets()), (1, 1), "no bucket fell");
+        assert_eq!((delta.count, delta.sum_ns, delta.sum_squares_ns2), (1, 1_000, 1_000_000));
     }
 }
