@@ -15,7 +15,7 @@ use zibrato_core::link::{Hello, State, StateEntry};
 
 use crate::DESCRIPTORS_MAX;
 use crate::counts::DeviceCounts;
-use crate::device_clock::DeviceClock;
+use crate::device_clock::{DeviceClock, Doubt};
 use crate::moment::Moment;
 use metric::{Metric, SeriesKey};
 
@@ -53,6 +53,9 @@ pub(crate) struct Boot {
     metrics_said: u16,
     window_ms: u32,
     clock: DeviceClock,
+    /// An uptime that is too far ahead, and one of a hello that went back.
+    ahead: Option<Doubt>,
+    behind: Option<Doubt>,
     /// By id.
     metrics: Vec<Option<Metric>>,
     metrics_known: usize,
@@ -136,6 +139,8 @@ impl Boot {
             metrics_said: hello.metrics,
             window_ms: hello.window_ms.clamp(WINDOW_MS.0, WINDOW_MS.1),
             clock,
+            ahead: None,
+            behind: None,
             metrics: Vec::new(),
             metrics_known: 0,
             refused: HashSet::new(),
@@ -166,6 +171,12 @@ impl Boot {
 
     pub(crate) const fn window_ms(&self) -> u32 {
         self.window_ms
+    }
+
+    /// Whether anything of it was handed out.
+    pub(crate) fn was_published(&self) -> bool {
+        self.levels.iter().any(|level| level.has_frame)
+            || (0..self.levels.len()).any(|at| self.is_published(at))
     }
 
     pub(crate) const fn clock(&self) -> &DeviceClock {
@@ -199,9 +210,46 @@ impl Boot {
         is_ours && metrics.any(Metric::is_shown)
     }
 
-    /// Whether this hello is of another boot.
-    pub(crate) fn is_other(&self, hello: &Hello<'_>) -> bool {
-        hello.boot != self.number || hello.uptime < self.clock.uptime()
+    /// Of which boot a hello is. An uptime that went back is of another boot of the same number, or of an old frame that
+    /// came once more: a second hello that goes on from there tells.
+    pub(crate) fn judge(&mut self, hello: &Hello<'_>, now: Moment) -> Verdict {
+        if hello.boot != self.number {
+            return Verdict::Other;
+        }
+        if hello.uptime >= self.clock.uptime() {
+            if !self.believes(hello.uptime, now) {
+                return Verdict::Unclear;
+            }
+            self.behind = None;
+            return Verdict::Same;
+        }
+        // Without a number nothing is counted twice by a boot too many.
+        let slack_us = self.slack_us();
+        let is_confirmed = self.behind.is_some_and(|before| {
+            hello.uptime > before.uptime && self.clock.confirms(before, hello.uptime, slack_us, now)
+        });
+        if self.number == 0 || is_confirmed {
+            return Verdict::Other;
+        }
+        if self.clock.is_far_behind(hello.uptime, slack_us) {
+            self.behind = Some(Doubt { uptime: hello.uptime, at: now });
+        }
+        Verdict::Unclear
+    }
+
+    /// Whether an uptime is credible, or the second of its kind: this machine may have slept, or much came at once.
+    fn believes(&mut self, uptime: u64, now: Moment) -> bool {
+        let (clock, slack_us) = (&self.clock, self.slack_us());
+        let is_confirmed =
+            |before: Option<Doubt>| before.is_some_and(|it| clock.confirms(it, uptime, slack_us, now));
+        let is_believed = clock.is_credible(uptime, slack_us, now) || is_confirmed(self.ahead);
+        self.ahead = (!is_believed).then_some(Doubt { uptime, at: now });
+        is_believed
+    }
+
+    /// States come a window apart, and of those that come at once the next may be one ahead.
+    fn slack_us(&self) -> u64 {
+        2_000 * u64::from(self.window_ms)
     }
 
     /// Takes in another hello of this boot.
@@ -219,18 +267,21 @@ impl Boot {
     }
 
     /// Takes in a state frame. An uptime that went back is refused: then it is not of this boot, and a hello
-    /// will say so.
+    /// will say so. One that is too far ahead is as well, for all that come after it would have gone back.
     ///
     /// # Errors
-    /// [`WentBack`].
+    /// [`Withheld`].
     pub(crate) fn state(
         &mut self,
         state: &State<'_>,
         now: Moment,
         counts: &mut DeviceCounts,
-    ) -> Result<Closed, WentBack> {
+    ) -> Result<Closed, Withheld> {
         if state.uptime < self.clock.uptime() {
-            return Err(WentBack);
+            return Err(Withheld::Back);
+        }
+        if !self.believes(state.uptime, now) {
+            return Err(Withheld::Ahead);
         }
         self.clock.note(state.uptime, now);
         self.note_lost(state.lost, counts);
@@ -273,7 +324,13 @@ impl Boot {
     }
 
     fn note_lost(&mut self, lost: u32, counts: &mut DeviceCounts) {
-        let more = u64::from(lost.wrapping_sub(std::mem::replace(&mut self.lost_said, lost)));
+        let more = lost.wrapping_sub(self.lost_said);
+        // It never falls: one of the two frames is damaged, or an old one.
+        if more.cast_signed() < 0 {
+            return;
+        }
+        self.lost_said = lost;
+        let more = u64::from(more);
         self.lost += more;
         counts.lost_on_device += more;
     }
@@ -341,6 +398,20 @@ impl Boot {
     }
 }
 
-/// A state frame is older than one that came before.
+/// Why a state frame is left out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct WentBack;
+pub(crate) enum Withheld {
+    /// It is older than one that came before.
+    Back,
+    /// It is further ahead than can be.
+    Ahead,
+}
+
+/// Of which boot a hello is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Verdict {
+    Same,
+    Other,
+    /// The device is to be asked again.
+    Unclear,
+}

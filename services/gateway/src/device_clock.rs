@@ -13,6 +13,19 @@ const NS_A_SECOND: u128 = 1_000_000_000;
 /// How long a smallest difference counts, half of it at least, in microseconds.
 const FILTER_US: u64 = 60_000_000;
 
+/// How far from what is expected an uptime may be, in microseconds: a frame may have been late, the first one too.
+const TOLERANCE_US: u64 = 2_000_000;
+/// And one in so many of the time since, by which the clocks of cheap devices may be off.
+const TOLERANCE_ONE_IN: u64 = 50;
+
+/// An uptime that is not believed before another one confirms it: one damaged frame in 65 536 has the right checksum, and
+/// it is not followed by one that fits it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Doubt {
+    pub(crate) uptime: u64,
+    pub(crate) at: Moment,
+}
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub(crate) struct DeviceClock {
@@ -20,6 +33,8 @@ pub(crate) struct DeviceClock {
     overhead: u32,
     /// The highest uptime said, in ticks.
     uptime: u64,
+    /// When an uptime came last.
+    noted: Moment,
     /// The uptime at the first contact, in microseconds, and when that was.
     first: (u64, Moment),
     /// Smallest arrival less uptime, in microseconds, of this period and of the one before.
@@ -38,6 +53,7 @@ impl DeviceClock {
             hz,
             overhead,
             uptime,
+            noted: now,
             first,
             offsets: [None; 2],
             period_began_us: now.mono_us,
@@ -49,7 +65,7 @@ impl DeviceClock {
 
     /// Notes that a frame with this uptime came.
     pub(crate) fn note(&mut self, uptime: u64, now: Moment) {
-        self.uptime = self.uptime.max(uptime);
+        (self.uptime, self.noted) = (self.uptime.max(uptime), now);
         let offset = i128::from(now.mono_us) - i128::from(us(uptime, self.hz));
         if self.is_unfiltered {
             self.offsets = [Some(offset); 2];
@@ -103,6 +119,29 @@ impl DeviceClock {
         u64::try_from(us * u128::from(self.hz) / 1_000_000).unwrap_or(u64::MAX)
     }
 
+    /// Whether an uptime is not further ahead than the time since the last one and `slack_us` explain.
+    pub(crate) fn is_credible(&self, uptime: u64, slack_us: u64, now: Moment) -> bool {
+        let passed_us = now.mono_us.saturating_sub(self.noted.mono_us);
+        let expected_us = i128::from(now.mono_us) - self.offset_us();
+        let most_us = expected_us + i128::from(tolerance_us(passed_us, slack_us));
+        self.is_unfiltered || i128::from(us(uptime, self.hz)) <= most_us
+    }
+
+    /// Whether an uptime that is below the highest one is so by more than a damaged frame, which is credible, could have
+    /// put that ahead; or is that of a device which has only just started.
+    pub(crate) fn is_far_behind(&self, uptime: u64, slack_us: u64) -> bool {
+        let tolerance_us = tolerance_us(0, slack_us);
+        let behind_us = us(self.uptime, self.hz).saturating_sub(us(uptime, self.hz));
+        behind_us > tolerance_us || us(uptime, self.hz) <= tolerance_us
+    }
+
+    /// Whether an uptime fits one that was not believed and the time since.
+    pub(crate) fn confirms(&self, doubt: Doubt, uptime: u64, slack_us: u64, now: Moment) -> bool {
+        let Some(later) = uptime.checked_sub(doubt.uptime) else { return false };
+        let passed_us = now.mono_us.saturating_sub(doubt.at.mono_us);
+        self.is_unfiltered || us(later, self.hz).abs_diff(passed_us) <= tolerance_us(passed_us, slack_us)
+    }
+
     fn offset_us(&self) -> i128 {
         self.offsets.iter().flatten().min().copied().unwrap_or_default()
     }
@@ -117,6 +156,10 @@ impl DeviceClock {
         let overhead = u128::from(count) * u128::from(self.overhead);
         to_ns(u128::from(ticks).saturating_sub(overhead), self.hz)
     }
+}
+
+const fn tolerance_us(passed_us: u64, slack_us: u64) -> u64 {
+    (TOLERANCE_US + passed_us / TOLERANCE_ONE_IN).saturating_add(slack_us)
 }
 
 fn to_ns(ticks: u128, hz: u32) -> u64 {

@@ -14,12 +14,19 @@ const HALF: u16 = 1 << 15;
 pub(crate) enum Order {
     /// Next to it, or first of all.
     Next,
-    /// Some frames later, which are lost.
-    Later,
+    /// So many frames later, which are lost.
+    Later(u16),
     /// It is the same frame once more.
     Repeated,
     /// Before it: the device has started again, or an old frame came once more.
     Back,
+}
+
+/// A number that is not the next one, and how many it made us count as lost.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Jump {
+    pub(crate) seq: u16,
+    pub(crate) lost: u16,
 }
 
 /// What a line has brought so far.
@@ -87,8 +94,9 @@ impl Line {
     }
 
     /// The device has started again and `seq` is the first frame of it that came.
-    pub(crate) fn started_again(counts: &mut LineCounts, seq: u16) {
-        counts.lost += u64::from(seq);
+    /// What its number made us count as lost is not.
+    pub(crate) fn started_again(counts: &mut LineCounts, Jump { seq, lost }: Jump) {
+        counts.lost = counts.lost.saturating_sub(lost.into()) + u64::from(seq);
     }
 
     /// Queues which on-demand levels are on. False if the device takes nothing.
@@ -146,7 +154,7 @@ fn order(next: &mut Option<u16>, seq: u16, counts: &mut LineCounts) -> Order {
         lost => counts.lost += u64::from(lost),
     }
     *next = Some(seq.wrapping_add(1));
-    if ahead == 0 { Order::Next } else { Order::Later }
+    if ahead == 0 { Order::Next } else { Order::Later(ahead) }
 }
 
 #[cfg(test)]
@@ -171,7 +179,8 @@ mod tests {
         let mut line = Line::default();
         let bytes: Vec<u8> = [65_533, 65_534, 1, 1, 2, 40_000].into_iter().flat_map(ask).collect();
         use Order::{Back, Later, Next, Repeated};
-        let expected = [(65_533, Next), (65_534, Next), (1, Later), (1, Repeated), (2, Next), (40_000, Back)];
+        let expected =
+            [(65_533, Next), (65_534, Next), (1, Later(2)), (1, Repeated), (2, Next), (40_000, Back)];
         assert_eq!(orders(&mut line, &bytes), expected);
         assert_eq!((line.counts.lost, line.counts.repeated, line.counts.frames), (2, 1, 6));
         assert_eq!(orders(&mut line, &ask(40_001)), [(40_001, Next)]);
@@ -186,7 +195,7 @@ mod tests {
         bytes.extend(ask(1));
         bytes[at] ^= 0x10;
         bytes.extend(ask(2));
-        assert_eq!(orders(&mut line, &bytes), [(0, Order::Next), (2, Order::Later)]);
+        assert_eq!(orders(&mut line, &bytes), [(0, Order::Next), (2, Order::Later(1))]);
         assert_eq!((line.counts.lost, line.counts.bad_total()), (1, 1));
     }
 

@@ -8,6 +8,9 @@ use crate::DESCRIPTORS_MAX;
 use crate::counts::DeviceCounts;
 use crate::moment::Moment;
 
+/// Two to this is how many numbers of samples each millisecond of uptime has, far more than a line carries.
+const SAMPLE_NUMBERS_A_MS: u32 = 20;
+
 impl Boot {
     /// Takes in what an id means. The first word on an id counts; it does not change while a boot lasts.
     pub(crate) fn describe(&mut self, descriptor: &Descriptor<'_>, counts: &mut DeviceCounts) {
@@ -28,7 +31,7 @@ impl Boot {
             self.refused.insert(descriptor.id);
             return counts.refuse_descriptor("level");
         };
-        if !self.keys.insert(SeriesKey::of(descriptor)) {
+        if !self.keys.insert(SeriesKey::of(descriptor, &self.setting.source)) {
             tracing::warn!(
                 device = self.setting.source,
                 name = descriptor.name,
@@ -65,7 +68,8 @@ impl Boot {
                     handed_out: Moment::default(),
                     wants_key: true,
                     metrics: Vec::new(),
-                    samples_sent: 0,
+                    // Nor did it hand out more samples than this number is higher than its own first one.
+                    samples_sent: seq << SAMPLE_NUMBERS_A_MS,
                     samples_lost: 0,
                 });
                 Some(self.levels.len() - 1)

@@ -50,9 +50,11 @@ enum Value {
 pub(super) struct SeriesKey(Vec<u8>);
 
 impl SeriesKey {
-    pub(super) fn of(descriptor: &Descriptor<'_>) -> Self {
+    /// `source` is that of metrics which have none.
+    pub(super) fn of(descriptor: &Descriptor<'_>, source: &str) -> Self {
         let mut key = Vec::new();
-        let texts = [descriptor.level, descriptor.name, descriptor.source].into_iter();
+        let source = if descriptor.source.is_empty() { source } else { descriptor.source };
+        let texts = [descriptor.level, descriptor.name, source].into_iter();
         for text in texts.chain(descriptor.tags.iter().flat_map(|(tag, value)| [tag, value])) {
             key.extend_from_slice(text.as_bytes());
             // No text has a control character.

@@ -4,7 +4,6 @@
 //! the device made the sample, which its clock tells.
 
 use zibrato_core::frame::{EncodeError, SampleValue as Native, SamplesEncoder, SamplesHeader, set_numbers};
-use zibrato_core::limits::FRAME_BYTES_MAX;
 use zibrato_core::link::{Sample, SampleValue, Samples};
 
 use super::{Boot, Level};
@@ -12,6 +11,9 @@ use crate::moment::Moment;
 
 /// Most samples that wait for the next turn; further ones are lost, counted.
 const SAMPLES_MAX: usize = 16_384;
+
+/// Largest message, in bytes: a broker bounds what waits for a reader by the number of messages.
+const MESSAGE_BYTES_MAX: usize = 16 * 1024;
 
 /// A sample that waits for the next turn.
 #[derive(Clone, Copy, Debug)]
@@ -99,7 +101,7 @@ impl Boot {
     fn sample_message(&self, level: usize, samples: &[Waiting]) -> Option<Message> {
         let Level { label, samples_sent, samples_lost, .. } = &self.levels[level];
         let header = SamplesHeader::new(self.id, *samples_sent, *samples_lost);
-        let buffer = vec![0; FRAME_BYTES_MAX].into_boxed_slice();
+        let buffer = vec![0; MESSAGE_BYTES_MAX].into_boxed_slice();
         let first_ns = samples.first()?.time_ns;
         let mut encoder = SamplesEncoder::new(buffer, label, &header, first_ns, &self.setting.source).ok()?;
         let mut indices: Vec<(u16, u16)> = Vec::new();

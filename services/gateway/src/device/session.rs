@@ -3,19 +3,22 @@
 //! A state counts only if it is clear of which boot it is. What goes back (a number, an uptime) may be another
 //! boot or an old frame; until a hello tells, states are left out and the device is asked. That costs
 //! nothing, for the next state says the same and more. Only a hello ends a boot: a checksum of 16 bits lets one
-//! damaged frame in 65 536 pass, and a boot that ended by mistake would be counted again.
+//! damaged frame in 65 536 pass, and a boot that ended by mistake would be counted again. For the same reason what is far
+//! from what is expected (an uptime, the number of a sample) counts only once a second frame goes on from there.
 
 use zibrato_core::frame::PublisherId;
 use zibrato_core::link::{Body, Frame, Hello, Samples};
 
-use crate::boot::{Boot, Setting};
+use crate::boot::{Boot, Setting, Verdict, Withheld};
 use crate::counts::DeviceCounts;
 use crate::identity::{publisher_id, random_id};
-use crate::line::{Line, LineCounts, Order};
+use crate::line::{Jump, Line, LineCounts, Order};
 use crate::moment::Moment;
 
 /// How often the device is asked at most, in milliseconds.
 const ASK_EVERY_MS: u64 = 1_000;
+/// Most samples that one frame is believed to be missing in front of it.
+const SAMPLES_MISSED_MAX: i32 = 1 << 16;
 
 /// Who is told of windows and boots.
 pub(crate) trait Sink {
@@ -43,12 +46,15 @@ struct Known {
     boot: Option<Boot>,
     /// It is not clear of which boot the next state is.
     needs_hello: bool,
-    /// The first number that was before the one expected, since the last hello.
-    back_to: Option<u16>,
+    /// The first number that was before the one expected, or that of a hello behind it, since the last hello that
+    /// was clear.
+    jump: Option<Jump>,
     wants_ask: bool,
     asked: Option<Moment>,
     /// Number of the next sample.
     next_sample: Option<u32>,
+    /// Of a sample frame that was left out, since its number cannot be: the number behind it and how many it had.
+    odd_samples: Option<(u32, u32)>,
     /// A valid frame came at this moment last.
     heard: Option<Moment>,
     /// A boot began: the device is to be told everything again.
@@ -96,13 +102,14 @@ impl Session {
                 return;
             }
             if order == Order::Back {
-                known.back_to = known.back_to.or(Some(frame.seq));
+                known.jump = known.jump.or(Some(Jump { seq: frame.seq, lost: 0 }));
                 (known.needs_hello, known.wants_ask) = (true, true);
             }
-            if order == Order::Later
-                && let Some(boot) = &mut known.boot
-            {
-                boot.frames_lost();
+            if let Order::Later(lost) = order {
+                if matches!(frame.body, Body::Hello(_)) {
+                    known.jump = known.jump.or(Some(Jump { seq: frame.seq, lost }));
+                }
+                known.frames_lost();
             }
             let identify = |hello: &Hello<'_>| identify(site, setting, hello);
             known.frame(frame, now, counts, line_counts, setting, identify, sink);
@@ -134,10 +141,16 @@ impl Known {
     ) {
         match &frame.body {
             Body::Hello(hello) => {
-                let back_to = self.back_to.take();
-                let is_other = self.boot.as_ref().is_none_or(|boot| boot.is_other(hello));
-                if is_other {
-                    let is_twice = self.boot.as_ref().is_some_and(|boot| boot.number() == hello.boot);
+                let verdict = self.boot.as_mut().map_or(Verdict::Other, |boot| boot.judge(hello, now));
+                if verdict == Verdict::Unclear {
+                    (self.needs_hello, self.wants_ask) = (true, true);
+                    return;
+                }
+                let jump = self.jump.take();
+                if verdict == Verdict::Other {
+                    // A boot of which nothing was told has not taken its id from this one.
+                    let is_same = |boot: &Boot| boot.number() == hello.boot && boot.was_published();
+                    let is_twice = self.boot.as_ref().is_some_and(is_same);
                     self.end(now, sink, |boot| {
                         tracing::info!(
                             device = setting.source,
@@ -145,8 +158,8 @@ impl Known {
                             "the device started again"
                         );
                         counts.resets += 1;
-                        if let Some(first) = back_to {
-                            Line::started_again(line_counts, first);
+                        if let Some(jump) = jump {
+                            Line::started_again(line_counts, jump);
                         }
                     });
                     self.begin(hello, is_twice, now, setting, identify, sink);
@@ -161,13 +174,17 @@ impl Known {
             },
             Body::State(state) => {
                 let taken = match self.boot.as_mut().filter(|_| !self.needs_hello) {
-                    Some(boot) => boot.state(state, now, counts).ok(),
-                    None => None,
+                    Some(boot) => boot.state(state, now, counts),
+                    None => Err(Withheld::Back),
                 };
-                let Some(closed) = taken else {
-                    counts.states_withheld += 1;
-                    (self.needs_hello, self.wants_ask) = (true, true);
-                    return;
+                let closed = match taken {
+                    Ok(closed) => closed,
+                    Err(why) => {
+                        counts.states_withheld += 1;
+                        self.needs_hello |= why == Withheld::Back;
+                        self.wants_ask = true;
+                        return self.frames_lost();
+                    }
                 };
                 self.wants_ask |= closed.is_unknown;
                 if closed.boot {
@@ -218,7 +235,14 @@ impl Known {
             "a device said hello"
         );
         sink.begin(&boot, now);
-        (self.boot, self.next_sample, self.is_new) = (Some(boot), None, true);
+        (self.boot, self.next_sample, self.odd_samples, self.is_new) = (Some(boot), None, None, true);
+    }
+
+    /// Frames did not come or were left out.
+    fn frames_lost(&mut self) {
+        if let Some(boot) = &mut self.boot {
+            boot.frames_lost();
+        }
     }
 
     /// Ends the boot, if there is one.
@@ -232,11 +256,24 @@ impl Known {
     /// Samples are events: what the line lost of them is counted, and nothing more can be done about it.
     fn samples(&mut self, samples: &Samples<'_>, now: Moment, counts: &mut DeviceCounts) {
         let Some(boot) = self.boot.as_mut().filter(|_| !self.needs_hello) else { return };
-        let missed = samples.first.wrapping_sub(self.next_sample.unwrap_or(samples.first));
-        // What goes back is an old frame.
-        if missed.cast_signed() < 0 {
-            return;
-        }
+        let missed = samples.first.wrapping_sub(self.next_sample.unwrap_or(samples.first)).cast_signed();
+        let missed = match (missed, self.odd_samples.take()) {
+            (0..=SAMPLES_MISSED_MAX, _) => missed.unsigned_abs(),
+            // Two frames in a row are right, and it was the one before them that was not.
+            (_, Some((next, left_out))) if next == samples.first => {
+                if missed > 0 {
+                    missed.unsigned_abs()
+                } else {
+                    left_out
+                }
+            }
+            // What goes back is an old frame, and what is far ahead a damaged one.
+            _ => {
+                let count = samples.iter().filter(Result::is_ok).count() as u32;
+                self.odd_samples = Some((samples.first.wrapping_add(count), count));
+                return;
+            }
+        };
         boot.note_missing(samples.lost, missed.into(), counts);
         let came = boot.samples(samples, now);
         counts.samples += came;

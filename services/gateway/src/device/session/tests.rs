@@ -179,7 +179,11 @@ fn two_boots_of_one_number_are_told_apart_by_their_uptime() {
         FRAMES.add(1);
         let mut sim = Sim::new(&METRICS, 9);
         session.take(&sim.run(1), at(boot * 9_000), &mut broker);
-        session.take(&sim.run(3_000), at(boot * 9_000 + 3_000), &mut broker);
+        // One hello that went back may be an old one, so the device is asked for another.
+        session.ask(at(boot * 9_000 + 1));
+        sim.hear(&mut session);
+        session.take(&sim.run(1_500), at(boot * 9_000 + 1_500), &mut broker);
+        session.take(&sim.run(1_500), at(boot * 9_000 + 3_000), &mut broker);
     }
     assert_eq!((broker.begun, broker.ended), (2, 1));
     let publishers: Vec<_> = broker.frames("info").iter().map(|frame| frame.publisher).collect();
@@ -386,4 +390,132 @@ fn samples_are_counted_and_so_are_those_that_the_line_lost() {
     session.take(&samples(5, 14, 2, 3), at(4), &mut broker);
     let counts = &session.counts;
     assert_eq!((counts.samples, counts.samples_lost, counts.lost_on_device), (8, 3, 2));
+}
+
+/// A state of one counter with id 0, the last frame of its window.
+fn counted(seq: u16, uptime: u64, lost: u64, sum: u64) -> Vec<u8> {
+    frame_of(kind::STATE, seq, |writer| {
+        writer.byte(2);
+        for number in [uptime, lost, 0, sum] {
+            writer.varint(number);
+        }
+    })
+}
+
+fn described(seq: u16, id: u64, form: u8, name: &str, source: &str) -> Vec<u8> {
+    frame_of(kind::DESCRIPTOR, seq, |writer| support::descriptor(writer, id, form, (0, "info"), name, source))
+}
+
+/// Ticks of so many seconds.
+const fn s(seconds: u64) -> u64 {
+    seconds * 1_000_000
+}
+
+#[test]
+fn an_absurd_uptime_of_a_damaged_frame_is_not_taken_in_and_ends_no_boot() {
+    let (mut session, mut broker) = (session(), Broker::default());
+    let begin = [hello(0, 5, s(1), 1), described(1, 0, 0, "n", ""), counted(2, s(1), 0, 10)];
+    session.take(&begin.concat(), at(1_000), &mut broker);
+    session.take(&counted(3, s(500_000), 0, 11), at(2_000), &mut broker);
+    assert_eq!((session.counts.states_withheld, broker.state("n")), (1, State::Counter { sum: 10 }));
+    session.take(&hello(4, 5, s(600_000), 1), at(2_500), &mut broker);
+    session.take(&[hello(5, 5, s(3), 1), counted(6, s(3), 0, 12)].concat(), at(3_000), &mut broker);
+    assert_eq!((broker.begun, broker.ended, session.counts.resets), (1, 0, 0));
+    assert_eq!(broker.state("n"), State::Counter { sum: 12 });
+    // A clock that really is elsewhere, as after this machine slept, is known by two hellos that fit each other.
+    session.take(&counted(7, s(9_000), 0, 13), at(4_000), &mut broker);
+    session.take(&hello(8, 5, s(9_000), 1), at(4_000), &mut broker);
+    session.take(&[hello(9, 5, s(9_001), 1), counted(10, s(9_001), 0, 13)].concat(), at(5_000), &mut broker);
+    assert_eq!((broker.state("n"), broker.begun), (State::Counter { sum: 13 }, 1));
+}
+
+#[test]
+fn an_old_hello_that_comes_again_ends_no_boot_and_two_that_fit_each_other_do() {
+    let (mut session, mut broker) = (session(), Broker::default());
+    let old = hello(0, 5, s(1), 1);
+    session.take(
+        &[old.clone(), described(1, 0, 0, "n", ""), counted(2, s(1), 0, 10)].concat(),
+        at(1_000),
+        &mut broker,
+    );
+    session.take(&[hello(3, 5, s(60), 1), counted(4, s(60), 0, 10)].concat(), at(60_000), &mut broker);
+    session.take(&[hello(5, 5, s(61), 1), counted(6, s(61), 0, 10)].concat(), at(61_000), &mut broker);
+    session.ask(at(61_000));
+    support::sent(&mut session);
+    for _ in 0..3 {
+        session.take(&old, at(62_000), &mut broker);
+        assert_eq!((broker.begun, broker.ended), (1, 0));
+    }
+    session.ask(at(62_100));
+    assert_eq!(support::sent(&mut session), [kind::ASK]);
+    session.take(&[hello(7, 5, s(62), 1), counted(8, s(62), 0, 12)].concat(), at(62_200), &mut broker);
+    assert_eq!((broker.begun, broker.ended, broker.state("n")), (1, 0, State::Counter { sum: 12 }));
+    let lost = session.counts.line.lost;
+    session.take(&[hello(0, 5, 9, 1), counted(1, s(1), 0, 99)].concat(), at(70_000), &mut broker);
+    session.take(&hello(2, 5, s(1), 1), at(71_000), &mut broker);
+    assert_eq!((broker.begun, broker.ended, session.counts.resets), (2, 1, 1));
+    assert_eq!((broker.state("n"), session.counts.line.lost), (State::Counter { sum: 12 }, lost));
+}
+
+#[test]
+fn sample_numbers_and_losses_of_a_damaged_frame_do_not_last() {
+    let (mut session, mut broker) = (session(), Broker::default());
+    let samples = |seq, first: u64, lost: u64, count| {
+        frame_of(kind::SAMPLES, seq, |writer| {
+            for number in [first, lost, 0, 77] {
+                writer.varint(number);
+            }
+            for _ in 0..count {
+                writer.varint(0);
+                writer.varint(1);
+                writer.varint(5);
+            }
+        })
+    };
+    session.take(&[hello(0, 5, 1_000, 1), samples(1, 10, 3, 4)].concat(), at(1), &mut broker);
+    let far = [samples(2, 1 << 30, 3, 3), samples(3, 14, 1, 2), samples(4, 16, 3, 2)];
+    session.take(&far.concat(), at(2), &mut broker);
+    let counts = &session.counts;
+    assert_eq!((counts.samples, counts.samples_lost, counts.lost_on_device), (8, 0, 3));
+    // A jump that is small enough is believed; two frames that follow each other say that it was none.
+    let near = [samples(5, 1_000, 3, 1), samples(6, 18, 3, 2), samples(7, 20, 3, 2), samples(8, 22, 3, 1)];
+    session.take(&near.concat(), at(3), &mut broker);
+    let counts = &session.counts;
+    assert_eq!((counts.samples, counts.samples_lost), (12, 1_000 - 18 + 2));
+    // And a jump that is none of noise is believed with the second frame.
+    session.take(&[samples(9, 1 << 30, 3, 2), samples(10, (1 << 30) + 2, 3, 2)].concat(), at(4), &mut broker);
+    let counts = &session.counts;
+    assert_eq!((counts.samples, counts.samples_lost), (14, 1_000 - 18 + 2 + (1 << 30) + 2 - 23));
+}
+
+#[test]
+fn a_source_that_is_said_is_the_same_series_as_one_that_is_left_out() {
+    let (mut session, mut broker) = (session(), Broker::default());
+    let bytes = [hello(0, 5, 1_000, 2), described(1, 0, 0, "n", ""), described(2, 1, 0, "n", "dev")];
+    session.take(&bytes.concat(), at(1), &mut broker);
+    assert_eq!(session.counts.descriptors_refused.get("twice"), Some(&1));
+}
+
+#[test]
+fn a_hello_of_another_boot_far_ahead_of_the_numbers_loses_no_frames() {
+    let (mut session, mut broker) = (session(), Broker::default());
+    session.take(&hello(50_000, 5, s(9), 1), at(1), &mut broker);
+    session.take(&hello(0, 6, 9, 1), at(2), &mut broker);
+    assert_eq!((session.counts.resets, session.counts.line.lost), (1, 0));
+    session.take(&hello(3, 6, s(1), 1), at(1_000), &mut broker);
+    assert_eq!(session.counts.line.lost, 2);
+}
+
+#[test]
+fn sample_numbers_do_not_fall_when_a_gateway_is_restarted() {
+    let (mut session, mut broker) = (session(), Broker::default());
+    session.take(&[hello(0, 5, s(10), 1), described(1, 0, 0, "n", "")].concat(), at(1), &mut broker);
+    let sample = frame_of(kind::SAMPLES, 2, |writer| {
+        [0, 0, 0, 0, 0, 0, 2].into_iter().for_each(|it| writer.varint(it))
+    });
+    session.take(&sample, at(2), &mut broker);
+    let mut messages = session.boot_mut().unwrap().take_samples(|_| true);
+    session.boot().unwrap().number_samples(&mut messages[0]);
+    let first = SampleFrame::parse(&messages[0].bytes).unwrap().header.first;
+    assert!(first >= 10_000 << 20, "{first}");
 }
