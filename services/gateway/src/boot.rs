@@ -11,7 +11,7 @@ use std::collections::HashSet;
 
 use zibrato_core::frame::{Loss, LossReason, PublisherId};
 use zibrato_core::limits::LOSSES_MAX;
-use zibrato_core::link::{Hello, State, StateEntry};
+use zibrato_core::link::{Hello, State, StateEntry, StateValue};
 
 use crate::DESCRIPTORS_MAX;
 use crate::counts::DeviceCounts;
@@ -26,7 +26,9 @@ pub(crate) use frames::FrameKind;
 const YOUNG_MS: u64 = 2_000;
 /// Windows after which a boot is published although its state may not be complete: a device sends all metrics
 /// every tenth, and that may be lost twice.
-const JOIN_WINDOWS_MAX: u64 = 25;
+const JOIN_WINDOWS_MIN: u64 = 25;
+/// As many and one for each metric if that is longer: a device that cannot be asked describes one a window.
+const JOIN_WINDOWS_MORE: u64 = 20;
 /// Shortest and longest window that is believed, in milliseconds.
 const WINDOW_MS: (u32, u32) = (10, 3_600_000);
 
@@ -64,6 +66,10 @@ pub(crate) struct Boot {
     keys: HashSet<SeriesKey>,
     levels: Vec<Level>,
     joining: Option<Joining>,
+    /// What the device counted before we joined is not ours, since it cannot tell its boots apart.
+    has_zero: bool,
+    /// A timer whose totals came and whose buckets follow, without any frame missing so far.
+    coming: Option<u16>,
     /// What the device said last of records that it lost, and since our zero.
     lost_said: u32,
     lost: u64,
@@ -146,6 +152,8 @@ impl Boot {
             refused: HashSet::new(),
             keys: HashSet::new(),
             levels: Vec::new(),
+            has_zero: false,
+            coming: None,
             joining: (!is_young).then_some(Joining { since: now, all_since: None }),
             lost_said: 0,
             lost: 0,
@@ -261,6 +269,7 @@ impl Boot {
 
     /// Link frames were lost, and with them perhaps ranges of a window.
     pub(crate) fn frames_lost(&mut self) {
+        self.coming = None;
         for metric in self.metrics.iter_mut().flatten() {
             metric.break_range();
         }
@@ -292,8 +301,14 @@ impl Boot {
             counts.entries_offered += 1;
             match entry {
                 Ok(entry) => closed.is_unknown |= !self.entry(&entry, at_ms, counts),
-                Err(error) => counts.refuse(error.reason()),
+                Err(error) => {
+                    self.coming = None;
+                    counts.refuse(error.reason());
+                }
             }
+        }
+        if state.is_last {
+            self.complete();
         }
         if state.is_end && state.is_last {
             self.end();
@@ -308,19 +323,37 @@ impl Boot {
 
     /// Takes in one metric's state; false if its id is not known.
     fn entry(&mut self, entry: &StateEntry<'_>, at_ms: u64, counts: &mut DeviceCounts) -> bool {
+        let are_buckets = matches!(entry.value, StateValue::Buckets(_));
+        if !are_buckets || self.coming != Some(entry.id) {
+            self.complete();
+        }
         let Some(Some(metric)) = self.metrics.get_mut(usize::from(entry.id)) else {
             let is_refused = self.refused.contains(&entry.id) || usize::from(entry.id) >= DESCRIPTORS_MAX;
             counts.refuse(if is_refused { "descriptor" } else { "unknown_id" });
             return is_refused;
         };
         match metric.apply(&entry.value, at_ms, &self.clock) {
-            Ok(()) => counts.entries_accepted += 1,
+            Ok(()) => {
+                counts.entries_accepted += 1;
+                if metric.has_buckets() && !are_buckets {
+                    self.coming = Some(entry.id);
+                }
+            }
             Err(reason) => {
+                self.coming = None;
                 self.not_finite += u64::from(reason == metric::NOT_FINITE);
                 counts.refuse(reason);
             }
         }
         true
+    }
+
+    /// The state that was coming in is over: a device writes all of one metric before anything of the next.
+    fn complete(&mut self) {
+        let metric = self.coming.take().and_then(|id| self.metrics.get_mut(usize::from(id))?.as_mut());
+        if let Some(metric) = metric {
+            metric.complete(&self.clock);
+        }
     }
 
     fn note_lost(&mut self, lost: u32, counts: &mut DeviceCounts) {
@@ -354,7 +387,8 @@ impl Boot {
         let known = self.metrics_known + self.refused.len();
         let knows_all = known >= usize::from(self.metrics_said).min(DESCRIPTORS_MAX);
         let is_whole = state.is_all && state.is_last && joining.all_since == Some(frames_lost) && knows_all;
-        let patience_ms = JOIN_WINDOWS_MAX * u64::from(self.window_ms);
+        let metrics = u64::from(self.metrics_said).min(DESCRIPTORS_MAX as u64);
+        let patience_ms = JOIN_WINDOWS_MIN.max(metrics + JOIN_WINDOWS_MORE) * u64::from(self.window_ms);
         if !is_whole && now.ms_since(joining.since) < patience_ms && !self.is_ended {
             if state.is_last
                 && let Some(joining) = &mut self.joining
@@ -370,9 +404,9 @@ impl Boot {
                 uptime_ms = self.clock.uptime_ms(),
                 "the device ran before and cannot tell its boots apart: what it counted up to now is its zero"
             );
-            (self.lost, self.not_finite) = (0, 0);
+            (self.lost, self.not_finite, self.has_zero) = (0, 0, true);
             for metric in self.metrics.iter_mut().flatten() {
-                metric.rebase();
+                metric.set_zero(is_whole);
             }
         }
     }

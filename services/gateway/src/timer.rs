@@ -49,6 +49,8 @@ struct Buckets {
     /// Records that no bucket tells of, because buckets wrapped before we came or did not come before
     /// the end; at their mean.
     beside: u64,
+    /// All of one state came, so that only what was recorded since may be missing.
+    are_whole: bool,
 }
 
 /// What a frame carries of a timer.
@@ -66,7 +68,8 @@ impl Timer {
         Self {
             said: Totals::default(),
             base: Totals::default(),
-            buckets: has_buckets.then(|| Box::new(Buckets { said: [0; BUCKETS_MAX], beside: 0 })),
+            buckets: has_buckets
+                .then(|| Box::new(Buckets { said: [0; BUCKETS_MAX], beside: 0, are_whole: false })),
             count: 0,
             sum_ns: 0,
             sum_squares_ns2: 0,
@@ -123,6 +126,20 @@ impl Timer {
         more > 0
     }
 
+    /// All buckets of one state have come. Those that wrapped before we came are made up for, which only now can be
+    /// told from those that were late.
+    pub(crate) fn complete(&mut self, clock: &DeviceClock) {
+        let missing = self.missing();
+        let Some(buckets) = &mut self.buckets else { return };
+        buckets.are_whole = true;
+        self.place_beside(missing.saturating_add(WRAP / 2) / WRAP * WRAP, clock);
+    }
+
+    /// Whether it may be shown: the gateway before us has shown all buckets, and a count must not fall.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.buckets.as_ref().is_none_or(|buckets| buckets.are_whole)
+    }
+
     /// Makes everything so far the zero, for a device whose earlier records may have been counted already.
     pub(crate) fn rebase(&mut self) {
         let buckets = self.buckets.take().map(|buckets| Box::new(Buckets { beside: 0, ..*buckets }));
@@ -134,13 +151,8 @@ impl Timer {
         self.is_range_broken = true;
     }
 
-    /// The state for a frame. Buckets that wrapped before we came are made up for.
-    pub(crate) fn show(&mut self, clock: &DeviceClock) -> Shown<'_> {
-        if self.buckets.is_some() {
-            let missing = self.missing();
-            let wraps = missing.saturating_add(WRAP / 2) / WRAP * WRAP;
-            self.place_beside(wraps, clock);
-        }
+    /// The state for a frame.
+    pub(crate) fn show(&self) -> Shown<'_> {
         // Without the range of all that was recorded a reader goes by the buckets, if these tell anything.
         let is_known = !(self.is_range_broken && self.buckets.is_some());
         Shown {
@@ -156,6 +168,9 @@ impl Timer {
     pub(crate) fn end(&mut self, clock: &DeviceClock) {
         if self.buckets.is_some() {
             self.place_beside(self.missing(), clock);
+        }
+        if let Some(buckets) = &mut self.buckets {
+            buckets.are_whole = true;
         }
     }
 
@@ -223,17 +238,17 @@ mod tests {
         let clock = clock();
         let mut timer = Timer::new(false);
         assert_eq!(timer.apply(totals(2, 22), Some((6, 16)), &clock), Some(true));
-        let shown = timer.show(&clock);
+        let shown = timer.show();
         assert_eq!((shown.count, shown.sum_ns, shown.window_ns), (2, 20_000, Some((5_000, 15_000))));
         assert_eq!((shown.histogram.total(), shown.sum_squares_ns2), (2, 2 * 10_000 * 10_000));
         timer.start_window();
         assert_eq!(timer.apply(totals(2, 22), None, &clock), Some(false));
         assert_eq!(timer.apply(totals(3, 1_023), Some((1_001, 1_001)), &clock), Some(true));
-        let shown = timer.show(&clock);
+        let shown = timer.show();
         assert_eq!((shown.count, shown.sum_ns, shown.histogram.total()), (3, 1_020_000, 3));
         assert_eq!(shown.histogram.counts().count(), 2);
         assert_eq!(timer.apply(totals(2, 2_000), None, &clock), None, "a count never falls");
-        assert_eq!(timer.show(&clock).count, 3);
+        assert_eq!(timer.show().count, 3);
     }
 
     #[test]
@@ -251,14 +266,14 @@ mod tests {
                 for (bucket, &count) in said.iter().enumerate() {
                     always.apply_bucket(bucket, count, &clock);
                 }
-                assert_eq!(always.show(&clock).histogram.total(), n);
+                assert_eq!(always.show().histogram.total(), n);
             }
         }
         restarted.apply(totals(1_000, sum), None, &clock).unwrap();
         for (bucket, &count) in said.iter().enumerate() {
             restarted.apply_bucket(bucket, count, &clock);
         }
-        let (one, other) = (always.show(&clock), restarted.show(&clock));
+        let (one, other) = (always.show(), restarted.show());
         assert_eq!(
             (one.count, one.sum_ns, one.sum_squares_ns2),
             (other.count, other.sum_ns, other.sum_squares_ns2)
@@ -271,13 +286,13 @@ mod tests {
         let clock = clock();
         let mut timer = Timer::new(true);
         timer.apply(totals(10, 1_010), Some((3, 700)), &clock).unwrap();
-        assert_eq!(timer.show(&clock).count, 0, "no bucket came yet");
+        assert_eq!(timer.show().count, 0, "no bucket came yet");
         timer.apply_bucket(bucket_of(101), 7, &clock);
         timer.break_range();
-        let shown = timer.show(&clock);
+        let shown = timer.show();
         assert_eq!((shown.count, shown.histogram.total(), shown.window_ns), (7, 7, None));
         timer.end(&clock);
-        let shown = timer.show(&clock);
+        let shown = timer.show();
         assert_eq!((shown.count, shown.histogram.total(), shown.sum_ns), (10, 10, 1_000_000));
     }
 
@@ -289,14 +304,17 @@ mod tests {
         timer.apply_bucket(bucket_of(100), u32::MAX, &clock);
         timer.apply(totals(WRAP + 4, 100 * (WRAP + 4)), None, &clock).unwrap();
         timer.apply_bucket(bucket_of(100), 4, &clock);
-        assert_eq!(timer.show(&clock).count, WRAP + 4);
+        assert_eq!(timer.show().count, WRAP + 4);
         let mut late = Timer::new(true);
         late.apply(totals(3 * WRAP + 4, 100 * (3 * WRAP + 4)), None, &clock).unwrap();
         late.apply_bucket(bucket_of(100), 4, &clock);
-        assert_eq!(late.show(&clock).count, 3 * WRAP + 4);
+        assert_eq!((late.show().count, late.is_whole()), (4, false), "they may be late");
+        late.complete(&clock);
+        assert!(late.is_whole());
+        assert_eq!(late.show().count, 3 * WRAP + 4);
         late.apply(totals(3 * WRAP + 6, 100 * (3 * WRAP + 6)), None, &clock).unwrap();
         late.apply_bucket(bucket_of(100), 6, &clock);
-        let shown = late.show(&clock);
+        let shown = late.show();
         assert_eq!((shown.count, shown.histogram.total()), (3 * WRAP + 6, 3 * WRAP + 6));
     }
 
@@ -308,7 +326,7 @@ mod tests {
             timer.apply(totals(5, 50), Some((1, 40)), &clock).unwrap();
             timer.apply_bucket(bucket_of(10), 5, &clock);
             timer.rebase();
-            let shown = timer.show(&clock);
+            let shown = timer.show();
             assert_eq!(
                 (shown.count, shown.sum_ns, shown.window_ns, shown.histogram.total()),
                 (0, 0, None, 0)
@@ -316,7 +334,7 @@ mod tests {
             assert_eq!(timer.has_buckets(), has_buckets);
             timer.apply(totals(7, 72), None, &clock).unwrap();
             timer.apply_bucket(bucket_of(10), 7, &clock);
-            let shown = timer.show(&clock);
+            let shown = timer.show();
             assert_eq!((shown.count, shown.sum_ns, shown.histogram.total()), (2, 20_000, 2));
         }
     }
@@ -353,7 +371,7 @@ mod tests {
                         timer.apply_bucket(bucket, count, &clock);
                     }
                 }
-                let shown = timer.show(&clock);
+                let shown = timer.show();
                 prop_assert_eq!(shown.histogram.total(), shown.count);
                 prop_assert!(shown.count >= before.0 && shown.sum_ns >= before.1 && shown.sum_squares_ns2 >= before.2);
                 let mut grown = shown.histogram.clone();
@@ -363,7 +381,7 @@ mod tests {
             }
             timer.apply(device, None, &clock).unwrap();
             timer.end(&clock);
-            let shown = timer.show(&clock);
+            let shown = timer.show();
             prop_assert_eq!((shown.count, shown.histogram.total()), (device.count, device.count));
         }
     }

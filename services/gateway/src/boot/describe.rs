@@ -44,7 +44,7 @@ impl Boot {
         if self.metrics.len() <= id {
             self.metrics.resize_with(id + 1, || None);
         }
-        self.metrics[id] = Some(Metric::new(level, descriptor));
+        self.metrics[id] = Some(Metric::new(level, descriptor, self.has_zero));
         self.metrics_known += 1;
         self.levels[level].metrics.push(descriptor.id);
     }

@@ -46,7 +46,9 @@ impl Boot {
     /// Whether any series of a level changed since a frame had it.
     pub(crate) fn is_dirty(&self, level: usize) -> bool {
         let metrics = self.levels[level].metrics.iter();
-        metrics.filter_map(|&id| self.metrics[usize::from(id)].as_ref()).any(|metric| metric.is_dirty)
+        metrics
+            .filter_map(|&id| self.metrics[usize::from(id)].as_ref())
+            .any(|metric| metric.is_dirty && metric.is_shown())
     }
 
     /// Whether a level may have another number: at most one a millisecond of the device's life, so that a
@@ -134,7 +136,7 @@ impl Boot {
         let mut used = 0;
         for &id in ids {
             let Some(metric) = self.metrics[usize::from(id)].as_mut() else { continue };
-            match metric.push(&mut encoder, &self.clock) {
+            match metric.push(&mut encoder) {
                 Ok(()) => metric.hand_out(),
                 Err(EncodeError::Full) if used > 0 => break,
                 // Its texts were checked when the descriptor was read, so it always fits alone.

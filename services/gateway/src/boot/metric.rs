@@ -34,6 +34,8 @@ pub(crate) struct Metric {
     value: Value,
     /// A state of it came.
     is_seen: bool,
+    /// The device counted before our zero, and how much is not known yet.
+    is_base_due: bool,
     /// It changed since a frame had it.
     pub(super) is_dirty: bool,
 }
@@ -65,7 +67,8 @@ impl SeriesKey {
 }
 
 impl Metric {
-    pub(super) fn new(level: usize, descriptor: &Descriptor<'_>) -> Self {
+    /// `is_base_due`: its first state is its zero.
+    pub(super) fn new(level: usize, descriptor: &Descriptor<'_>, is_base_due: bool) -> Self {
         let value = match descriptor.form {
             Form::Counter => Value::Counter { said: 0, base: 0 },
             Form::Whole | Form::Float => Value::Gauge(Gauge::default()),
@@ -82,6 +85,7 @@ impl Metric {
             tags: descriptor.tags.iter().map(|(key, value)| (key.into(), value.into())).collect(),
             value,
             is_seen: false,
+            is_base_due,
             is_dirty: false,
         }
     }
@@ -132,7 +136,26 @@ impl Metric {
         };
         self.is_seen = true;
         self.is_dirty |= is_changed;
+        if self.is_base_due && !self.has_buckets() {
+            self.rebase();
+        }
         Ok(())
+    }
+
+    /// Whether its state comes in several entries.
+    pub(super) fn has_buckets(&self) -> bool {
+        matches!(&self.value, Value::Timer(timer) if timer.has_buckets())
+    }
+
+    /// All entries of one state of a timer with buckets have come.
+    pub(super) fn complete(&mut self, clock: &DeviceClock) {
+        if let Value::Timer(timer) = &mut self.value {
+            self.is_dirty |= !timer.is_whole();
+            timer.complete(clock);
+            if self.is_base_due {
+                self.rebase();
+            }
+        }
     }
 
     pub(super) fn break_range(&mut self) {
@@ -141,8 +164,18 @@ impl Metric {
         }
     }
 
-    /// Makes everything so far the zero.
-    pub(super) fn rebase(&mut self) {
+    /// Makes everything so far the zero; what is not known of it yet, once it is. `is_whole`: all of one state came just
+    /// now.
+    pub(super) fn set_zero(&mut self, is_whole: bool) {
+        if self.is_seen && (is_whole || !self.has_buckets()) {
+            self.rebase();
+        } else {
+            self.is_base_due = true;
+        }
+    }
+
+    fn rebase(&mut self) {
+        self.is_base_due = false;
         match &mut self.value {
             Value::Counter { said, base } => *base = *said,
             Value::Gauge(gauge) => gauge.rebase(),
@@ -157,23 +190,29 @@ impl Metric {
         }
     }
 
-    /// Whether there is anything to tell: a gauge that was never set has no value.
-    pub(super) const fn is_shown(&self) -> bool {
-        self.is_seen && !matches!(&self.value, Value::Gauge(gauge) if gauge.last.is_none())
+    /// Whether there is anything to tell: a gauge that was never set has no value, and the buckets of a timer may not be
+    /// known.
+    pub(super) fn is_shown(&self) -> bool {
+        let is_known = match &self.value {
+            Value::Counter { .. } => true,
+            Value::Gauge(gauge) => gauge.last.is_some(),
+            Value::Timer(timer) => timer.is_whole(),
+        };
+        self.is_seen && !self.is_base_due && is_known
     }
 
     /// Appends the state to a frame. Buckets are absolute in every frame: a device has few, and so no reader has
     /// to wait for a key frame that they refer to.
-    pub(super) fn push(&mut self, encoder: &mut Encoder<'_>, clock: &DeviceClock) -> Result<(), EncodeError> {
+    pub(super) fn push(&self, encoder: &mut Encoder<'_>) -> Result<(), EncodeError> {
         let mut scratch = [0; BUCKET_BYTES_MAX];
-        let state = match &mut self.value {
+        let state = match &self.value {
             Value::Counter { said, base } => State::Counter { sum: said.wrapping_sub(*base) },
             Value::Gauge(gauge) => {
                 let Some((last, last_ms)) = gauge.last else { return Ok(()) };
                 State::Gauge { sets: gauge.sets, last, last_ms, min: last, max: last }
             }
             Value::Timer(timer) => {
-                let shown = timer.show(clock);
+                let shown = timer.show();
                 State::Timer {
                     count: shown.count,
                     sum_ns: shown.sum_ns,

@@ -519,3 +519,86 @@ fn sample_numbers_do_not_fall_when_a_gateway_is_restarted() {
     let first = SampleFrame::parse(&messages[0].bytes).unwrap().header.first;
     assert!(first >= 10_000 << 20, "{first}");
 }
+
+/// A boot of which no window of all metrics ever comes, given up waiting for: a counter, and a timer whose buckets are lost.
+fn joined_by_impatience(boot: u64) -> (super::Session, Broker) {
+    let (mut session, mut broker) = (session(), Broker::default());
+    let begin = [hello(0, boot, s(60), 2), described(1, 0, 0, "n", ""), described(2, 1, 4, "t", "")];
+    session.take(&begin.concat(), at(60_000), &mut broker);
+    for window in 1..=25u16 {
+        let seq = window * 3;
+        let part = frame_of(kind::STATE, seq + 1, |writer| {
+            writer.byte(0);
+            [s(60 + u64::from(window)), 0, 1 << 3 | 2, 1 << 33, 100 << 33, 0]
+                .into_iter()
+                .for_each(|it| writer.varint(it));
+            // Of two buckets one comes.
+            writer.varint(1 << 3 | 4);
+            [1, 1].into_iter().for_each(|it| writer.byte(it));
+            writer.varint(7);
+        });
+        let now = 60_000 + u64::from(window) * 1_000;
+        session.take(
+            &[part, counted(seq + 3, s(60 + u64::from(window)), 0, 500)].concat(),
+            at(now),
+            &mut broker,
+        );
+    }
+    assert!(!session.boot().unwrap().is_joining());
+    (session, broker)
+}
+
+/// All of the timer: five records in one bucket and three in another, in a frame with the number `seq`.
+fn whole(seq: u16, uptime: u64, more: u32) -> Vec<u8> {
+    frame_of(kind::STATE, seq, |writer| {
+        writer.byte(2);
+        [uptime, 0, 1 << 3 | 2, u64::from(8 + more) + (1 << 33), 100 << 33, 0]
+            .into_iter()
+            .for_each(|it| writer.varint(it));
+        writer.varint(1 << 3 | 4);
+        [1, 2].into_iter().for_each(|it| writer.byte(it));
+        [5 + more, 3].into_iter().for_each(|it| writer.varint(it.into()));
+    })
+}
+
+#[test]
+fn a_timer_whose_buckets_never_came_whole_is_not_shown_before_they_do() {
+    let (mut session, mut broker) = joined_by_impatience(5);
+    assert_eq!(broker.state("n"), State::Counter { sum: 500 });
+    assert!(broker.known("t").is_none(), "nor are wraps made up of buckets that are only late");
+    session.take(&whole(79, s(86), 0), at(86_000), &mut broker);
+    let State::Timer { count, .. } = broker.state("t") else { panic!() };
+    assert_eq!(count, (1 << 33) + 8, "they wrapped twice before we came");
+}
+
+#[test]
+fn what_a_device_without_boot_numbers_tells_late_has_its_zero_late() {
+    let (mut session, mut broker) = joined_by_impatience(0);
+    assert_eq!(broker.state("n"), State::Counter { sum: 0 });
+    assert!(broker.known("t").is_none());
+    session.take(&whole(79, s(86), 0), at(86_000), &mut broker);
+    session.take(&whole(80, s(87), 2), at(87_000), &mut broker);
+    let State::Timer { count: 2, .. } = broker.state("t") else { panic!() };
+    let late = |seq, sum| {
+        frame_of(kind::STATE, seq, |writer| {
+            writer.byte(2);
+            [s(80 + u64::from(seq - 73)), 0, 2 << 3, sum].into_iter().for_each(|it| writer.varint(it));
+        })
+    };
+    session.take(&[described(81, 2, 0, "late", ""), late(82, 300)].concat(), at(89_000), &mut broker);
+    assert_eq!(broker.state("late"), State::Counter { sum: 0 });
+    session.take(&late(83, 304), at(90_000), &mut broker);
+    assert_eq!(broker.state("late"), State::Counter { sum: 4 });
+}
+
+#[test]
+fn a_device_of_many_metrics_is_waited_for_as_long_as_it_takes_to_describe_them() {
+    let (mut session, mut broker) = (session(), Broker::default());
+    session.take(&[hello(0, 5, s(60), 100), described(1, 0, 0, "n", "")].concat(), at(60_000), &mut broker);
+    for window in 1..=120u16 {
+        let seconds = 60 + u64::from(window);
+        assert!(session.boot().unwrap().is_joining(), "{window}");
+        session.take(&counted(window + 1, s(seconds), 0, 1), at(seconds * 1_000), &mut broker);
+    }
+    assert!(!session.boot().unwrap().is_joining());
+}
