@@ -234,13 +234,14 @@ impl Device {
         if let Some(recorder) = recorder {
             recorder.finish(clock.now());
         }
-        let (unacknowledged, sent) = outlet.finish(ended.boot_mut(), clock, Instant::now() + within);
+        let (unacknowledged, sent, failed) = outlet.finish(ended.boot_mut(), clock, Instant::now() + within);
         (ended.counts.ends_unacknowledged, ended.counts.messages_sent) = (unacknowledged, sent);
         let law = if ended.counts.law_holds() { "holds" } else { "BROKEN" };
         tracing::info!(device = config.source, law, sum = %ended.counts, "device closed");
         shared.update(|status| {
             status.is_connected = false;
             status.is_over = true;
+            status.failure = failed.map(|error| error.to_string());
             status.counts = ended.counts;
         });
     }

@@ -115,8 +115,16 @@ impl Running {
         status?;
         let laws = devices.iter().filter(|device| device.counts.law_holds()).count();
         info!(devices = devices.len(), laws_hold = laws, "gateway ended");
-        Ok(devices)
+        failure(&devices).map_or(Ok(devices), Err)
     }
+}
+
+/// The first device that ended because something failed.
+fn failure(devices: &[DeviceStatus]) -> Option<RunError> {
+    devices.iter().find_map(|device| {
+        let why = device.failure.clone()?;
+        Some(RunError::Failed { device: device.source.clone(), why })
+    })
 }
 
 /// Why a gateway did not run to a clean end.
@@ -129,7 +137,30 @@ pub enum RunError {
     /// Its status endpoint cannot be.
     #[error(transparent)]
     Status(#[from] StatusError),
+    /// A device could not be served to its end.
+    #[error("device {device} could not be served to its end: {why}")]
+    Failed {
+        /// Its source.
+        device: String,
+        /// What failed.
+        why: String,
+    },
     /// The thread of a device panicked.
     #[error("the thread of a device panicked; its message is above")]
     Panicked,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_failed_is_a_gateway_that_failed_and_one_that_ended_is_not() {
+        let mut devices = [DeviceStatus::new("a", "port"), DeviceStatus::new("b", "port")];
+        devices[1].is_over = true;
+        assert!(failure(&devices).is_none());
+        devices[1].failure = Some("Too many open files".to_owned());
+        let text = failure(&devices).map(|error| error.to_string());
+        assert_eq!(text.as_deref(), Some("device b could not be served to its end: Too many open files"));
+    }
 }

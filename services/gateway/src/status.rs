@@ -25,6 +25,8 @@ pub struct DeviceStatus {
     pub is_connected: bool,
     /// Whether it is not served any more.
     pub is_over: bool,
+    /// Why it is not served any more, if that is no end of its own.
+    pub failure: Option<String>,
     /// Why its port is not open.
     pub error: Option<String>,
     /// Milliseconds since its last frame.
@@ -79,7 +81,7 @@ impl DeviceStatus {
             source: self.source.clone(),
             port: self.port.clone(),
             connected: self.is_connected,
-            error: self.error.clone(),
+            error: self.failure.clone().or_else(|| self.error.clone()),
             over: self.is_over,
             heard_ms: self.heard_ms,
             brokers: self.brokers as u64,
@@ -169,7 +171,8 @@ impl Status {
         self.devices.iter().map(|shared| shared.read()).collect()
     }
 
-    /// Unwell if no device is connected, or a device's publisher has no broker.
+    /// Unwell if no device is connected, a device's publisher has no broker, or a device is not served any more because
+    /// something failed.
     #[must_use]
     pub fn health(&self) -> Health {
         health(&self.devices())
@@ -195,6 +198,9 @@ impl Status {
 }
 
 fn health(devices: &[DeviceStatus]) -> Health {
+    if let Some((device, why)) = devices.iter().find_map(|it| Some((it, it.failure.as_ref()?))) {
+        return Health::Degraded(format!("device {} is not served any more: {why}", device.source));
+    }
     let mut running = devices.iter().filter(|device| !device.is_over).peekable();
     if running.peek().is_none() {
         return Health::Ok;
@@ -325,7 +331,10 @@ mod tests {
         let text = degraded(&[device("a", false, 1), gone.clone()]).unwrap();
         assert_eq!(text, "no device is connected (a: nothing came for too long; b: No such file)");
         gone.is_over = true;
-        assert_eq!(degraded(&[gone]), None);
+        assert_eq!(degraded(&[gone.clone()]), None);
+        gone.failure = Some("Too many open files".to_owned());
+        let text = degraded(&[device("a", true, 1), gone]).unwrap();
+        assert_eq!(text, "device b is not served any more: Too many open files");
     }
 
     #[test]

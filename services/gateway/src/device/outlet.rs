@@ -181,6 +181,34 @@ impl Outlet {
         self.links.offer(&boot.levels()[at].label, &frames, PARTS_AT_ONCE, || ())
     }
 
+    /// Sockets of their own for the next boot. If there are none to be had, those of the oldest end are given up for them.
+    fn open_links(&mut self) -> Result<Links, Error> {
+        let open = |outlet: &Self| Links::open(&outlet.context, &outlet.endpoints, PublisherId([0; 16]));
+        open(self).or_else(|failed| {
+            if self.endings.is_empty() {
+                return Err(failed.1);
+            }
+            self.close_oldest();
+            open(self).map_err(|(_, error)| error)
+        })
+    }
+
+    /// Sends the end of a boot once, by the sockets that the next boot goes on with: without others there is nobody who could
+    /// wait until a broker has it.
+    fn end_here(&mut self, ends: &[End], error: Error) -> Result<(), Error> {
+        tracing::warn!(%error, "no sockets for the next boot: the end of the one before is sent once and not repeated");
+        self.ends_unacknowledged += ends.len() as u64;
+        for End { level, frames, .. } in ends {
+            self.links.offer(level, frames, usize::MAX, || ())?;
+        }
+        Ok(())
+    }
+
+    fn close_oldest(&mut self) {
+        let ending = self.endings.remove(0);
+        self.close(ending);
+    }
+
     fn close(&mut self, ending: Ending) {
         let (unacknowledged, sent) = ending.close(LINGER_MS);
         self.messages_before += sent;
@@ -198,7 +226,14 @@ impl Outlet {
     ///
     /// It is no end frame. An end frame is the last word on a level, after which a broker keeps nothing but
     /// another end and a worker asks for nothing; and the next gateway goes on as the same publisher.
-    pub(super) fn finish(mut self, boot: Option<&mut Boot>, clock: Clock, deadline: Instant) -> (u64, u64) {
+    ///
+    /// Ends that nobody acknowledged, messages sent, and why nothing could be sent any more.
+    pub(super) fn finish(
+        mut self,
+        boot: Option<&mut Boot>,
+        clock: Clock,
+        deadline: Instant,
+    ) -> (u64, u64, Option<Error>) {
         let result = self.try_finish(boot, clock, deadline);
         self.note(result);
         let linger_ms = deadline.saturating_duration_since(Instant::now()).as_millis().max(100) as i32;
@@ -207,7 +242,7 @@ impl Outlet {
         }
         let sent = self.messages_before + self.links.messages_sent;
         self.links.close(linger_ms);
-        (self.ends_unacknowledged, sent)
+        (self.ends_unacknowledged, sent, self.failed)
     }
 
     fn try_finish(&mut self, boot: Option<&mut Boot>, clock: Clock, deadline: Instant) -> Result<(), Error> {
@@ -259,15 +294,57 @@ impl Sink for Outlet {
                 ends.push(End { level, frames, is_acknowledged: false });
             }
         }
-        let fresh = match Links::open(&self.context, &self.endpoints, PublisherId([0; 16])) {
-            Ok(fresh) => fresh,
-            Err((_, error)) => return self.note(Err(error)),
+        match self.open_links() {
+            Ok(fresh) => {
+                let links = std::mem::replace(&mut self.links, fresh);
+                self.endings.push(Ending::new(links, ends, now));
+                if self.endings.len() > ENDINGS_MAX {
+                    self.close_oldest();
+                }
+            }
+            Err(error) => {
+                let result = self.end_here(&ends, error);
+                self.note(result);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use zibrato_core::link::{Hello, PROTOCOL};
+
+    use super::*;
+    use crate::boot::Setting;
+
+    fn boot(number: u8) -> Boot {
+        let setting = Setting { source: "dev".to_owned(), host: "lab".to_owned(), is_unfiltered: false };
+        let hello = Hello {
+            protocol: PROTOCOL,
+            boot: number.into(),
+            clock_hz: 1_000,
+            overhead: 0,
+            uptime: 0,
+            window_ms: 1_000,
+            metrics: 0,
+            program: "",
         };
-        let links = std::mem::replace(&mut self.links, fresh);
-        self.endings.push(Ending::new(links, ends, now));
-        if self.endings.len() > ENDINGS_MAX {
-            let ending = self.endings.remove(0);
-            self.close(ending);
+        Boot::new(PublisherId([number; 16]), setting, &hello, Moment::default())
+    }
+
+    #[test]
+    fn a_boot_for_which_no_sockets_can_be_had_takes_those_of_the_one_before() {
+        let mut outlet = Outlet::open(Context::new(), vec!["inproc://nowhere".to_owned()]).unwrap();
+        let now = Moment::default();
+        outlet.begin(&boot(1), now);
+        outlet.end(&mut boot(1), now);
+        assert_eq!((outlet.endings.len(), outlet.sockets().count()), (1, 2));
+        outlet.endpoints = vec!["no endpoint".to_owned()];
+        for number in 2..5 {
+            outlet.begin(&boot(number), now);
+            outlet.end(&mut boot(number), now);
+            assert_eq!(outlet.failed, None, "the device goes on");
+            assert_eq!((outlet.endings.len(), outlet.sockets().count()), (0, 1));
         }
     }
 }
