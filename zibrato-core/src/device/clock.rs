@@ -2,12 +2,12 @@
 //!
 //! | clock | what it counts | an own start | costs a read |
 //! |---|---|---|---|
-//! | [`Dwt`] | cycles of a Cortex-M3 or better | [`Dwt::start`], which also tests it | 2 instructions |
-//! | [`SysTick`] | cycles of any Cortex-M, down, 24 bits at most | [`SysTick::start`], or whoever has it | 2, and 2 to 5 for a difference |
-//! | [`DwtOrSysTick`] | as the first, or the second where there is none | [`DwtOrSysTick::start`] | 3, and some 8 for a difference |
-//! | [`Mcycle`] | cycles of a RISC-V hart | none | 1 |
-//! | [`Register`] | whatever stands at an address, up or down | yours | 2 |
-//! | [`Embassy`] | ticks of `embassy-time` | its driver's | a call |
+//! | `Dwt` | cycles of a Cortex-M3 or better | `Dwt::start`, which also tests it | 2 instructions |
+//! | `SysTick` | cycles of any Cortex-M, down, 24 bits at most | `SysTick::start`, or whoever has it | 2, and 2 to 5 for a difference |
+//! | `DwtOrSysTick` | as the first, or the second where there is none | `DwtOrSysTick::start` | 3, and some 8 for a difference |
+//! | `Mcycle` | cycles of a RISC-V hart | none | 1 |
+//! | `Register` | whatever stands at an address, up or down | yours | 2 |
+//! | `Embassy` | ticks of `embassy-time` | its driver's | a call |
 //!
 //! QEMU's DWT reads zero for ever, and so does that of many boards until a debugger was there; that is what the test at the
 //! start is for. A clock's rounds bound more than durations: a link reads it at each poll and while it sends, so one that makes
@@ -16,7 +16,7 @@
 //!
 //! # Invariants
 //! - **K1** Every address that is read or written here is a register of 32 bits that the core's manual has at that place, or that
-//!   the caller of [`Register::new`] promised, and reading it has no effect; firmware runs privileged.
+//!   the caller of `Register::new` promised, and reading it has no effect; firmware runs privileged.
 #![cfg_attr(
     any(target_arch = "arm", target_arch = "riscv32", target_arch = "riscv64"),
     expect(
@@ -96,7 +96,7 @@ fn check(clock: impl Clock) -> Result<(), ClockError> {
 /// Any counter of 32 bits at an address: `Register<0x4000_0004>` counts up, `Register<0x4000_0004, true>` down.
 ///
 /// # Safety of use
-/// The address is part of the type, and made into one by [`Register::new`], which is where the promise is made that it
+/// The address is part of the type, and made into one by `Register::new`, which is where the promise is made that it
 /// may be read at any time.
 #[derive(Clone, Copy, Debug)]
 pub struct Register<const ADDRESS: usize, const DOWN: bool = false>(());
