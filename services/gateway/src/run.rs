@@ -1,6 +1,7 @@
 //! All devices and the status endpoint, as the binary runs them.
 
 use std::io::Write;
+use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
 use tracing::info;
@@ -10,7 +11,7 @@ use zmq::Context;
 use crate::config::Config;
 use crate::device::{Device, DeviceError};
 use crate::moment::Clock;
-use crate::status::{DeviceStatus, Status};
+use crate::status::{DeviceStatus, Shared, Status};
 
 /// Runs a gateway until `shutdown` is requested, or until every device has ended: devices, status endpoint,
 /// ordered end.
@@ -56,7 +57,12 @@ pub fn start(config: &Config, shutdown: Shutdown) -> Result<Running, DeviceError
     let mut threads = Vec::new();
     for (device, settings) in devices.into_iter().zip(&config.devices) {
         let ours = shutdown.clone();
-        let thread = Builder::new().name("zibrato-device".to_owned()).spawn(move || device.run(&ours));
+        let on_panic = OnPanic(device.shared());
+        let serve = move || {
+            let _on_panic = on_panic;
+            device.run(&ours);
+        };
+        let thread = Builder::new().name("zibrato-device".to_owned()).spawn(serve);
         match thread {
             Ok(thread) => threads.push(thread),
             Err(source) => {
@@ -66,6 +72,20 @@ pub fn start(config: &Config, shutdown: Shutdown) -> Result<Running, DeviceError
         }
     }
     Ok(Running { ptys, status, threads })
+}
+
+/// Tells of a device whose thread panics, which others do not notice before the end.
+struct OnPanic(Arc<Shared>);
+
+impl Drop for OnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.update(|status| {
+                (status.is_connected, status.is_over) = (false, true);
+                status.failure = Some("its thread panicked".to_owned());
+            });
+        }
+    }
 }
 
 impl Running {
@@ -153,6 +173,20 @@ pub enum RunError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_device_whose_thread_panics_is_not_served_any_more() {
+        for panics in [false, true] {
+            let shared = Arc::new(Shared::new(DeviceStatus::new("a", "port")));
+            let on_panic = OnPanic(Arc::clone(&shared));
+            let serve = move || {
+                let _on_panic = on_panic;
+                assert!(!panics, "as it has to");
+            };
+            assert_eq!(std::thread::spawn(serve).join().is_err(), panics);
+            assert_eq!(shared.read().failure.is_some(), panics);
+        }
+    }
 
     #[test]
     fn a_device_that_failed_is_a_gateway_that_failed_and_one_that_ended_is_not() {

@@ -6,6 +6,9 @@ use std::fmt;
 use serde::Serialize;
 use zibrato_core::frame::{PublisherId, Sample, SampleFrame, SampleMetric, SampleValue, SamplesError};
 
+/// Numbers that jump by this or more are those of a gateway that was restarted, and no samples are missing (WIRE.md
+/// section 14.1).
+const RESTART: u64 = 1 << 28;
 /// Most publishers whose samples are looked at for gaps, and most levels of each; those of others are shown.
 const PUBLISHERS_MAX: usize = 10_000;
 const LEVELS_MAX: usize = 256;
@@ -147,7 +150,8 @@ impl SampleTally {
         let levels = self.seen.entry(frame.header.publisher).or_default();
         match levels.iter_mut().find(|seen| *seen.level == *frame.level) {
             Some(seen) => {
-                self.missed += first.saturating_sub(seen.next);
+                let missed = first.saturating_sub(seen.next);
+                self.missed += if missed < RESTART { missed } else { 0 };
                 self.lost += lost.saturating_sub(seen.lost);
                 seen.lost = seen.lost.max(lost);
                 seen.next
@@ -213,6 +217,8 @@ mod tests {
             (frame(1, "info", 112, 0, 11), 5, 4, 3),
             (frame(1, "debug", 5, 1, 100), 5, 4, 3),
             (frame(2, "info", 0, 1, 0), 5, 4, 3),
+            // A gateway was restarted.
+            (frame(2, "info", RESTART + 1, 1, 0), 5, 4, 3),
         ] {
             let shown = tally.take(&message, |sample| {
                 numbers.push(sample.unwrap().number);
@@ -221,8 +227,8 @@ mod tests {
             shown.unwrap();
             assert_eq!((tally.missed, tally.lost, tally.repeated), (missed, lost, repeated), "{tally}");
         }
-        assert_eq!(numbers, [100, 101, 102, 103, 104, 110, 111, 5, 0]);
-        let text = "samples 9 in 8 frames, missed 5, lost at the source 4, repeated 3; unreadable 0";
+        assert_eq!(numbers, [100, 101, 102, 103, 104, 110, 111, 5, 0, RESTART + 1]);
+        let text = "samples 10 in 9 frames, missed 5, lost at the source 4, repeated 3; unreadable 0";
         assert_eq!(tally.to_string(), text);
     }
 
