@@ -60,59 +60,36 @@
     allow(dead_code, reason = "without either nothing can be taken or shared, only declared")
 )]
 
-#[cfg(not(loom))]
 pub mod clock;
 
-#[cfg(not(loom))]
 mod cell;
-#[cfg(not(loom))]
 mod claim;
-#[cfg(not(loom))]
 mod declare;
-#[cfg(not(loom))]
 mod guard;
-#[cfg(not(loom))]
 mod local;
-#[cfg(not(loom))]
 mod place;
-#[cfg(not(loom))]
 mod shared;
 
-pub(crate) mod ring;
-#[cfg(not(loom))]
+mod ring;
 mod samples;
 
-#[cfg(not(loom))]
 mod frames;
-#[cfg(not(loom))]
 mod link;
-#[cfg(not(loom))]
 mod settings;
 
-#[cfg(not(loom))]
 pub use cell::{Cell, CounterCell, GaugeCell, TimerCell};
-#[cfg(not(loom))]
 #[doc(hidden)]
 pub use declare::numbered;
-#[cfg(not(loom))]
 pub use declare::{Descriptor, GaugeValue, Item};
-#[cfg(not(loom))]
 pub use guard::{Fold, Guard};
-#[cfg(not(loom))]
 pub use local::{Alone, LocalCounter, LocalGauge, LocalTimer, OwnedCounter, OwnedGauge, OwnedTimer};
-#[cfg(not(loom))]
 pub use place::{At, Holder, Own, Place};
-#[cfg(not(loom))]
 pub use shared::{Counter, Gauge, Shared, Timer};
 
-#[cfg(not(loom))]
 pub use frames::{Frames, Position, Window};
-#[cfg(not(loom))]
 pub use link::{Link, LinkState, RINGS_MAX};
-#[cfg(not(loom))]
 pub use samples::{Consumer, Producer, SampleRing, Sampled, SharedSampleRing};
-#[cfg(not(loom))]
 pub use settings::{BYTES_PER_SECOND_DEFAULT, BYTES_PER_SECOND_MIN, Settings, WINDOW_MS_MAX, WINDOW_MS_MIN};
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests;

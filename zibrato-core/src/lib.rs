@@ -53,7 +53,13 @@ pub mod series;
 pub mod frame;
 pub mod legacy;
 
+#[cfg(not(loom))]
 pub mod device;
+// The rest has statics.
+#[cfg(loom)]
+mod device {
+    pub(crate) mod ring;
+}
 pub mod link;
 
 #[cfg(feature = "macros")]

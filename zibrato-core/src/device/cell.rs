@@ -400,7 +400,7 @@ fn write_buckets(writer: &mut Writer<'_>, id: u16, buckets: &[AtomicU32], first:
     if at > last { 0 } else { at + 1 }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 mod tests {
     use super::*;

@@ -311,7 +311,7 @@ impl Clock for Embassy {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests {
     use core::cell::Cell;
 
