@@ -8,9 +8,8 @@
 //! ```
 //! use zibrato_core::link::{Body, Frame, Receiver, Writer, kind};
 //!
-//! let mut buffer = [0; 255];
-//! let mut writer = Writer::new(&mut buffer);
-//! writer.start(kind::MASK, 7);
+//! let mut writer = Writer::numbered(7);
+//! writer.start(kind::MASK);
 //! writer.varint(0b101);
 //! let line = writer.finish();
 //!
@@ -147,6 +146,14 @@ impl Form {
         (id as u32) << 3 | self as u32
     }
 
+    /// The bits of a key that say its form.
+    pub(crate) const BITS: u32 = 7;
+
+    /// The same key with this form.
+    pub(crate) const fn in_key(self, key: u32) -> u32 {
+        key & !Self::BITS | self as u32
+    }
+
     /// Splits a key.
     ///
     /// # Errors
@@ -280,7 +287,7 @@ impl<'a> Hello<'a> {
     }
 
     /// Writes the frame's body.
-    pub fn write(&self, writer: &mut Writer<'_>) {
+    pub fn write(&self, writer: &mut Writer) {
         writer.byte(self.protocol);
         writer.varint(self.boot);
         writer.varint(self.clock_hz.into());

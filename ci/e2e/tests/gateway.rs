@@ -5,7 +5,7 @@
 use std::fs;
 use std::time::Duration;
 
-use zibrato_core::frame::SampleFrame;
+use zibrato_core::frame::{Sample, SampleFrame, SampleValue};
 use zibrato_e2e::{
     Broker, Device, Gateway, Local, Process, Random, Tally, TallyWorker, Truth, Truths, Worker, arrived,
     assert_truths, directory, get, settle, together, until,
@@ -15,7 +15,6 @@ use zibrato_std::socket;
 /// How long the last windows, a replay and a flush may take.
 const ARRIVES: Duration = Duration::from_secs(30);
 /// How long what has left the gateway takes to a reader.
-const SETTLE: Duration = Duration::from_millis(500);
 const LEVELS: [&str; 2] = ["info", "audit"];
 
 /// A broker, and a worker that adds up.
@@ -292,40 +291,33 @@ fn each_sample_of_a_device_reaches_who_asks_for_samples() {
     let socket = socket::subscriber(&context).unwrap();
     socket::connect(&socket, &broker.workers).unwrap();
     assert_eq!(socket::send_now(&socket, b"\x01\x04info\0").unwrap(), socket::Sent::Accepted);
-    let (mut came, mut next) = (0, None);
-    let mut look = |device: &mut Device, made: Option<u64>| {
-        until("samples", || {
-            while let Some(message) = socket::recv_now(&socket).unwrap() {
-                let frame = SampleFrame::parse(&message).unwrap();
-                assert_eq!(frame.source, "dev");
-                assert_eq!(frame.header.first, next.unwrap_or(frame.header.first));
-                let samples = frame.samples().map(Result::unwrap).count() as u64;
-                came += samples;
-                next = Some(frame.header.first + samples);
+    // The number of the next sample by the header, and of the last one by its value.
+    let (mut next, mut last) = (None, None);
+    let mut look = || {
+        while let Some(message) = socket::recv_now(&socket).unwrap() {
+            let frame = SampleFrame::parse(&message).unwrap();
+            assert_eq!(frame.source, "dev");
+            assert_eq!(frame.header.first, next.unwrap_or(frame.header.first));
+            next = Some(frame.header.first);
+            for sample in frame.samples().map(Result::unwrap) {
+                let Sample { value: SampleValue::Timer { ns }, .. } = sample else { panic!("{sample:?}") };
+                assert_eq!(ns / 1_000, last.map_or(ns / 1_000, |last| last + 1));
+                (next, last) = (next.map(|next| next + 1), Some(ns / 1_000));
             }
-            match made {
-                None => {
-                    device.run(1);
-                    (came > 0).then_some(came)
-                }
-                Some(made) => (came >= made).then_some(came),
-            }
-        })
+        }
+        last
     };
-    // Those from before the subscription are nobody's, and those that are on their way are to be here before it is counted.
-    look(&mut device, None);
-    let made = device.samples();
-    gateway.counted("zibrato_gateway_samples_total", &[], made as f64);
-    std::thread::sleep(SETTLE);
-    let before = look(&mut device, Some(0));
+    // Those from before the subscription are nobody's; from the first one on none may be missing.
+    until("samples", || {
+        device.run(1);
+        look()
+    });
+    let before = device.samples();
     device.run(1_000);
-    let more = device.samples() - made;
-    assert!(more >= 50);
-    look(&mut device, Some(before + more));
-    std::thread::sleep(SETTLE);
-    let came = look(&mut device, Some(0));
-    let lost = gateway.metrics().sum("zibrato_gateway_samples_lost_total", &[]);
-    assert_eq!((lost as u64, came), (0, before + more));
+    let made = device.samples();
+    assert!(made >= before + 50);
+    until("the last sample", || (look()? == made - 1).then_some(()));
+    assert_eq!(gateway.metrics().sum("zibrato_gateway_samples_lost_total", &[]) as u64, 0);
     gateway.finish();
     broker.finish();
 }

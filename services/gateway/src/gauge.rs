@@ -3,8 +3,8 @@
 /// Sets and the value set last.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Gauge {
-    /// What the device said last, wrapping.
-    said: u32,
+    /// What the device said last.
+    said: u64,
     pub(crate) sets: u64,
     /// Value and unix milliseconds; none if nothing finite was set since our zero.
     pub(crate) last: Option<(f64, u64)>,
@@ -17,15 +17,21 @@ pub(crate) enum Set {
     Not,
     /// It was.
     To,
+    /// It is said to have been set less often than before.
+    Back,
     /// It was set to what is no number, or infinite; the sets count all the same, for a gateway that is
     /// restarted knows their sum alone.
     NotFinite,
 }
 
 impl Gauge {
-    pub(crate) fn apply(&mut self, sets: u32, value: f64, at_ms: u64) -> Set {
-        let more = sets.wrapping_sub(std::mem::replace(&mut self.said, sets));
-        self.sets = self.sets.wrapping_add(more.into());
+    pub(crate) fn apply(&mut self, sets: u64, value: f64, at_ms: u64) -> Set {
+        let more = sets.wrapping_sub(self.said);
+        if (more as i64) < 0 {
+            return Set::Back;
+        }
+        self.said = sets;
+        self.sets = self.sets.wrapping_add(more);
         if more == 0 {
             return Set::Not;
         }
@@ -46,18 +52,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sets_widen_and_what_is_not_finite_leaves_the_value() {
+    fn what_is_not_finite_leaves_the_value() {
         let mut gauge = Gauge::default();
         assert_eq!(gauge.apply(0, 0.0, 1), Set::Not);
         assert_eq!(gauge.last, None);
-        assert_eq!(gauge.apply(u32::MAX, -1.5, 2), Set::To);
-        assert_eq!(gauge.apply(u32::MAX, 7.0, 3), Set::Not, "not set, whatever stands there");
-        assert_eq!(gauge.apply(2, f64::NAN, 4), Set::NotFinite);
-        assert_eq!(gauge.apply(3, f64::INFINITY, 5), Set::NotFinite);
-        assert_eq!((gauge.sets, gauge.last), ((1 << 32) + 3, Some((-1.5, 2))));
+        assert_eq!(gauge.apply(5, -1.5, 2), Set::To);
+        assert_eq!(gauge.apply(5, 7.0, 3), Set::Not, "not set, whatever stands there");
+        assert_eq!(gauge.apply(6, f64::NAN, 4), Set::NotFinite);
+        assert_eq!(gauge.apply(9, f64::INFINITY, 5), Set::NotFinite);
+        assert_eq!(gauge.apply(8, 1.0, 5), Set::Back);
+        assert_eq!((gauge.sets, gauge.last), (9, Some((-1.5, 2))));
         gauge.rebase();
         assert_eq!((gauge.sets, gauge.last), (0, None));
-        assert_eq!(gauge.apply(4, 8.0, 6), Set::To);
+        assert_eq!(gauge.apply(10, 8.0, 6), Set::To);
         assert_eq!((gauge.sets, gauge.last), (1, Some((8.0, 6))));
     }
 }

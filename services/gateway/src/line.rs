@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use zibrato_core::link::{Body, Frame, LINE_BYTES_MAX, LinkError, Receiver, Writer, kind};
+use zibrato_core::link::{Body, Frame, LinkError, Receiver, Writer, kind};
 
 /// Bytes to a device that may wait for it to take them. They are repeated in any case.
 const OUT_BYTES_MAX: usize = 256;
@@ -110,9 +110,8 @@ impl Line {
     }
 
     fn send(&mut self, kind: u8, number: Option<u32>) -> bool {
-        let mut buffer = [0; LINE_BYTES_MAX];
-        let mut writer = Writer::new(&mut buffer);
-        writer.start(kind, self.seq_out);
+        let mut writer = Writer::numbered(self.seq_out);
+        writer.start(kind);
         if let Some(number) = number {
             writer.varint(number.into());
         }
@@ -162,9 +161,8 @@ mod tests {
     use super::*;
 
     fn ask(seq: u16) -> Vec<u8> {
-        let mut buffer = [0; LINE_BYTES_MAX];
-        let mut writer = Writer::new(&mut buffer);
-        writer.start(kind::ASK, seq);
+        let mut writer = Writer::numbered(seq);
+        writer.start(kind::ASK);
         writer.finish().to_vec()
     }
 

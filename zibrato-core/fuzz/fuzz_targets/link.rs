@@ -17,9 +17,8 @@ fn read(payload: &[u8]) {
     let Ok(Frame { seq, body }) = Frame::parse(payload) else { return };
     match body {
         Body::Hello(hello) => {
-            let mut buffer = [0; LINE_BYTES_MAX];
-            let mut writer = Writer::new(&mut buffer);
-            writer.start(payload[0], seq);
+            let mut writer = Writer::numbered(seq);
+            writer.start(payload[0]);
             hello.write(&mut writer);
             let mut receiver: Receiver = Receiver::new();
             for &byte in writer.finish() {

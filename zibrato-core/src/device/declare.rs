@@ -20,8 +20,9 @@ pub struct Descriptor {
 }
 
 /// What few metrics have.
+#[doc(hidden)]
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct More {
+pub struct More {
     pub(crate) source: &'static str,
     pub(crate) unit: &'static str,
     pub(crate) tags: &'static [Tag],
@@ -77,6 +78,13 @@ impl Descriptor {
         }
         self.more.tags = tags;
         self.checked()
+    }
+
+    /// What few metrics have, for a static of its own.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn more(&self) -> More {
+        self.more
     }
 
     /// Refuses what does not fit a frame.
@@ -176,12 +184,12 @@ impl Item {
     pub(super) const fn new(
         descriptor: &'static Descriptor,
         level: &'static Level,
+        more: &'static More,
         cell: &'static dyn Cell,
     ) -> Self {
-        let Descriptor { form, name, more, .. } = descriptor;
         let is_bare = more.source.is_empty() && more.unit.is_empty() && more.tags.is_empty();
         let more = if is_bare { None } else { Some(more) };
-        Self { level, name, more, form: *form, level_number: 0, cell }
+        Self { level, name: descriptor.name, more, form: descriptor.form, level_number: 0, cell }
     }
 }
 
@@ -258,11 +266,12 @@ macro_rules! place {
 macro_rules! counter {
     ($(#[$attribute:meta])* $visibility:vis static $name:ident = $text:expr, $level:expr $(, $key:ident = $value:expr)* $(,)?) => {
         $(#[$attribute])*
-        $visibility static $name: $crate::device::Counter<$crate::device::At<$name, $crate::device::CounterCell>> =
-            $crate::device::Counter::declare(
-                $crate::device::Descriptor::new($crate::link::Form::Counter, $text, $level)$(.$key($value))*,
-                $crate::device::At::new($name {}, $name::cell(), &$level),
-            );
+        $visibility static $name: $crate::device::Counter<$crate::device::At<$name, $crate::device::CounterCell>> = {
+            const DESCRIPTOR: $crate::device::Descriptor =
+                $crate::device::Descriptor::new($crate::link::Form::Counter, $text, $level)$(.$key($value))*;
+            let at = $crate::device::At::new($name {}, $name::cell(), &$level, const { &DESCRIPTOR.more() });
+            $crate::device::Counter::declare(DESCRIPTOR, at)
+        };
         $crate::place!($visibility $name, $crate::device::CounterCell, $level);
     };
 }
@@ -280,11 +289,12 @@ macro_rules! counter {
 macro_rules! gauge {
     ($(#[$attribute:meta])* $visibility:vis static $name:ident: $type:ty = $text:expr, $level:expr $(, $key:ident = $value:expr)* $(,)?) => {
         $(#[$attribute])*
-        $visibility static $name: $crate::device::Gauge<$type, $crate::device::At<$name, $crate::device::GaugeCell>> =
-            $crate::device::Gauge::declare(
-                $crate::device::Descriptor::new(<$type as $crate::device::GaugeValue>::FORM, $text, $level)$(.$key($value))*,
-                $crate::device::At::new($name {}, $name::cell(), &$level),
-            );
+        $visibility static $name: $crate::device::Gauge<$type, $crate::device::At<$name, $crate::device::GaugeCell>> = {
+            const DESCRIPTOR: $crate::device::Descriptor =
+                $crate::device::Descriptor::new(<$type as $crate::device::GaugeValue>::FORM, $text, $level)$(.$key($value))*;
+            let at = $crate::device::At::new($name {}, $name::cell(), &$level, const { &DESCRIPTOR.more() });
+            $crate::device::Gauge::declare(DESCRIPTOR, at)
+        };
         $crate::place!($visibility $name, $crate::device::GaugeCell, $level);
     };
 }
@@ -305,10 +315,12 @@ macro_rules! timer {
         $(#[$attribute])*
         $visibility static $name: $crate::device::Timer<
             { $buckets }, $crate::device::At<$name, $crate::device::TimerCell<{ $buckets }>>,
-        > = $crate::device::Timer::declare(
-            $crate::device::Descriptor::new($crate::link::Form::of_timer($buckets), $text, $level)$(.$key($value))*,
-            $crate::device::At::new($name {}, $name::cell(), &$level),
-        );
+        > = {
+            const DESCRIPTOR: $crate::device::Descriptor =
+                $crate::device::Descriptor::new($crate::link::Form::of_timer($buckets), $text, $level)$(.$key($value))*;
+            let at = $crate::device::At::new($name {}, $name::cell(), &$level, const { &DESCRIPTOR.more() });
+            $crate::device::Timer::declare(DESCRIPTOR, at)
+        };
         $crate::place!($visibility $name, $crate::device::TimerCell<{ $buckets }>, $level);
     };
     ($(#[$attribute:meta])* $visibility:vis static $name:ident = $text:expr, $level:expr $(, $key:ident = $value:expr)* $(,)?) => {
@@ -342,10 +354,12 @@ macro_rules! timer {
 macro_rules! local_counter {
     ($(#[$attribute:meta])* $visibility:vis static $name:ident = $text:expr, $level:expr $(, $key:ident = $value:expr)* $(,)?) => {
         $(#[$attribute])*
-        $visibility static $name: $crate::device::LocalCounter<$name> = $crate::device::LocalCounter::declare(
-            $crate::device::Descriptor::new($crate::link::Form::Counter, $text, $level)$(.$key($value))*,
-            $crate::device::At::new($name {}, $name::cell(), &$level),
-        );
+        $visibility static $name: $crate::device::LocalCounter<$name> = {
+            const DESCRIPTOR: $crate::device::Descriptor =
+                $crate::device::Descriptor::new($crate::link::Form::Counter, $text, $level)$(.$key($value))*;
+            let at = $crate::device::At::new($name {}, $name::cell(), &$level, const { &DESCRIPTOR.more() });
+            $crate::device::LocalCounter::declare(DESCRIPTOR, at)
+        };
         $crate::place!($visibility $name, $crate::device::CounterCell, $level);
     };
 }
@@ -355,10 +369,12 @@ macro_rules! local_counter {
 macro_rules! local_gauge {
     ($(#[$attribute:meta])* $visibility:vis static $name:ident: $type:ty = $text:expr, $level:expr $(, $key:ident = $value:expr)* $(,)?) => {
         $(#[$attribute])*
-        $visibility static $name: $crate::device::LocalGauge<$type, $name> = $crate::device::LocalGauge::declare(
-            $crate::device::Descriptor::new(<$type as $crate::device::GaugeValue>::FORM, $text, $level)$(.$key($value))*,
-            $crate::device::At::new($name {}, $name::cell(), &$level),
-        );
+        $visibility static $name: $crate::device::LocalGauge<$type, $name> = {
+            const DESCRIPTOR: $crate::device::Descriptor =
+                $crate::device::Descriptor::new(<$type as $crate::device::GaugeValue>::FORM, $text, $level)$(.$key($value))*;
+            let at = $crate::device::At::new($name {}, $name::cell(), &$level, const { &DESCRIPTOR.more() });
+            $crate::device::LocalGauge::declare(DESCRIPTOR, at)
+        };
         $crate::place!($visibility $name, $crate::device::GaugeCell, $level);
     };
 }
@@ -368,10 +384,12 @@ macro_rules! local_gauge {
 macro_rules! local_timer {
     ($(#[$attribute:meta])* $visibility:vis static $name:ident = $text:expr, $level:expr, buckets = $buckets:expr $(, $key:ident = $value:expr)* $(,)?) => {
         $(#[$attribute])*
-        $visibility static $name: $crate::device::LocalTimer<{ $buckets }, $name> = $crate::device::LocalTimer::declare(
-            $crate::device::Descriptor::new($crate::link::Form::of_timer($buckets), $text, $level)$(.$key($value))*,
-            $crate::device::At::new($name {}, $name::cell(), &$level),
-        );
+        $visibility static $name: $crate::device::LocalTimer<{ $buckets }, $name> = {
+            const DESCRIPTOR: $crate::device::Descriptor =
+                $crate::device::Descriptor::new($crate::link::Form::of_timer($buckets), $text, $level)$(.$key($value))*;
+            let at = $crate::device::At::new($name {}, $name::cell(), &$level, const { &DESCRIPTOR.more() });
+            $crate::device::LocalTimer::declare(DESCRIPTOR, at)
+        };
         $crate::place!($visibility $name, $crate::device::TimerCell<{ $buckets }>, $level);
     };
     ($(#[$attribute:meta])* $visibility:vis static $name:ident = $text:expr, $level:expr $(, $key:ident = $value:expr)* $(,)?) => {

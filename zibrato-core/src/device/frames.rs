@@ -8,7 +8,7 @@
 
 use core::ptr;
 
-use crate::link::{Form, History, LINE_BYTES_MAX, PROTOCOL, Writer, flags, kind, write_descriptor};
+use crate::link::{BUCKETS_EVERY_WINDOWS, Form, History, PROTOCOL, Writer, flags, kind, write_descriptor};
 
 use super::cell::ENTRY_BYTES_MAX;
 use super::clock::Clock;
@@ -20,16 +20,17 @@ use super::settings::Settings;
 const SAMPLE_BYTES_MAX: usize = 3 + 5 + 5;
 
 /// The one frame that is being built or sent, and what numbers the next one. All zero at the start.
+// The writer first, so that it is where all of it is.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Frames {
-    line: [u8; LINE_BYTES_MAX],
-    history: History,
+    writer: Writer,
     time: Time,
-    seq: u16,
     /// Number of the next sample.
     sample: u32,
     /// Samples of metrics that are not listed.
     unlisted: u32,
+    history: History,
 }
 
 /// What a state frame says of its window.
@@ -49,7 +50,7 @@ pub struct Window {
 #[derive(Clone, Copy, Debug)]
 pub struct Position {
     /// The next metric.
-    metric: usize,
+    metric: u16,
     /// The next part of it; 0 if nothing of it is out.
     part: usize,
 }
@@ -64,19 +65,23 @@ impl Frames {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            line: [0; LINE_BYTES_MAX],
+            writer: Writer::new(),
             history: History::new(),
             time: Time { is_started: false, ticks: 0, uptime: 0 },
-            seq: 0,
             sample: 0,
             unlisted: 0,
         }
     }
 
-    /// The bytes of the frame that was built last, of which its building said how many there are.
+    /// The bytes of the frame that was built last; none if there was nothing to build it from.
     #[must_use]
-    pub fn line(&self, bytes: usize) -> &[u8] {
-        self.line.get(..bytes).unwrap_or_default()
+    pub fn line(&self) -> &[u8] {
+        self.writer.line()
+    }
+
+    /// Forgets the frame that was built last.
+    pub(super) const fn clear(&mut self) {
+        self.writer.clear();
     }
 
     /// Ticks since the clock was read first.
@@ -105,69 +110,66 @@ impl Frames {
         self.time.advance(clock);
     }
 
-    fn build(&mut self, kind: u8, body: impl FnOnce(&mut Writer<'_>)) -> usize {
-        let mut frame = Writer::new(&mut self.line);
-        frame.start(kind, self.seq);
-        body(&mut frame);
-        self.seq = self.seq.wrapping_add(1);
-        frame.finish().len()
+    /// Builds the frame that says who the device is.
+    // Not inlined, as its neighbours: where the state lies in a static, its address would be built at each place.
+    #[inline(never)]
+    pub fn hello(&mut self, items: &[Item], settings: &Settings) {
+        let frame = &mut self.writer;
+        frame.start(kind::HELLO);
+        frame.byte(PROTOCOL);
+        frame.varint(settings.boot);
+        frame.varint(settings.clock_hz.into());
+        frame.varint(settings.overhead.into());
+        frame.varint(self.time.uptime);
+        frame.varint(settings.window_ms.into());
+        frame.varint(items.len() as u64);
+        frame.text(settings.program);
+        frame.finish();
     }
 
-    /// Who the device is; the bytes of the frame.
-    pub fn hello(&mut self, items: &[Item], settings: &Settings) -> usize {
-        let uptime = self.time.uptime;
-        self.build(kind::HELLO, |frame| {
-            frame.byte(PROTOCOL);
-            frame.varint(settings.boot);
-            frame.varint(settings.clock_hz.into());
-            frame.varint(settings.overhead.into());
-            frame.varint(uptime);
-            frame.varint(settings.window_ms.into());
-            frame.varint(items.len() as u64);
-            frame.text(settings.program);
-        })
+    /// Builds the frame that says what a metric is, whose place in the list is its id.
+    #[inline(never)]
+    pub fn descriptor(&mut self, id: u16, item: &Item) {
+        self.writer.start(kind::DESCRIPTOR);
+        write_descriptor(&mut self.writer, id, item);
+        self.writer.finish();
     }
 
-    /// What the metric at a place of the list is; the bytes of the frame, 0 beyond the list's end.
-    pub fn descriptor(&mut self, items: &[Item], at: usize) -> usize {
-        let Some(item) = items.get(at) else { return 0 };
-        self.build(kind::DESCRIPTOR, |frame| write_descriptor(frame, at as u16, item))
-    }
-
-    /// As much as fits of the state from a position on, which moves behind it; the bytes of the frame, and whether it was
-    /// the last one of its window. Then the position is that of the next window's start.
-    pub fn state(&mut self, items: &[Item], window: Window, position: &mut Position) -> (usize, bool) {
-        let uptime = self.time.uptime;
-        let mut is_last = false;
-        let bytes = self.build(kind::STATE, |frame| {
-            let bits_at = frame.mark();
-            let mut bits = (u8::from(window.is_all) * flags::ALL) | (u8::from(window.is_end) * flags::END);
-            frame.byte(bits);
-            frame.varint(uptime);
-            frame.varint(window.lost.into());
-            loop {
-                let Some(item) = items.get(position.metric) else {
-                    bits |= flags::LAST;
-                    frame.patch(bits_at, bits);
-                    (*position, is_last) = (Position::START, true);
-                    break;
-                };
-                if position.part != 0 || window.is_all || item.cell.is_due(window.number) {
-                    if frame.room() < ENTRY_BYTES_MAX {
-                        break;
-                    }
-                    position.part = item.cell.write(frame, position.metric as u16, item.form, position.part);
-                    if position.part != 0 {
-                        break;
-                    }
+    /// Builds a frame of as much as fits of the state from a position on, which moves behind it; whether it was the last
+    /// one of its window. Then the position is that of the next window's start.
+    #[inline(never)]
+    pub fn state(&mut self, items: &[Item], window: Window, position: &mut Position) -> bool {
+        let frame = &mut self.writer;
+        frame.start(kind::STATE);
+        let bits_at = frame.mark();
+        let mut bits = (u8::from(window.is_all) * flags::ALL) | (u8::from(window.is_end) * flags::END);
+        frame.byte(bits);
+        frame.varint(self.time.uptime);
+        frame.varint(window.lost.into());
+        let is_last = loop {
+            let Some(item) = items.get(usize::from(position.metric)) else {
+                bits |= flags::LAST;
+                frame.patch(bits_at, bits);
+                *position = Position::START;
+                break true;
+            };
+            if position.part != 0 || window.is_all || is_due(item, window.number) {
+                if !frame.has_room(ENTRY_BYTES_MAX) {
+                    break false;
                 }
-                position.metric += 1;
+                position.part = write_entry(frame, item, position);
+                if position.part != 0 {
+                    break false;
+                }
             }
-        });
-        (bytes, is_last)
+            position.metric += 1;
+        };
+        frame.finish();
+        is_last
     }
 
-    /// As much as fits of what is in a ring; the bytes of the frame, 0 if there is nothing. `lost` is that of [`Window`].
+    /// Builds a frame of as much as fits of what is in a ring, or none if there is nothing. `lost` is that of [`Window`].
+    #[inline(never)]
     pub fn samples<C: Clock>(
         &mut self,
         items: &[Item],
@@ -175,12 +177,13 @@ impl Frames {
         ring: &mut Consumer,
         lost: u32,
         clock: C,
-    ) -> usize {
-        let (first, shift) = (self.sample, settings.sample_shift);
-        let mut frame = Writer::new(&mut self.line);
-        // Time of the sample before; `None` before the first, with which the frame begins.
-        let mut last = None;
-        while frame.room() >= SAMPLE_BYTES_MAX {
+    ) {
+        let shift = settings.sample_shift;
+        let frame = &mut self.writer;
+        frame.clear();
+        // Time of the sample before; the frame begins with the first one's.
+        let mut last = 0;
+        while frame.has_room(SAMPLE_BYTES_MAX) {
             let Some(record) = ring.pop() else { break };
             // A cell begins with its gate.
             let find = |(_, item): &(usize, &Item)| ptr::addr_eq(item.cell, record.metric);
@@ -192,36 +195,49 @@ impl Frames {
             self.time.advance(clock);
             let age = clock.elapsed(record.time, self.time.ticks);
             let time = (self.time.uptime as u32).wrapping_sub(age);
-            let before = match last {
-                Some(before) => before,
-                None => {
-                    self.history.clear();
-                    frame.start(kind::SAMPLES, self.seq);
-                    frame.varint(first.into());
-                    frame.varint(lost.into());
-                    frame.byte(shift);
-                    frame.varint((time >> shift).into());
-                    time >> shift << shift
-                }
-            };
-            let later = time.wrapping_sub(before) >> shift;
-            last = Some(before.wrapping_add(later << shift));
-            frame.varint(item.form.key(id as u16).into());
-            frame.varint(later.into());
-            if item.form == Form::Float {
-                frame.bytes(&record.bits.to_le_bytes());
-            } else {
-                let change = record.bits.wrapping_sub(self.history.replace(id as u16, record.bits));
-                frame.zigzag(change.cast_signed());
+            if !frame.is_begun() {
+                self.history.clear();
+                frame.start(kind::SAMPLES);
+                frame.varint(self.sample.into());
+                frame.varint(lost.into());
+                frame.byte(shift);
+                frame.varint((time >> shift).into());
+                last = time >> shift << shift;
             }
+            let later = time.wrapping_sub(last) >> shift;
+            last = last.wrapping_add(later << shift);
+            let key = item.form.key(id as u16);
+            frame.varint(key.into());
+            frame.varint(later.into());
+            let last =
+                if item.form == Form::Float { 0 } else { self.history.replace(id as u16, record.bits) };
+            frame.value(key, record.bits.wrapping_sub(last));
             self.sample = self.sample.wrapping_add(1);
         }
-        if last.is_none() {
-            return 0;
+        if frame.is_begun() {
+            frame.finish();
         }
-        self.seq = self.seq.wrapping_add(1);
-        frame.finish().len()
     }
+}
+
+/// Writes what the metric at a position has come to; the part to go on with, 0 if there is none.
+#[inline(never)]
+fn write_entry(frame: &mut Writer, item: &Item, position: &Position) -> usize {
+    let key = item.form.key(position.metric);
+    if position.part == 0 {
+        // Buckets come behind the timer that they are of.
+        let form = if item.form == Form::Buckets { Form::Timer } else { item.form };
+        frame.varint(form.in_key(key).into());
+        frame.varint(item.cell.head().count.total());
+    }
+    item.cell.write(frame, key, position.part)
+}
+
+/// Whether something was recorded since the metric was sent last, and one of its form goes out in the window of this
+/// number.
+fn is_due(item: &Item, window: u32) -> bool {
+    item.cell.head().count.is_changed()
+        && (item.form != Form::Buckets || window.is_multiple_of(BUCKETS_EVERY_WINDOWS))
 }
 
 impl Default for Frames {

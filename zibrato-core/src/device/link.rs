@@ -44,7 +44,7 @@ struct Schedule {
     /// A zero is to go out before the next frame.
     is_torn: bool,
     /// The next descriptor of those that are due, and how many are due.
-    descriptor: usize,
+    descriptor: u16,
     descriptors_due: usize,
     window_at: u64,
     windows: u32,
@@ -247,19 +247,20 @@ impl<S: BorrowMut<LinkState>> Link<S> {
     fn send<C: Clock, W: Write>(&mut self, clock: C, writer: &mut W) -> Result<usize, W::Error> {
         let Self { items, settings, state } = self;
         let LinkState { schedule, frames } = state.borrow_mut();
-        let bytes = schedule.build(frames, items, settings, clock);
-        if bytes == 0 {
+        schedule.build(frames, items, settings, clock);
+        let line = frames.line();
+        if line.is_empty() {
             return Ok(0);
         }
         // What ends goes out whatever it costs.
-        schedule.credit = schedule.credit.saturating_sub(settings.ticks_per_byte * bytes as u32);
+        schedule.credit = schedule.credit.saturating_sub(settings.ticks_per_byte * line.len() as u32);
         if schedule.is_torn {
             // Ends what the line still has of a frame that broke off, or of the boot before: it would take ours with it.
             writer.write_all(&[0])?;
         }
-        let written = writer.write_all(frames.line(bytes));
+        let written = writer.write_all(line);
         schedule.is_torn = written.is_err();
-        written.map(|()| bytes)
+        written.map(|()| line.len())
     }
 }
 
@@ -272,54 +273,45 @@ impl Schedule {
     fn switch(&mut self, items: &[Item], mask: u32) {
         self.mask = mask;
         for item in items.iter().filter(|item| item.level.is_on_demand()) {
-            item.cell.gate().store(mask >> item.level_number & 1, Relaxed);
+            item.cell.head().gate.store(mask >> item.level_number & 1, Relaxed);
         }
     }
 
-    /// Builds the next frame that is due; its bytes, 0 if none is.
-    fn build<C: Clock>(
-        &mut self,
-        frames: &mut Frames,
-        items: &[Item],
-        settings: &Settings,
-        clock: C,
-    ) -> usize {
+    /// Builds the next frame that is due, or none.
+    fn build<C: Clock>(&mut self, frames: &mut Frames, items: &[Item], settings: &Settings, clock: C) {
+        frames.clear();
         if self.is_hello_due {
             self.is_hello_due = false;
-            return frames.hello(items, settings);
-        }
-        if self.descriptors_due > 0 && !items.is_empty() {
-            let at = self.descriptor;
+            frames.hello(items, settings);
+        } else if self.descriptors_due > 0
+            && let Some(item) = items.get(usize::from(self.descriptor))
+        {
+            frames.descriptor(self.descriptor, item);
             self.descriptors_due -= 1;
-            self.descriptor = if at + 1 < items.len() { at + 1 } else { 0 };
-            return frames.descriptor(items, at);
-        }
-        if self.is_state_due {
+            self.descriptor =
+                if usize::from(self.descriptor) + 1 < items.len() { self.descriptor + 1 } else { 0 };
+        } else if self.is_state_due {
             let window = Window {
                 number: self.windows,
                 is_all: self.is_ending || self.windows.is_multiple_of(ALL_EVERY_WINDOWS),
                 is_end: self.is_ending,
                 lost: self.lost,
             };
-            let (bytes, is_last) = frames.state(items, window, &mut self.position);
-            if is_last {
+            if frames.state(items, window, &mut self.position) {
                 self.is_state_due = false;
                 self.windows = self.windows.wrapping_add(1);
             }
-            return bytes;
-        }
-        for ring in self.rings.iter_mut().flatten() {
-            if self.samples_left == 0 {
-                break;
-            }
-            let before = frames.samples_sent();
-            let bytes = frames.samples(items, settings, ring, self.lost, clock);
-            self.samples_left = self.samples_left.saturating_sub(frames.samples_sent().wrapping_sub(before));
-            if bytes > 0 {
-                return bytes;
+        } else {
+            for ring in self.rings.iter_mut().flatten() {
+                if self.samples_left == 0 || !frames.line().is_empty() {
+                    break;
+                }
+                let before = frames.samples_sent();
+                frames.samples(items, settings, ring, self.lost, clock);
+                self.samples_left =
+                    self.samples_left.saturating_sub(frames.samples_sent().wrapping_sub(before));
             }
         }
-        0
     }
 }
 

@@ -3,7 +3,7 @@
 use core::cell::Cell;
 use core::marker::PhantomData;
 
-use super::cell::{CounterCell, GaugeCell, TimerCell};
+use super::cell::{Cell as _, CounterCell, GaugeCell, TimerCell};
 #[cfg(any(target_has_atomic = "32", feature = "critical-section"))]
 use super::claim::claim;
 use super::clock::Clock;
@@ -50,7 +50,7 @@ macro_rules! local {
             /// Its place in a list of metrics; see [`metrics!`](crate::metrics).
             #[must_use]
             pub const fn item(&'static self) -> Item {
-                Item::new(&self.descriptor, self.at.level, self.at.cell)
+                Item::new(&self.descriptor, self.at.level, self.at.more, self.at.cell)
             }
         }
 
@@ -60,7 +60,7 @@ macro_rules! local {
             #[must_use]
             pub fn take(&'static self) -> Option<$owned<$($of),*>> {
                 let place = self.at.place;
-                claim(place.cell().taken()).then_some($owned { place, here: PhantomData $(, $value: PhantomData)? })
+                claim(&place.cell().head().taken).then_some($owned { place, here: PhantomData $(, $value: PhantomData)? })
             }
         }
     };
@@ -82,7 +82,7 @@ impl<P: Place<CounterCell>> OwnedCounter<P> {
     #[inline(always)]
     pub fn add(&mut self, n: u32) {
         let cell = self.place.cell();
-        if self.place.is_open(&cell.gate) {
+        if self.place.is_open(&cell.head().gate) {
             cell.add_alone(n);
         }
     }
@@ -107,7 +107,7 @@ impl<V: GaugeValue, P: Place<GaugeCell>> OwnedGauge<V, P> {
     #[inline(always)]
     pub fn set(&mut self, value: V) {
         let cell = self.place.cell();
-        if self.place.is_open(&cell.gate) {
+        if self.place.is_open(&cell.head().gate) {
             cell.set_alone(value.to_bits());
         }
     }
@@ -125,7 +125,7 @@ impl<const BUCKETS: usize, P: Place<TimerCell<BUCKETS>>> OwnedTimer<P, BUCKETS> 
     #[inline(always)]
     pub fn record(&mut self, ticks: u32) {
         let cell = self.place.cell();
-        if self.place.is_open(&cell.words.gate) {
+        if self.place.is_open(&cell.head().gate) {
             cell.record_alone(ticks);
         }
     }
@@ -135,7 +135,7 @@ impl<const BUCKETS: usize, P: Place<TimerCell<BUCKETS>>> OwnedTimer<P, BUCKETS> 
     /// If the level is off, no clock is read and nothing recorded, even if it comes on before the guard is dropped.
     #[inline(always)]
     pub fn start<K: Clock>(&mut self, clock: K) -> Guard<Alone<'_, BUCKETS, P>, K> {
-        let is_on = self.place.is_open(&self.place.cell().words.gate);
+        let is_on = self.place.is_open(&self.place.cell().head().gate);
         Guard::start(Alone { place: self.place, here: PhantomData }, clock, is_on)
     }
 

@@ -8,6 +8,8 @@ use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use crate::level::Level;
 
+use super::declare::More;
+
 /// The way to a cell.
 pub trait Place<T: 'static>: Copy + 'static {
     /// Whether the cell is recorded in only while its gate is open.
@@ -60,16 +62,17 @@ impl<T: 'static> Holder<T> for Own<T> {
 pub struct At<P, T: 'static> {
     pub(super) place: P,
     pub(super) cell: &'static T,
-    /// A static of its own, so that the metric's own need not be linked for it.
+    /// Statics of their own, so that the metric's own need not be linked for them.
     pub(super) level: &'static Level,
+    pub(super) more: &'static More,
 }
 
 impl<P, T: 'static> At<P, T> {
     /// What a macro knows of a metric's cell.
     #[doc(hidden)]
     #[must_use]
-    pub const fn new(place: P, cell: &'static T, level: &'static Level) -> Self {
-        Self { place, cell, level }
+    pub const fn new(place: P, cell: &'static T, level: &'static Level, more: &'static More) -> Self {
+        Self { place, cell, level, more }
     }
 }
 

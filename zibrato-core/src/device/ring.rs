@@ -26,7 +26,8 @@
 //! With feature `single-core` these become compiler fences: contexts of one core see each other's stores in order.
 #![expect(unsafe_code, reason = "slots are written by one side and read by the other; S1 to S4 say when")]
 
-use core::mem::MaybeUninit;
+use core::mem::{MaybeUninit, offset_of};
+use core::ptr;
 
 #[cfg(not(feature = "single-core"))]
 use crate::sync::publish;
@@ -133,7 +134,7 @@ impl<M, const N: usize, const ALONE: bool> Slots<M, N, ALONE> {
                 lost: AtomicU32::new(0),
                 slots: array!(
                     SampleSlot {
-                        mark: AtomicPtr::new(core::ptr::null_mut()),
+                        mark: AtomicPtr::new(ptr::null_mut()),
                         content: Slot::new(MaybeUninit::uninit()),
                     };
                     N
@@ -169,7 +170,7 @@ impl<M, const N: usize, const ALONE: bool> Slots<M, N, ALONE> {
         });
         // SAFETY: as above: whoever stored the mark had initialised it.
         let [time, bits] = unsafe { content.assume_init() };
-        store_release(&slot.mark, core::ptr::null_mut());
+        store_release(&slot.mark, ptr::null_mut());
         store_release(&self.head, head.wrapping_add(1));
         Some(Record { metric, time, bits })
     }
@@ -183,7 +184,9 @@ impl<M, const N: usize> Slots<M, N, true> {
     #[inline(always)]
     pub(crate) unsafe fn push_alone(&self, record: Record<M>) -> bool {
         let tail = self.tail.load(Relaxed);
-        let slot = self.slots.as_ptr().wrapping_byte_add(tail as usize);
+        let shifted = ptr::from_ref(self).wrapping_byte_add(tail as usize);
+        // In this order, since an offset that is known is part of each access.
+        let slot = shifted.wrapping_byte_add(offset_of!(Self, slots)).cast::<SampleSlot<M>>();
         // SAFETY: S4: it is one of the slots.
         let slot = unsafe { &*slot };
         if !load_acquire(&slot.mark).is_null() {
@@ -194,7 +197,7 @@ impl<M, const N: usize> Slots<M, N, true> {
             // SAFETY: S2: null says that the consumer is done with the slot, and we are the only producer (S3).
             unsafe { content.write(MaybeUninit::new([record.time, record.bits])) }
         });
-        store_release(&slot.mark, core::ptr::from_ref(record.metric).cast_mut());
+        store_release(&slot.mark, ptr::from_ref(record.metric).cast_mut());
         let size = size_of::<SampleSlot<M>>() as u32;
         let (next, is_wrapped) = tail.overflowing_sub(size);
         self.tail.store(if is_wrapped { size * (N as u32 - 1) } else { next }, Relaxed);
@@ -224,7 +227,7 @@ impl<M, const N: usize> Slots<M, N, false> {
             // SAFETY: S2: `head` has passed the slot's last use, and the exchange made it ours.
             unsafe { content.write(MaybeUninit::new([record.time, record.bits])) }
         });
-        store_release(&slot.mark, core::ptr::from_ref(record.metric).cast_mut());
+        store_release(&slot.mark, ptr::from_ref(record.metric).cast_mut());
         true
     }
 

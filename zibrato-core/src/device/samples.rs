@@ -10,7 +10,7 @@ use core::marker::PhantomData;
 
 use core::sync::atomic::AtomicU32;
 
-use super::cell::{CounterCell, GaugeCell, TimerCell};
+use super::cell::{Cell as _, CounterCell, GaugeCell, TimerCell};
 #[cfg(any(target_has_atomic = "32", feature = "critical-section"))]
 use super::claim::claim;
 use super::clock::Clock;
@@ -42,7 +42,7 @@ pub trait Sampled {
 }
 
 macro_rules! sampled {
-    ([$($generics:tt)*] $type:ty, $value:ty, $bits:expr, $this:ident => $place:expr, $gate:expr) => {
+    ([$($generics:tt)*] $type:ty, $value:ty, $bits:expr, $this:ident => $place:expr) => {
         impl<$($generics)*> Sampled for $type {
             type Value = $value;
 
@@ -55,7 +55,7 @@ macro_rules! sampled {
             #[inline(always)]
             fn gate(&'static self) -> &'static AtomicU32 {
                 let $this = self;
-                $gate(Place::cell($place))
+                &Place::cell($place).head().gate
             }
 
             #[inline(always)]
@@ -66,16 +66,16 @@ macro_rules! sampled {
     };
 }
 
-sampled!([H: Holder<CounterCell>] Counter<H>, u32, identity, this => this.holder.place(), |cell: &'static CounterCell| &cell.gate);
-sampled!([P: Place<CounterCell>] LocalCounter<P>, u32, identity, this => this.at.place, |cell: &'static CounterCell| &cell.gate);
+sampled!([H: Holder<CounterCell>] Counter<H>, u32, identity, this => this.holder.place());
+sampled!([P: Place<CounterCell>] LocalCounter<P>, u32, identity, this => this.at.place);
 sampled!([V: GaugeValue, H: Holder<GaugeCell>] Gauge<V, H>, V, V::to_bits,
-    this => this.holder.place(), |cell: &'static GaugeCell| &cell.gate);
+    this => this.holder.place());
 sampled!([V: GaugeValue, P: Place<GaugeCell>] LocalGauge<V, P>, V, V::to_bits,
-    this => this.at.place, |cell: &'static GaugeCell| &cell.gate);
+    this => this.at.place);
 sampled!([const BUCKETS: usize, H: Holder<TimerCell<BUCKETS>>] Timer<BUCKETS, H>, u32, identity,
-    this => this.holder.place(), |cell: &'static TimerCell<BUCKETS>| &cell.words.gate);
+    this => this.holder.place());
 sampled!([const BUCKETS: usize, P: Place<TimerCell<BUCKETS>>] LocalTimer<BUCKETS, P>, u32, identity,
-    this => this.at.place, |cell: &'static TimerCell<BUCKETS>| &cell.words.gate);
+    this => this.at.place);
 
 /// The record of a value now.
 #[inline(always)]

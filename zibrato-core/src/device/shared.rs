@@ -10,6 +10,8 @@ use crate::level::Level;
 use crate::link::Form;
 use crate::text::Tag;
 
+#[cfg(any(target_has_atomic = "32", feature = "critical-section"))]
+use super::cell::Cell as _;
 use super::cell::{CounterCell, GaugeCell, TimerCell};
 #[cfg(any(target_has_atomic = "32", feature = "critical-section"))]
 use super::clock::Clock;
@@ -34,7 +36,7 @@ impl<H: Holder<CounterCell>> Counter<H> {
     pub fn add(&'static self, n: u32) {
         let place = self.holder.place();
         let cell = place.cell();
-        if place.is_open(&cell.gate) {
+        if place.is_open(&cell.head().gate) {
             cell.add_shared(n);
         }
     }
@@ -61,7 +63,7 @@ impl<V: GaugeValue, H: Holder<GaugeCell>> Gauge<V, H> {
     pub fn set(&'static self, value: V) {
         let place = self.holder.place();
         let cell = place.cell();
-        if place.is_open(&cell.gate) {
+        if place.is_open(&cell.head().gate) {
             cell.set_shared(value.to_bits());
         }
     }
@@ -81,7 +83,7 @@ impl<const BUCKETS: usize, H: Holder<TimerCell<BUCKETS>>> Timer<BUCKETS, H> {
     pub fn record(&'static self, ticks: u32) {
         let place = self.holder.place();
         let cell = place.cell();
-        if place.is_open(&cell.words.gate) {
+        if place.is_open(&cell.head().gate) {
             cell.record_shared(ticks);
         }
     }
@@ -92,7 +94,7 @@ impl<const BUCKETS: usize, H: Holder<TimerCell<BUCKETS>>> Timer<BUCKETS, H> {
     #[inline(always)]
     pub fn start<K: Clock>(&'static self, clock: K) -> Guard<Shared<BUCKETS, H::Place>, K> {
         let place = self.holder.place();
-        Guard::start(Shared(place), clock, place.is_open(&place.cell().words.gate))
+        Guard::start(Shared(place), clock, place.is_open(&place.cell().head().gate))
     }
 
     /// Measures how long `work` takes, and returns what it returns.
@@ -131,7 +133,7 @@ macro_rules! make {
             /// Its place in a list of metrics; see [`metrics!`](crate::metrics).
             #[must_use]
             pub const fn item(&'static self) -> Item {
-                Item::new(&self.descriptor, self.holder.level, self.holder.cell)
+                Item::new(&self.descriptor, self.holder.level, self.holder.more, self.holder.cell)
             }
         }
 
@@ -170,7 +172,7 @@ macro_rules! make {
             /// Its place in a list of metrics; see [`metrics!`](crate::metrics).
             #[must_use]
             pub const fn item(&'static self) -> Item {
-                Item::new(&self.descriptor, &self.descriptor.level, &self.holder.0)
+                Item::new(&self.descriptor, &self.descriptor.level, &self.descriptor.more, &self.holder.0)
             }
         }
     };

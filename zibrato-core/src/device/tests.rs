@@ -10,8 +10,8 @@ use super::clock::Clock;
 use super::*;
 use crate::level::Level;
 use crate::link::{
-    self, Body, Descriptor as Described, Form, Frame, LINE_BYTES_MAX, Receiver, Sample, SampleValue, State,
-    StateValue, Writer, kind,
+    self, Body, Descriptor as Described, Form, Frame, Receiver, Sample, SampleValue, State, StateValue,
+    Writer, kind,
 };
 use crate::{counter, gauge, local_gauge, local_timer, metrics, timer};
 
@@ -65,8 +65,8 @@ enum Said {
 #[derive(Clone, Debug, PartialEq)]
 enum Entry {
     Counter(u16, u64),
-    Whole(u16, u32, i32),
-    Float(u16, u32, f32),
+    Whole(u16, u64, i32),
+    Float(u16, u64, f32),
     Timer(u16, u64, u64, Option<(u32, u32)>),
     Buckets(u16, Vec<(usize, u32)>),
 }
@@ -124,9 +124,8 @@ fn states(said: Vec<Said>) -> Vec<Entry> {
 }
 
 fn down(kind: u8, mask: Option<u32>) -> Vec<u8> {
-    let mut buffer = [0; LINE_BYTES_MAX];
-    let mut writer = Writer::new(&mut buffer);
-    writer.start(kind, 0);
+    let mut writer = Writer::new();
+    writer.start(kind);
     if let Some(mask) = mask {
         writer.varint(mask.into());
     }
@@ -295,9 +294,8 @@ fn a_level_on_demand_is_on_as_long_as_a_mask_says_so() {
     link.receive(&down(kind::MASK, Some(0b010)));
     link.receive(&down(kind::MASK, None));
     assert!(link.is_on(Level::DEBUG));
-    let mut buffer = [0; LINE_BYTES_MAX];
-    let mut writer = Writer::new(&mut buffer);
-    writer.start(kind::MASK, 0);
+    let mut writer = Writer::new();
+    writer.start(kind::MASK);
     writer.varint(0b100);
     writer.bytes(&[1, 0xff, 2, 0, 0, 7]);
     link.receive(writer.finish());
@@ -682,6 +680,6 @@ fn metrics_in_one_static_count_as_those_in_two() {
 #[test]
 fn the_words_of_a_metric_are_as_many_as_documented() {
     assert_eq!(size_of::<CounterCell>(), 20);
-    assert_eq!(size_of::<GaugeCell>(), 20);
+    assert_eq!(size_of::<GaugeCell>(), 24);
     assert_eq!((size_of::<TimerCell>(), size_of::<TimerCell<124>>()), (40, 40 + 4 * 124));
 }

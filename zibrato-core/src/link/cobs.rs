@@ -5,15 +5,20 @@
 use super::{CRC_BYTES, HEAD_BYTES, LINE_BYTES_MAX, LinkError};
 
 /// CRC-16/CCITT-FALSE: polynomial 0x1021, first value 0xFFFF. Without a table: 256 entries are 512 bytes of flash.
-#[inline(never)]
 #[must_use]
 pub fn crc16(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0xffff, |crc: u16, &byte| {
-        let mut crc = crc.rotate_left(8) ^ u16::from(byte);
-        crc ^= (crc & 0xff) >> 4;
-        crc ^= crc << 12;
-        crc ^ (crc & 0xff) << 5
-    })
+    bytes.iter().fold(CRC_FIRST, |crc, &byte| crc16_next(crc, byte))
+}
+
+/// The CRC of no bytes.
+pub(super) const CRC_FIRST: u16 = 0xffff;
+
+/// The CRC with one byte more.
+pub(super) const fn crc16_next(crc: u16, byte: u8) -> u16 {
+    let mut crc = crc.rotate_left(8) ^ byte as u16;
+    crc ^= (crc & 0xff) >> 4;
+    crc ^= crc << 12;
+    crc ^ (crc & 0xff) << 5
 }
 
 /// Cuts a stream of bytes into frames, in whatever pieces it comes, within one buffer of `N` bytes.

@@ -102,7 +102,7 @@ fn take_tag(bytes: &[u8]) -> Result<((&str, &str), &[u8]), LinkError> {
 
 /// Writes a descriptor's body.
 #[cfg(not(loom))]
-pub(crate) fn write_descriptor(writer: &mut Writer<'_>, id: u16, item: &crate::device::Item) {
+pub(crate) fn write_descriptor(writer: &mut Writer, id: u16, item: &crate::device::Item) {
     writer.varint(id.into());
     writer.byte(item.form as u8);
     writer.byte(item.level_number);

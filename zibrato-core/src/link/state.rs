@@ -71,15 +71,15 @@ pub enum StateValue<'a> {
     },
     /// A gauge of whole numbers.
     Whole {
-        /// How often it was set, wrapping.
-        sets: u32,
+        /// How often it was set.
+        sets: u64,
         /// The value set last.
         value: i32,
     },
     /// A gauge of `f32`, which may be no number.
     Float {
-        /// How often it was set, wrapping.
-        sets: u32,
+        /// How often it was set.
+        sets: u64,
         /// The value set last.
         value: f32,
     },
@@ -151,12 +151,12 @@ fn take_entry(bytes: &[u8]) -> Result<(StateEntry<'_>, &[u8]), LinkError> {
             (StateValue::Counter { sum }, rest)
         }
         Form::Whole => {
-            let (sets, rest) = take_u32(bytes)?;
+            let (sets, rest) = take_varint(bytes)?;
             let (value, rest) = take_i32(rest)?;
             (StateValue::Whole { sets, value }, rest)
         }
         Form::Float => {
-            let (sets, rest) = take_u32(bytes)?;
+            let (sets, rest) = take_varint(bytes)?;
             let (value, rest) = take_f32(rest)?;
             (StateValue::Float { sets, value }, rest)
         }

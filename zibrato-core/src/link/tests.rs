@@ -9,10 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::*;
 
 /// A frame for the line, its body written by `body`.
-fn line(kind: u8, seq: u16, body: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
-    let mut buffer = [0; LINE_BYTES_MAX];
-    let mut writer = Writer::new(&mut buffer);
-    writer.start(kind, seq);
+fn line(kind: u8, seq: u16, body: impl FnOnce(&mut Writer)) -> Vec<u8> {
+    let mut writer = Writer::numbered(seq);
+    writer.start(kind);
     body(&mut writer);
     writer.finish().to_vec()
 }
@@ -46,7 +45,7 @@ fn vectors() -> Vec<(&'static str, Vec<u8>)> {
     crate::timer!(static TIMER = "motor.foc_isr", Level::DEBUG, buckets = 1, source = "left", unit = "s",
         tags = &[("axis", "x"), ("board", "07")]);
     let [counter, timer] = crate::metrics![COUNTER, TIMER];
-    let state = |writer: &mut Writer<'_>| {
+    let state = |writer: &mut Writer| {
         writer.byte(flags::ALL | flags::LAST);
         for number in [25_000_000, 7, Form::Counter.key(0).into(), 300] {
             writer.varint(number);
@@ -69,7 +68,7 @@ fn vectors() -> Vec<(&'static str, Vec<u8>)> {
             writer.varint(number);
         }
     };
-    let samples = |writer: &mut Writer<'_>| {
+    let samples = |writer: &mut Writer| {
         for number in [70_000, 0, 4, 250_000_000, Form::Timer.key(2).into(), 0] {
             writer.varint(number);
         }

@@ -13,7 +13,7 @@ use zibrato_core::device::{
     Item, Link, OwnedCounter, OwnedGauge, OwnedTimer, Producer, SampleRing, Settings,
 };
 use zibrato_core::level::Level;
-use zibrato_core::link::{LINE_BYTES_MAX, Writer, kind};
+use zibrato_core::link::{Writer, kind};
 use zibrato_core::{local_counter, local_gauge, local_timer, metrics};
 
 local_counter!(static COUNTER = "counter", Level::INFO);
@@ -194,9 +194,8 @@ fn open_gates() {
         H,
         I
     ];
-    let mut buffer = [0; LINE_BYTES_MAX];
-    let mut writer = Writer::new(&mut buffer);
-    writer.start(kind::MASK, 0);
+    let mut writer = Writer::new();
+    writer.start(kind::MASK);
     writer.varint(u64::from(u32::MAX));
     Link::new(black_box(&METRICS), Settings::new(1)).receive(writer.finish());
 }

@@ -141,7 +141,9 @@ fn main() -> ! {
     #[cfg(feature = "sending")]
     link.add_ring(measured::RING.consumer());
     #[cfg(feature = "frames")]
-    let (Some(mut ring), mut turn) = (measured::RING.consumer(), 0u32) else { idle() };
+    let Some(mut ring) = measured::RING.consumer() else { idle() };
+    #[cfg(feature = "frames")]
+    let (mut position, mut turn) = (zibrato_core::device::Position::START, 0);
     #[cfg(feature = "metrics")]
     let taken = (measured::LOOP.take(), measured::IMU.take(), measured::CAN.take(), measured::POLLS.take());
     #[cfg(feature = "metrics")]
@@ -165,8 +167,9 @@ fn main() -> ! {
         }
         #[cfg(feature = "frames")]
         {
+            say(FRAMES, &mut ring, &mut position, turn);
+            uart.send(FRAMES.line());
             turn = turn.wrapping_add(1);
-            say(FRAMES, &mut ring, &mut uart, turn);
         }
         #[cfg(feature = "sending")]
         let Ok(_bytes) = link.poll(measured::CLOCK, &mut uart);
@@ -183,37 +186,28 @@ fn idle() -> ! {
     }
 }
 
-/// Once a turn, of 1 024 the first one with the dictionary, each 16th one with the state, and all with samples.
+/// One frame a turn: of 64 the first ones with the dictionary, every 16th with as much of the state as fits, and all others
+/// with samples.
 #[cfg(feature = "frames")]
 fn say(
     frames: &mut zibrato_core::device::Frames,
     ring: &mut zibrato_core::device::Consumer,
-    uart: &mut Uart,
-    turn: u32,
+    position: &mut zibrato_core::device::Position,
+    turn: u16,
 ) {
-    use zibrato_core::device::{Position, Window};
+    use zibrato_core::device::Window;
 
     frames.advance(measured::CLOCK);
-    if turn % 1_024 == 1 {
-        let bytes = frames.hello(&measured::METRICS, &measured::SETTINGS);
-        uart.send(frames.line(bytes));
-        for at in 0..measured::METRICS.len() {
-            let bytes = frames.descriptor(&measured::METRICS, at);
-            uart.send(frames.line(bytes));
-        }
+    let id = turn % 64;
+    if let Some(item) = measured::METRICS.get(usize::from(id)) {
+        frames.descriptor(id, item);
+    } else if id == 63 {
+        frames.hello(&measured::METRICS, &measured::SETTINGS);
+    } else if id % 16 == 15 {
+        let window = Window { number: 0, is_all: true, is_end: false, lost: ring.lost() };
+        frames.state(&measured::METRICS, window, position);
+    } else {
+        let lost = ring.lost();
+        frames.samples(&measured::METRICS, &measured::SETTINGS, ring, lost, measured::CLOCK);
     }
-    if turn % 16 == 1 {
-        let mut position = Position::START;
-        let window = Window { number: turn, is_all: true, is_end: false, lost: ring.lost() };
-        loop {
-            let (bytes, is_last) = frames.state(&measured::METRICS, window, &mut position);
-            uart.send(frames.line(bytes));
-            if is_last {
-                break;
-            }
-        }
-    }
-    let lost = ring.lost();
-    let bytes = frames.samples(&measured::METRICS, &measured::SETTINGS, ring, lost, measured::CLOCK);
-    uart.send(frames.line(bytes));
 }

@@ -257,6 +257,7 @@ const fn is_set(set: Set) -> Result<bool, &'static str> {
     match set {
         Set::Not => Ok(false),
         Set::To => Ok(true),
+        Set::Back => Err(WENT_BACK),
         Set::NotFinite => Err(NOT_FINITE),
     }
 }

@@ -19,7 +19,7 @@ pub(crate) struct Check {
     pub(crate) bad_frames: u32,
     pub(crate) bad_states: u32,
     pub(crate) count: u64,
-    pub(crate) sets: u32,
+    pub(crate) sets: u64,
     pub(crate) records: u64,
     pub(crate) ticks: u64,
     pub(crate) in_buckets: u64,

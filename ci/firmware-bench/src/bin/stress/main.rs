@@ -315,7 +315,7 @@ fn main() -> ! {
     // All that was recorded, in all three ways, is in the last state.
     let recorded = u64::from(RECORDED.sum());
     let expected = [u64::from(ADDED.sum()), recorded, u64::from(TOOK.sum()), recorded, recorded];
-    let found = [check.count, check.records, check.ticks, check.in_buckets, check.sets.into()];
+    let found = [check.count, check.records, check.ticks, check.in_buckets, check.sets];
     println!("count, records, ticks, in buckets, sets: recorded {expected:?}, in the last state {found:?}");
     let own_expected = [0, 1, 2, 3].map(|context| u64::from(RECORDED.of(context)));
     println!("own: recorded {own_expected:?}, in the last state {:?}", check.own);

@@ -8,7 +8,7 @@ use zibrato_core::device::clock::Clock;
 use zibrato_core::device::{Item, Link, Settings};
 use zibrato_core::frame::{Frame as NativeFrame, HistogramState, State};
 use zibrato_core::histogram::Histogram;
-use zibrato_core::link::{LINE_BYTES_MAX, PROTOCOL, Receiver, Writer, kind};
+use zibrato_core::link::{PROTOCOL, Receiver, Writer, kind};
 
 use super::super::*;
 use crate::boot::FrameKind;
@@ -117,10 +117,9 @@ pub(super) fn sent(session: &mut Session) -> Vec<u8> {
     kinds
 }
 
-pub(super) fn frame_of(kind: u8, seq: u16, body: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
-    let mut buffer = [0; LINE_BYTES_MAX];
-    let mut writer = Writer::new(&mut buffer);
-    writer.start(kind, seq);
+pub(super) fn frame_of(kind: u8, seq: u16, body: impl FnOnce(&mut Writer)) -> Vec<u8> {
+    let mut writer = Writer::numbered(seq);
+    writer.start(kind);
     body(&mut writer);
     writer.finish().to_vec()
 }
@@ -140,7 +139,7 @@ pub(super) fn hello(seq: u16, boot: u64, uptime: u64, metrics: u16) -> Vec<u8> {
 }
 
 pub(super) fn descriptor(
-    writer: &mut Writer<'_>,
+    writer: &mut Writer,
     id: u64,
     form: u8,
     (number, level): (u8, &str),
