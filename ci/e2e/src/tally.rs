@@ -10,11 +10,12 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use zibrato_service::{Shutdown, StatusEndpoint};
 use zibrato_worker::backend::{
-    Answer, Backend, Batch, Body, Encoded, FlushTime, Limits, Pending, Probe, Response, Verdict,
+    Answer, Backend, Batch, Body, Content, Encoded, Limits, Pending, Response, Verdict,
 };
 use zibrato_worker::clock::WallClock;
 use zibrato_worker::measurement::{Measurement, Value as Measured};
 use zibrato_worker::retry::RetryPolicy;
+use zibrato_worker::table::SeriesLimits;
 use zibrato_worker::totals::Totals;
 use zibrato_worker::units::PointUnits;
 use zibrato_worker::worker::{Config, GRACE_DEFAULT, Running, start};
@@ -48,7 +49,7 @@ impl TallyWorker {
             spool_directory: spool.to_owned(),
             spool_bytes_max: SPOOL_BYTES_MAX,
             status: StatusEndpoint { addr: None, explicit: false },
-            timers_raw: false,
+            series: SeriesLimits::default(),
             retry: RetryPolicy::default(),
             grace: GRACE_DEFAULT,
             clock: WallClock::system(),
@@ -179,13 +180,9 @@ impl Backend for Tally {
         }
     }
 
-    fn probe(&self) -> Pending<'_, Probe> {
-        Box::pin(ready(Probe::NotNeeded))
-    }
-
-    fn encode(&self, measurements: &[Measurement], _flush: FlushTime) -> Encoded {
+    fn encode(&self, content: &Content<'_>) -> Encoded {
         let (mut rows, mut points) = (Vec::new(), Vec::new());
-        for Measurement { series, value, .. } in measurements {
+        for Measurement { series, value, .. } in content.measurements {
             let name = &series.name;
             match value {
                 Measured::Counter { delta } => {

@@ -40,15 +40,8 @@ fn write_pages(directory: &Path) -> io::Result<()> {
 
 /// Every command that is shown, with the name of its page.
 fn commands() -> Vec<(String, Command)> {
-    let programs = [
-        Cli::command(),
-        zibrato_broker::Args::command(),
-        zibrato_gateway::Args::command(),
-        zibrato_worker::cli::Args::command(),
-        zibrato_local::Args::command(),
-    ];
     let mut commands = Vec::new();
-    for program in programs {
+    for program in programs() {
         let mut program = program.disable_help_subcommand(true);
         program.build();
         let name = program.get_name().to_owned();
@@ -57,6 +50,18 @@ fn commands() -> Vec<(String, Command)> {
         commands.push((name, program));
     }
     commands
+}
+
+/// The command line of every program.
+pub(crate) fn programs() -> Vec<Command> {
+    let workers = zibrato_worker::backends::ALL.iter().map(|kind| (kind.command)());
+    let others = [
+        Cli::command(),
+        zibrato_broker::Args::command(),
+        zibrato_gateway::Args::command(),
+        zibrato_local::Args::command(),
+    ];
+    others.into_iter().chain(workers).collect()
 }
 
 /// Why pages are missing.

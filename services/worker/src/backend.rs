@@ -2,9 +2,11 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::measurement::Measurement;
+use crate::measurement::{Measurement, SeriesKey};
+use crate::retry::retry_after;
 use crate::units::{ByReason, PointUnits, Units};
 
 /// A store that batches are sent to.
@@ -22,13 +24,20 @@ pub trait Backend: Send + Sync + 'static {
     /// What the store accepts.
     fn limits(&self) -> Limits;
 
+    /// The shape in which a flush is handed to [`Backend::encode`].
+    fn shape(&self) -> Shape {
+        Shape::default()
+    }
+
     /// Asks the store what it understands. A worker calls it at its start, and again until it was
     /// answered; what it finds applies to what is encoded later.
-    fn probe(&self) -> Pending<'_, Probe>;
+    fn probe(&self) -> Pending<'_, Probe> {
+        Box::pin(std::future::ready(Probe::NotNeeded))
+    }
 
     /// Encodes a flush. Points that the store would refuse are left out and counted, so that they
     /// cannot poison a body. A body is never empty.
-    fn encode(&self, measurements: &[Measurement], flush: FlushTime) -> Encoded;
+    fn encode(&self, content: &Content<'_>) -> Encoded;
 
     /// Makes one attempt to send a batch, bounded in time and in bytes of the answer.
     fn send<'a>(&'a self, batch: &'a Batch) -> Pending<'a, Answer>;
@@ -58,6 +67,29 @@ pub struct Limits {
     pub age_max: Duration,
     /// Most points of one series in one body; the last ones are kept.
     pub points_per_series_max: usize,
+}
+
+/// In which shape a store wants a flush.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// Series that differ in their level alone stay apart. Else they are merged.
+    pub keeps_levels: bool,
+    /// Each measurement comes with what its series has come to in all; series that do not change are told again every
+    /// minute, and series that expire are told.
+    pub totals: bool,
+    /// Legacy timers come one by one instead of as a distribution. Not with totals.
+    pub raw_timers: bool,
+}
+
+/// What a flush carries.
+#[derive(Clone, Copy, Debug)]
+pub struct Content<'a> {
+    /// Series that changed since the last committed flush, each once.
+    pub measurements: &'a [Measurement],
+    /// Series that have not changed for so long that they are forgotten. Only with [`Shape::totals`].
+    pub expired: &'a [Arc<SeriesKey>],
+    /// When.
+    pub flush: FlushTime,
 }
 
 /// When a flush took place.
@@ -138,6 +170,13 @@ impl Response {
     /// The value of a header; its name in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// To be sent again, when the store says so in a header, else as the retry policy has it.
+    #[must_use]
+    pub fn retry(&self, now_ms: u64, outcome_unknown: bool) -> Verdict {
+        let after = self.header("retry-after").and_then(|value| retry_after(value, now_ms));
+        Verdict::Retry { after, outcome_unknown }
     }
 }
 

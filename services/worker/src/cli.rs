@@ -1,52 +1,88 @@
-//! Flags and environment of `zibrato-librato`, resolved once before any socket or file is opened.
+//! The command line of a worker with one backend, resolved once before any socket or file is opened.
+//!
+//! Flags are those of the subscription ([`SourceArgs`]), of how series become batches ([`LaneArgs`]), and the
+//! backend's own ([`BackendArgs`]). Each flag with a value has an environment variable,
+//! `ZIBRATO_<BACKEND>_<FLAG>`.
 
-use std::convert::Infallible;
-use std::fmt;
+mod url;
+
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
-use reqwest::Url;
+use clap::{FromArgMatches as _, Parser};
 use zibrato_core::text::Field;
-use zibrato_service::{Failure, Shutdown, StatusEndpoint};
+use zibrato_service::{Failure, Shutdown, StatusEndpoint, init_logging, run_service};
 
+use crate::backend::Backend;
 use crate::clock::WallClock;
-use crate::http::Credentials;
-use crate::librato::{AGE_MAX, Librato, LibratoConfig};
+use crate::numbers::Chosen;
 use crate::retry::RetryPolicy;
-use crate::secret::{Secret, SecretError};
 use crate::spool::{NoStateDirectory, SPOOL_MIB_DEFAULT, default_directory};
+use crate::table::{IDLE_S_DEFAULT, METRIC_SERIES_MAX_DEFAULT, SERIES_MAX_DEFAULT, SeriesLimits};
 use crate::worker::{Config, GRACE_DEFAULT, run};
 
-/// Where `zibrato-local` listens.
-pub const URL_DEFAULT: &str = "http://127.0.0.1:5580/v1/metrics";
-const PATH_DEFAULT: &str = "/v1/metrics";
+pub use url::{UrlArgs, UrlArgsError, UrlError, parse_url, refuse_open};
+
 const PORT_DEFAULT: u16 = 5_551;
 const HTTP_DEFAULT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 5_553);
 const FLUSH_S_DEFAULT: u64 = 60;
 const FLUSH_S_MAX: u64 = 3_600;
 const SPOOL_MIB_MAX: u64 = 1_048_576;
-const AGE_S_MIN: u64 = 60;
-const AGE_S_MAX: u64 = 315_360_000;
-const BINARY: &str = "zibrato-librato";
+const SERIES_MAX: u64 = 100_000_000;
+const IDLE_S_MIN: u64 = 60;
+const IDLE_S_MAX: u64 = 31_536_000;
+const PERCENTILES_DEFAULT: &str = "50,95,99";
+const PERCENTILES_MAX: usize = 16;
 
-/// Takes metrics from brokers and posts them to a receiver of the Librato API v1.
+const LONG_ABOUT: &str = "\
+What a flush carries is written to a spool on disk before it is sent, and is sent until it was \
+acknowledged. No proxy from the environment is used. Exit codes: 0 after a clean stop, 1 on a \
+failure, 2 on bad usage. SIGTERM and SIGINT flush once more and send for 5 s at most; a second one \
+leaves out the sending, never the spool. RUST_LOG sets the log filter (default: info).";
+
+/// A backend's own flags, and what it makes of them.
 ///
-/// What a flush carries is written to a spool on disk before it is sent, and is sent until it was
-/// acknowledged. No proxy from the environment is used. Exit codes: 0 after a clean stop, 1 on a
-/// failure, 2 on bad usage. SIGTERM and SIGINT flush once more and send for 5 s at most; a second one
-/// leaves out the sending, never the spool. RUST_LOG sets the log filter (default: info).
-#[derive(Clone, Debug, Parser)]
-#[command(name = BINARY, version)]
-pub struct Args {
+/// The flags are also the keys of its table in `worker.toml`.
+pub trait BackendArgs: clap::Args + Clone + Send + Sync + 'static {
+    /// Short lower-case name, as in `zibrato-<name>`.
+    const NAME: &'static str;
+    /// What the program does, in one sentence without a full stop.
+    const ABOUT: &'static str;
+    /// Why flags are refused.
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    /// The backend that these flags ask for. It opens no socket.
+    ///
+    /// # Errors
+    ///
+    /// The text names the flag, what was given and what is accepted, and never shows a secret.
+    fn build(&self, context: &Context) -> Result<Arc<dyn Backend>, Self::Error>;
+}
+
+/// What all backends are told alike.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Context {
+    /// Name of the program, for `User-Agent`.
+    pub program: String,
+    /// The environment variable that holds the token unless a flag names another; none in `worker.toml`.
+    pub token_variable: Option<String>,
+    /// Which numbers a store without distributions gets.
+    pub chosen: Chosen,
+}
+
+/// Where metrics come from, and where the worker says how it is.
+#[derive(Clone, Debug, clap::Args)]
+pub struct SourceArgs {
     /// Host of the broker.
-    #[arg(long, default_value = "127.0.0.1", env = "ZIBRATO_LIBRATO_HOST", conflicts_with = "endpoint")]
+    #[arg(long, default_value = "127.0.0.1", conflicts_with = "endpoint")]
     pub host: String,
 
     /// Port of the broker for workers, 1 to 65535.
-    #[arg(long, default_value_t = PORT_DEFAULT, env = "ZIBRATO_LIBRATO_PORT", conflicts_with = "endpoint",
+    #[arg(long, default_value_t = PORT_DEFAULT, conflicts_with = "endpoint",
           value_parser = zibrato_service::whole_number::<u16>(1, 65_535))]
     pub port: u16,
 
@@ -56,62 +92,12 @@ pub struct Args {
     pub endpoint: Vec<String>,
 
     /// Levels to subscribe to, separated by commas; matched exactly.
-    #[arg(long, value_name = "LEVELS", default_value = "info", env = "ZIBRATO_LIBRATO_LEVELS", value_parser = parse_levels)]
+    #[arg(long, value_name = "LEVELS", default_value = "info", value_parser = parse_levels)]
     pub levels: Levels,
-
-    /// Seconds between flushes, 1 to 3600, aligned to the wall clock.
-    #[arg(long, value_name = "SECONDS", default_value_t = FLUSH_S_DEFAULT, env = "ZIBRATO_LIBRATO_FLUSH",
-          value_parser = zibrato_service::whole_number::<u64>(1, FLUSH_S_MAX))]
-    pub flush: u64,
-
-    /// User name for HTTP Basic; Librato's is the account's e-mail address.
-    #[arg(long, value_name = "NAME", env = "ZIBRATO_LIBRATO_USERNAME")]
-    pub username: Option<String>,
-
-    /// API token. Other users of this machine can read it in the list of processes: prefer
-    /// --apitoken-file or the environment.
-    #[arg(long, value_name = "TOKEN", env = "ZIBRATO_LIBRATO_TOKEN", hide_env_values = true, value_parser = parse_raw, conflicts_with = "apitoken_file")]
-    pub apitoken: Option<RawToken>,
-
-    /// File that holds the API token, on one line of 1 to 1024 bytes.
-    #[arg(long, value_name = "FILE", env = "ZIBRATO_LIBRATO_TOKEN_FILE")]
-    pub apitoken_file: Option<PathBuf>,
-
-    /// Metrics URL, http or https, without credentials; without a path /v1/metrics is added. Default:
-    /// http://127.0.0.1:5580/v1/metrics, which is zibrato-local.
-    #[arg(long, env = "ZIBRATO_LIBRATO_URL", hide_env_values = true)]
-    pub url: Option<String>,
-
-    /// Allow credentials to be sent over http to another machine, where everybody on the way can
-    /// read them.
-    #[arg(long)]
-    pub insecure_http: bool,
-
-    /// Directory of the spool; created if it is missing. Default: $STATE_DIRECTORY, else
-    /// $XDG_STATE_HOME/zibrato/NAME, else ~/.local/state/zibrato/NAME, where NAME depends on endpoints,
-    /// levels and URL.
-    #[arg(long, value_name = "DIRECTORY", env = "ZIBRATO_LIBRATO_SPOOL")]
-    pub spool: Option<PathBuf>,
-
-    /// Most MiB of batches on disk, 1 to 1048576. When it is full, changes stay in memory until
-    /// batches leave.
-    #[arg(long, value_name = "MIB", default_value_t = SPOOL_MIB_DEFAULT, env = "ZIBRATO_LIBRATO_SPOOL_MIB",
-          value_parser = zibrato_service::whole_number::<u64>(1, SPOOL_MIB_MAX))]
-    pub spool_mib: u64,
-
-    /// Whether timers are sent as distributions, or those of legacy messages one by one.
-    #[arg(long, value_enum, default_value_t = Timers::Complex, env = "ZIBRATO_LIBRATO_TIMERS")]
-    pub timers: Timers,
-
-    /// Oldest age of a point that the receiver accepts, in seconds, 60 to 315360000. Older batches
-    /// are dropped and counted. Librato's is two hours; five minutes less is the default.
-    #[arg(long, value_name = "SECONDS", default_value_t = AGE_MAX.as_secs(), env = "ZIBRATO_LIBRATO_MAX_AGE",
-          value_parser = zibrato_service::whole_number::<u64>(AGE_S_MIN, AGE_S_MAX))]
-    pub max_age: u64,
 
     /// Address and port of /healthz, /metrics and /status; port 0 takes a free one. The default,
     /// 127.0.0.1:5553, is left out with a warning if it is taken; an address given here must be free.
-    #[arg(long, value_name = "ADDR", env = "ZIBRATO_LIBRATO_HTTP", conflicts_with = "no_http")]
+    #[arg(long, value_name = "ADDR", conflicts_with = "no_http")]
     pub http: Option<SocketAddr>,
 
     /// Do not serve /healthz, /metrics and /status.
@@ -128,142 +114,207 @@ pub struct Args {
     pub check_config: bool,
 }
 
-/// How timers are sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Timers {
-    /// Count, sum, minimum, maximum and squares of a flush.
-    Complex,
-    /// One by one, as the original did, if they came one by one.
-    Raw,
+/// How series become batches.
+#[derive(Clone, Debug, clap::Args)]
+pub struct LaneArgs {
+    /// Seconds between flushes, 1 to 3600, aligned to the wall clock.
+    #[arg(long, value_name = "SECONDS", default_value_t = FLUSH_S_DEFAULT,
+          value_parser = zibrato_service::whole_number::<u64>(1, FLUSH_S_MAX))]
+    pub flush: u64,
+
+    /// Directory of the spool; created if it is missing. Default: $STATE_DIRECTORY, else
+    /// $XDG_STATE_HOME/zibrato/NAME, else ~/.local/state/zibrato/NAME, where NAME depends on endpoints,
+    /// levels and where it is sent to.
+    #[arg(long, value_name = "DIRECTORY")]
+    pub spool: Option<PathBuf>,
+
+    /// Most MiB of batches on disk, 1 to 1048576. When it is full, changes stay in memory until
+    /// batches leave.
+    #[arg(long, value_name = "MIB", default_value_t = SPOOL_MIB_DEFAULT,
+          value_parser = zibrato_service::whole_number::<u64>(1, SPOOL_MIB_MAX))]
+    pub spool_mib: u64,
+
+    /// Most series in all, 1 to 100000000. Series beyond it are folded into one of the source `overflow`.
+    #[arg(long, value_name = "SERIES", default_value_t = SERIES_MAX_DEFAULT as u64,
+          value_parser = zibrato_service::whole_number::<u64>(1, SERIES_MAX))]
+    pub series_max: u64,
+
+    /// Most series of one metric, 1 to 100000000. Series beyond it are folded into one of the source `overflow`.
+    #[arg(long, value_name = "SERIES", default_value_t = METRIC_SERIES_MAX_DEFAULT as u64,
+          value_parser = zibrato_service::whole_number::<u64>(1, SERIES_MAX))]
+    pub metric_series_max: u64,
+
+    /// Seconds after which a series that does not change is forgotten, 60 to 31536000.
+    #[arg(long, value_name = "SECONDS", default_value_t = IDLE_S_DEFAULT,
+          value_parser = zibrato_service::whole_number::<u64>(IDLE_S_MIN, IDLE_S_MAX))]
+    pub idle: u64,
+
+    /// Percentiles of timers for a store without distributions, separated by commas: at most 16, each above 0 and
+    /// below 100.
+    #[arg(long, value_name = "PERCENTILES", default_value = PERCENTILES_DEFAULT, value_parser = parse_percentiles)]
+    pub percentiles: Percentiles,
+
+    /// Send the rate of each counter, per second, beside its sum, to a store of plain numbers.
+    #[arg(long)]
+    pub rates: bool,
 }
 
 /// Levels of `--levels`, each once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Levels(pub Vec<String>);
 
-/// A token as it was given. It is checked later, because an error of the command line shows the value.
-#[derive(Clone)]
-pub struct RawToken(String);
+/// Percentiles of `--percentiles`, ascending, each once.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Percentiles(pub Vec<f64>);
 
-impl fmt::Debug for RawToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("RawToken(redacted)")
-    }
+/// The command line of `zibrato-<backend>`.
+#[derive(Clone, Debug, Parser)]
+#[command(version, long_about = LONG_ABOUT)]
+pub struct Program<B: BackendArgs> {
+    /// The subscription's flags.
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// The lane's flags.
+    #[command(flatten)]
+    pub lane: LaneArgs,
+    /// The backend's flags.
+    #[command(flatten)]
+    pub backend: B,
 }
 
-/// The settings of a worker and of its backend.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// The worker's.
-    pub worker: Config,
-    /// The backend's.
-    pub librato: LibratoConfig,
-}
-
-impl Args {
-    /// The settings these flags ask for.
+impl SourceArgs {
+    /// Endpoints of brokers.
     ///
     /// # Errors
     ///
-    /// [`ArgsError`] names the flag, what was given and what is accepted. It never shows a token.
-    pub fn resolve(&self) -> Result<Settings, ArgsError> {
+    /// [`ArgsError::Host`].
+    pub fn endpoints(&self) -> Result<Vec<String>, ArgsError> {
+        if !self.endpoint.is_empty() {
+            return Ok(self.endpoint.clone());
+        }
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        let endpoint = format!("tcp://{host}:{}", self.port);
+        Ok(vec![parse_endpoint(&endpoint).map_err(|_| ArgsError::Host { host: self.host.clone() })?])
+    }
+
+    /// Where the status is served.
+    ///
+    /// # Errors
+    ///
+    /// [`ArgsError::InsecureBind`].
+    pub fn status(&self) -> Result<StatusEndpoint, ArgsError> {
         if let Some(addr) = self.http.filter(|addr| !self.insecure_bind && !addr.ip().is_loopback()) {
             return Err(ArgsError::InsecureBind { addr });
         }
-        let url = self.resolve_url()?;
-        let credentials = self.credentials()?;
-        let is_open = url.scheme() == "http" && !is_loopback(&url);
-        if credentials.is_some() && is_open && !self.insecure_http {
-            return Err(ArgsError::InsecureHttp { url: url.to_string() });
-        }
-        let endpoints = if self.endpoint.is_empty() {
-            let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-            let endpoint = format!("tcp://{host}:{}", self.port);
-            vec![parse_endpoint(&endpoint).map_err(|_| ArgsError::Host { host: self.host.clone() })?]
-        } else {
-            self.endpoint.clone()
-        };
-        let levels = self.levels.0.clone();
-        let spool_directory = match &self.spool {
+        let addr = (!self.no_http).then(|| self.http.unwrap_or(HTTP_DEFAULT));
+        Ok(StatusEndpoint { addr, explicit: self.http.is_some() })
+    }
+}
+
+impl<B: BackendArgs> Program<B> {
+    /// The parser, with name, description and environment variables of this backend.
+    pub fn command() -> clap::Command {
+        let binary = program_name::<B>();
+        let command = <Self as clap::CommandFactory>::command().name(binary).about(B::ABOUT);
+        command.mut_args(|arg| {
+            let is_plain = arg.get_action().takes_values() && arg.get_env().is_none();
+            match arg.get_long().filter(|_| is_plain) {
+                // Given several times, which a variable cannot be.
+                Some("endpoint") | None => arg,
+                Some(long) => {
+                    let name = format!("ZIBRATO_{}_{}", B::NAME, long).to_uppercase().replace('-', "_");
+                    arg.env(leak(name))
+                }
+            }
+        })
+    }
+
+    /// Parses a command line, the name of the program first.
+    ///
+    /// # Errors
+    ///
+    /// As [`clap::Parser::try_parse_from`].
+    pub fn try_parse<I: IntoIterator<Item = T>, T: Into<OsString> + Clone>(
+        args: I,
+    ) -> Result<Self, clap::Error> {
+        let mut command = Self::command();
+        let matches = command.try_get_matches_from_mut(args)?;
+        Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    }
+
+    /// The settings of the worker, and the backend.
+    ///
+    /// # Errors
+    ///
+    /// [`ArgsError`] names the flag, what was given and what is accepted. It never shows a secret.
+    pub fn resolve(&self) -> Result<(Config, Arc<dyn Backend>), ArgsError> {
+        let status = self.source.status()?;
+        let backend = self
+            .backend
+            .build(&self.lane.context::<B>())
+            .map_err(|error| ArgsError::Backend(Box::new(error)))?;
+        let (endpoints, levels) = (self.source.endpoints()?, self.source.levels.0.clone());
+        let spool_directory = match &self.lane.spool {
             Some(directory) => directory.clone(),
             None => {
-                default_directory(BINARY, &endpoints, &levels, url.as_str(), |name| std::env::var_os(name))?
+                let binary = program_name::<B>();
+                default_directory(binary, &endpoints, &levels, &backend.target(), |name| {
+                    std::env::var_os(name)
+                })?
             }
         };
-        let worker = Config {
+        let config = Config {
             endpoints,
             levels,
-            flush: Duration::from_secs(self.flush),
+            flush: Duration::from_secs(self.lane.flush),
             spool_directory,
-            spool_bytes_max: self.spool_mib << 20,
-            status: StatusEndpoint {
-                addr: (!self.no_http).then(|| self.http.unwrap_or(HTTP_DEFAULT)),
-                explicit: self.http.is_some(),
-            },
-            timers_raw: self.timers == Timers::Raw,
+            spool_bytes_max: self.lane.spool_mib << 20,
+            status,
+            series: self.lane.series_limits(),
             retry: RetryPolicy::default(),
             grace: GRACE_DEFAULT,
             clock: WallClock::system(),
         };
-        let librato = LibratoConfig { url, credentials, age_max: Duration::from_secs(self.max_age) };
-        Ok(Settings { worker, librato })
+        Ok((config, backend))
+    }
+}
+
+impl LaneArgs {
+    fn context<B: BackendArgs>(&self) -> Context {
+        Context {
+            program: program_name::<B>().to_owned(),
+            token_variable: Some(format!("ZIBRATO_{}_TOKEN", B::NAME.to_uppercase())),
+            chosen: Chosen { percentiles: self.percentiles.0.clone(), rates: self.rates },
+        }
     }
 
-    fn resolve_url(&self) -> Result<Url, ArgsError> {
-        let text = self.url.as_deref().filter(|url| !url.trim().is_empty()).unwrap_or(URL_DEFAULT).trim();
-        // A URL with credentials must not be shown, and one that cannot be parsed may hold some.
-        if text.contains('@') {
-            return Err(ArgsError::UrlCredentials);
-        }
-        let refused = || ArgsError::Url { url: text.to_owned() };
-        let mut url: Url = text.parse().map_err(|_| refused())?;
-        if !matches!(url.scheme(), "http" | "https") || !url.has_host() || url.fragment().is_some() {
-            return Err(refused());
-        }
-        if url.path() == "/" {
-            url.set_path(PATH_DEFAULT);
-        }
-        Ok(url)
-    }
-
-    fn credentials(&self) -> Result<Option<Credentials>, ArgsError> {
-        let given = |text: &&str| !text.trim().is_empty();
-        let token = match (&self.apitoken_file, &self.apitoken) {
-            (Some(path), _) => Some(Secret::from_file(path)?),
-            // An empty variable is one that is not set.
-            (None, Some(token)) => Some(token.0.as_str()).filter(given).map(Secret::new).transpose()?,
-            (None, None) => None,
-        };
-        match (self.username.as_deref().filter(given), token) {
-            (Some(username), Some(token)) => {
-                let username = username.trim().to_owned();
-                if username.contains(':') || !username.bytes().all(|byte| byte.is_ascii_graphic()) {
-                    return Err(ArgsError::Username { username });
-                }
-                Ok(Some(Credentials { username, token }))
-            }
-            (Some(_), None) => Err(ArgsError::NoToken),
-            (None, Some(_)) => Err(ArgsError::NoUsername),
-            (None, None) => Ok(None),
+    fn series_limits(&self) -> SeriesLimits {
+        SeriesLimits {
+            series_max: self.series_max as usize,
+            metric_series_max: self.metric_series_max as usize,
+            idle: Duration::from_secs(self.idle),
         }
     }
 }
 
-/// Runs `zibrato-librato` until the shutdown is requested.
+/// The `main` of `zibrato-<backend>`.
+#[must_use]
+pub fn main<B: BackendArgs>() -> ExitCode {
+    let program = Program::<B>::try_parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    init_logging("info");
+    run_service(program_name::<B>(), async |shutdown| run_program(&program, shutdown).await)
+}
+
+/// Runs `zibrato-<backend>` until the shutdown is requested.
 ///
 /// # Errors
 ///
 /// Settings that cannot work are a usage failure, what cannot be opened is a plain one.
-pub async fn run_librato(args: &Args, shutdown: Shutdown) -> Result<(), Failure> {
-    let Settings { worker, librato } = args.resolve().map_err(Failure::usage)?;
-    let backend = Librato::new(&librato).map_err(Failure::usage)?;
-    if args.check_config {
-        return Ok(());
+pub async fn run_program<B: BackendArgs>(program: &Program<B>, shutdown: Shutdown) -> Result<(), Failure> {
+    let (config, backend) = program.resolve().map_err(Failure::usage)?;
+    if !program.source.check_config {
+        run(config, backend, shutdown).await?;
     }
-    if args.url.is_none() {
-        tracing::info!(url = URL_DEFAULT, "no --url given: posting to zibrato-local on this machine");
-    }
-    run(worker, Arc::new(backend), shutdown).await?;
     Ok(())
 }
 
@@ -271,27 +322,6 @@ pub async fn run_librato(args: &Args, shutdown: Shutdown) -> Result<(), Failure>
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ArgsError {
-    /// The URL cannot be used.
-    #[error(
-        "--url {url:?} is not accepted; give http://HOST[:PORT][/PATH] or https://..., such as {URL_DEFAULT}"
-    )]
-    Url {
-        /// The URL.
-        url: String,
-    },
-    /// The URL holds credentials, or looks like it.
-    #[error(
-        "--url holds an '@'; give credentials with --username and --apitoken-file, and a URL without them"
-    )]
-    UrlCredentials,
-    /// Credentials would be readable on the way.
-    #[error(
-        "--url {url} would carry the token over http to another machine; use https, or give --insecure-http"
-    )]
-    InsecureHttp {
-        /// The URL.
-        url: String,
-    },
     /// The status would be served to other machines.
     #[error(
         "--http {addr} is reached by other machines: accepted are loopback addresses; --insecure-bind allows it all the same"
@@ -306,34 +336,22 @@ pub enum ArgsError {
         /// The host.
         host: String,
     },
-    /// The user name cannot be sent.
-    #[error("--username {username:?} is not accepted; give printable ASCII without blanks and ':'")]
-    Username {
-        /// The name.
-        username: String,
-    },
-    /// A user name without a token.
-    #[error("--username without a token; give --apitoken-file FILE, or set ZIBRATO_LIBRATO_TOKEN")]
-    NoToken,
-    /// A token without a user name.
-    #[error("a token without a user name; give --username, or set ZIBRATO_LIBRATO_USERNAME")]
-    NoUsername,
-    /// The token cannot be used.
-    #[error("--apitoken or --apitoken-file: {0}")]
-    Token(#[from] SecretError),
+    /// The backend's own.
+    #[error(transparent)]
+    Backend(Box<dyn std::error::Error + Send + Sync>),
     /// There is no place for the spool.
     #[error(transparent)]
     NoStateDirectory(#[from] NoStateDirectory),
 }
 
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+/// `zibrato-<backend>`; there are a handful of backends.
+fn program_name<B: BackendArgs>() -> &'static str {
+    leak(format!("zibrato-{}", B::NAME))
 }
 
-fn parse_raw(text: &str) -> Result<RawToken, Infallible> {
-    Ok(RawToken(text.to_owned()))
+/// A text of the command line, which lives as long as the program.
+fn leak(text: String) -> &'static str {
+    Box::leak(text.into_boxed_str())
 }
 
 fn parse_levels(text: &str) -> Result<Levels, String> {
@@ -348,6 +366,26 @@ fn parse_levels(text: &str) -> Result<Levels, String> {
         return Err("no level; give one or more separated by commas, such as info,debug".to_owned());
     }
     Ok(Levels(levels))
+}
+
+fn parse_percentiles(text: &str) -> Result<Percentiles, String> {
+    let mut percentiles = Vec::new();
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        match part.parse::<f64>() {
+            Ok(percentile) if percentile > 0.0 && percentile < 100.0 => percentiles.push(percentile),
+            _ => {
+                return Err(format!(
+                    "{part:?} is no percentile; accepted is above 0 and below 100, such as 99.9"
+                ));
+            }
+        }
+    }
+    percentiles.sort_unstable_by(f64::total_cmp);
+    percentiles.dedup();
+    if percentiles.len() > PERCENTILES_MAX {
+        return Err(format!("{} percentiles; accepted are at most {PERCENTILES_MAX}", percentiles.len()));
+    }
+    Ok(Percentiles(percentiles))
 }
 
 fn parse_endpoint(text: &str) -> Result<String, String> {

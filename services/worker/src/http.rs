@@ -4,11 +4,11 @@ use std::error::Error as _;
 use std::fmt;
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, USER_AGENT};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use reqwest::{Client, Method, Request, Url, redirect};
 
 use crate::backend::{Answer, Response};
-use crate::secret::Secret;
+use crate::secret::SecretSource;
 
 /// Longest time for one request, from the look-up of the address to the last byte of the answer.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -20,25 +20,102 @@ pub const ANSWER_BYTES_MAX: usize = 65_536;
 /// meanwhile loses the request sent into it.
 const IDLE_MAX: Duration = Duration::from_secs(5);
 
-/// User name and token for HTTP Basic.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Who we are for a store: a secret, and how it is sent.
+///
+/// A secret that lies in a file is read again when the file has changed.
+#[derive(Clone, Debug)]
 pub struct Credentials {
-    /// The user, without `:`; Librato's is the account's e-mail address.
-    pub username: String,
-    /// The token.
-    pub token: Secret,
+    header: HeaderName,
+    before: Before,
+    secret: SecretSource,
+}
+
+/// What stands before the secret in the header.
+#[derive(Clone, Debug)]
+enum Before {
+    /// The user of HTTP Basic.
+    Basic(String),
+    /// A word, or nothing.
+    Text(String),
 }
 
 impl Credentials {
-    fn header(&self) -> Result<HeaderValue, HttpError> {
+    /// User name and password or token for HTTP Basic.
+    ///
+    /// # Errors
+    ///
+    /// [`CredentialsError::Username`].
+    pub fn basic(username: &str, secret: SecretSource) -> Result<Self, CredentialsError> {
+        let username = username.trim().to_owned();
+        if username.is_empty()
+            || username.contains(':')
+            || !username.bytes().all(|byte| byte.is_ascii_graphic())
+        {
+            return Err(CredentialsError::Username { username });
+        }
+        Self { header: AUTHORIZATION, before: Before::Basic(username), secret }.checked()
+    }
+
+    /// A token behind a word in `Authorization`, such as `Bearer`.
+    ///
+    /// # Errors
+    ///
+    /// [`CredentialsError::Secret`].
+    pub fn scheme(scheme: &str, secret: SecretSource) -> Result<Self, CredentialsError> {
+        Self { header: AUTHORIZATION, before: Before::Text(format!("{scheme} ")), secret }.checked()
+    }
+
+    /// A token alone in a header of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`CredentialsError::Header`], [`CredentialsError::Secret`].
+    pub fn header(name: &str, secret: SecretSource) -> Result<Self, CredentialsError> {
+        let header =
+            HeaderName::try_from(name).map_err(|_| CredentialsError::Header { name: name.to_owned() })?;
+        Self { header, before: Before::Text(String::new()), secret }.checked()
+    }
+
+    fn checked(self) -> Result<Self, CredentialsError> {
+        self.value()?;
+        Ok(self)
+    }
+
+    fn value(&self) -> Result<HeaderValue, CredentialsError> {
         use base64::Engine as _;
-        let pair = format!("{}:{}", self.username, self.token.expose());
-        let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
-        let mut value =
-            HeaderValue::try_from(format!("Basic {encoded}")).map_err(|_| HttpError::Credentials)?;
+        let secret = self.secret.current();
+        let text = match &self.before {
+            Before::Text(before) => format!("{before}{}", secret.expose()),
+            Before::Basic(username) => {
+                let pair = format!("{username}:{}", secret.expose());
+                format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
+            }
+        };
+        let mut value = HeaderValue::try_from(text).map_err(|_| CredentialsError::Secret)?;
         value.set_sensitive(true);
         Ok(value)
     }
+}
+
+/// Why credentials are refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CredentialsError {
+    /// The user name cannot be sent.
+    #[error("--username {username:?} is not accepted; give printable ASCII without blanks and ':'")]
+    Username {
+        /// The name.
+        username: String,
+    },
+    /// It is no name of a header.
+    #[error("header {name:?} is not accepted; give letters, digits and '-', such as X-Api-Key")]
+    Header {
+        /// The name.
+        name: String,
+    },
+    /// The secret cannot be sent.
+    #[error("the token cannot be sent in a header; use printable ASCII")]
+    Secret,
 }
 
 /// A client for one URL.
@@ -49,6 +126,9 @@ impl Credentials {
 pub struct HttpClient {
     client: Client,
     url: Url,
+    credentials: Option<Credentials>,
+    /// What each request carries.
+    headers: HeaderMap,
 }
 
 impl HttpClient {
@@ -56,17 +136,13 @@ impl HttpClient {
     ///
     /// # Errors
     ///
-    /// [`HttpError`] if credentials cannot be a header, or TLS has no certificates to check against.
-    pub fn new(url: Url, credentials: Option<&Credentials>, user_agent: &str) -> Result<Self, HttpError> {
+    /// [`HttpError`] if the agent cannot be a header, or TLS has no certificates to check against.
+    pub fn new(url: Url, credentials: Option<Credentials>, user_agent: &str) -> Result<Self, HttpError> {
         // Another part of the process may have installed a provider already, which is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut headers = HeaderMap::new();
-        headers.insert(USER_AGENT, HeaderValue::try_from(user_agent).map_err(|_| HttpError::Credentials)?);
-        if let Some(credentials) = credentials {
-            headers.insert(AUTHORIZATION, credentials.header()?);
-        }
+        headers.insert(USER_AGENT, HeaderValue::try_from(user_agent).map_err(|_| HttpError::Header)?);
         let mut builder = Client::builder()
-            .default_headers(headers)
             .redirect(redirect::Policy::none())
             .no_proxy()
             .timeout(REQUEST_TIMEOUT)
@@ -78,7 +154,20 @@ impl HttpClient {
             builder = builder.tls_certs_only([]);
         }
         let client = builder.build().map_err(|source| HttpError::Client { source })?;
-        Ok(Self { client, url })
+        Ok(Self { client, url, credentials, headers })
+    }
+
+    /// The same client with further headers in each request.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError::Header`].
+    pub fn with_headers(mut self, headers: &[(String, String)]) -> Result<Self, HttpError> {
+        for (name, value) in headers {
+            let name = HeaderName::try_from(name).map_err(|_| HttpError::Header)?;
+            self.headers.insert(name, HeaderValue::try_from(value).map_err(|_| HttpError::Header)?);
+        }
+        Ok(self)
     }
 
     /// The URL, which holds no credentials.
@@ -89,6 +178,13 @@ impl HttpClient {
     /// Sends one request.
     pub async fn send(&self, method: Method, headers: &[(&'static str, &str)], body: Vec<u8>) -> Answer {
         let mut request = Request::new(method, self.url.clone());
+        *request.headers_mut() = self.headers.clone();
+        if let Some(credentials) = &self.credentials {
+            match credentials.value() {
+                Ok(value) => request.headers_mut().insert(credentials.header.clone(), value),
+                Err(error) => return Answer::NotSent(error.to_string()),
+            };
+        }
         for (name, value) in headers {
             match HeaderValue::try_from(*value) {
                 Ok(value) => request.headers_mut().insert(*name, value),
@@ -109,7 +205,6 @@ impl HttpClient {
 
 impl fmt::Debug for HttpClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The client's own output holds the default headers.
         f.debug_struct("HttpClient").field("url", &self.url.as_str()).finish_non_exhaustive()
     }
 }
@@ -118,9 +213,9 @@ impl fmt::Debug for HttpClient {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HttpError {
-    /// User name, token or user agent hold a character that a header cannot carry.
-    #[error("the credentials cannot be sent in a header; use printable ASCII")]
-    Credentials,
+    /// A header or the user agent holds a character that cannot be sent.
+    #[error("--header is not accepted: give NAME: VALUE of printable ASCII")]
+    Header,
     /// TLS or the resolver could not be set up.
     #[error("cannot set up the http client; for https the system needs CA certificates")]
     Client {
@@ -173,6 +268,7 @@ mod tests {
     use std::thread::{self, JoinHandle};
 
     use super::*;
+    use crate::secret::Secret;
 
     /// Accepts one connection, reads what comes first, writes `answer` and hangs up.
     fn serve_once(answer: Vec<u8>) -> (Url, JoinHandle<Vec<u8>>) {
@@ -191,9 +287,8 @@ mod tests {
     }
 
     fn client(url: Url) -> HttpClient {
-        let credentials =
-            Credentials { username: "me@x".to_owned(), token: Secret::new("canary-73").unwrap() };
-        HttpClient::new(url, Some(&credentials), "zibrato-test/1").unwrap()
+        let credentials = Credentials::basic("me@x", Secret::new("canary-73").unwrap().into()).unwrap();
+        HttpClient::new(url, Some(credentials), "zibrato-test/1").unwrap()
     }
 
     async fn post(url: Url) -> Answer {
@@ -257,7 +352,7 @@ mod tests {
     fn the_token_is_in_no_debug_output() {
         let client = client("http://127.0.0.1:1/".parse().unwrap());
         assert!(!format!("{client:?}").contains("canary"));
-        let credentials = Credentials { username: "u".to_owned(), token: Secret::new("canary-74").unwrap() };
-        assert!(!format!("{credentials:?} {:?}", credentials.header().unwrap()).contains("canary"));
+        let credentials = Credentials::basic("u", Secret::new("canary-74").unwrap().into()).unwrap();
+        assert!(!format!("{credentials:?} {:?}", credentials.value().unwrap()).contains("canary"));
     }
 }

@@ -14,13 +14,13 @@
 
 mod counts;
 mod flush;
-mod identity;
+pub(crate) mod identity;
 mod legacy;
 mod points;
 mod publishers;
 mod receive;
 mod replay;
-mod rows;
+pub(crate) mod rows;
 mod sequence;
 mod series;
 mod stream;

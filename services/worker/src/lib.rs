@@ -11,10 +11,12 @@ pub mod measurement;
 
 pub mod flush;
 pub mod merge;
+pub mod numbers;
+pub mod table;
 
 pub mod backend;
+pub mod backends;
 pub mod http;
-pub mod librato;
 pub mod retry;
 
 mod batch_id;

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use zibrato_core::histogram::Histogram;
 use zibrato_core::kind::Kind;
 
+use crate::units::PointUnits;
+
 /// What identifies a series for a backend; publishers are merged already, levels are not.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SeriesKey {
@@ -32,6 +34,8 @@ pub struct Measurement {
     pub merged: Vec<Arc<SeriesKey>>,
     /// What it measured.
     pub value: Value,
+    /// What it has come to in all, for a backend whose [`Shape`](crate::backend::Shape) asks for it.
+    pub total: Option<Total>,
 }
 
 impl Measurement {
@@ -64,6 +68,50 @@ pub enum Value {
     },
 }
 
+/// What a series has come to since this worker knows it. It survives a restart of the worker.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Total {
+    /// From when on it counts, in Unix milliseconds: one flush before the series was first seen.
+    pub since_ms: u64,
+    /// The sum.
+    pub value: TotalValue,
+}
+
+/// The sum of a series' changes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TotalValue {
+    /// Of a counter.
+    Counter(f64),
+    /// The last value of a gauge.
+    Gauge(f64),
+    /// Of a timer.
+    Timer(Arc<TimerTotal>),
+}
+
+/// All that a timer has recorded.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TimerTotal {
+    /// Records.
+    pub count: u64,
+    /// Sum, in nanoseconds.
+    pub sum_ns: u128,
+    /// Distribution, in seconds; its counts sum to `count` unless a key frame was lost for good.
+    pub histogram: Histogram,
+}
+
+impl Value {
+    /// What it stands for in the units of the law.
+    #[must_use]
+    pub fn units(&self) -> PointUnits {
+        match self {
+            Self::Counter { delta } => PointUnits::Counter(*delta),
+            Self::Gauge { points } => PointUnits::Gauge(points.len() as u64),
+            Self::Timer(timer) => PointUnits::Timer(timer.count),
+            Self::RawTimer { points } => PointUnits::Timer(points.len() as u64),
+        }
+    }
+}
+
 /// One value of a gauge.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GaugePoint {
@@ -74,9 +122,9 @@ pub struct GaugePoint {
 }
 
 /// Durations since the last committed flush.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct TimerDelta {
-    /// Records; above 0.
+    /// Records; 0 only of a series that did not change and is told again.
     pub count: u64,
     /// Sum, in nanoseconds.
     pub sum_ns: u128,

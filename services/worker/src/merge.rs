@@ -5,7 +5,7 @@ use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 
 use crate::measurement::{Measurement, SeriesKey, TimerDelta, Value};
-use crate::units::{PointUnits, Units};
+use crate::units::Units;
 
 type Identity<'a> = (&'a str, &'a str, &'a str, &'a [(String, String)], u8, Discriminant<Value>);
 
@@ -47,12 +47,7 @@ pub fn keep_last_points(measurements: &mut [Measurement], max: usize) -> u64 {
 pub fn units_of(measurements: &[Measurement]) -> Units {
     let mut units = Units::default();
     for measurement in measurements {
-        units.add_point(match &measurement.value {
-            Value::Counter { delta } => PointUnits::Counter(*delta),
-            Value::Gauge { points } => PointUnits::Gauge(points.len() as u64),
-            Value::Timer(timer) => PointUnits::Timer(timer.count),
-            Value::RawTimer { points } => PointUnits::Timer(points.len() as u64),
-        });
+        units.add_point(measurement.value.units());
     }
     units
 }
@@ -61,7 +56,7 @@ fn identity<'a>(series: &'a SeriesKey, value: &Value) -> Identity<'a> {
     (&series.name, &series.source, &series.unit, &series.tags, series.kind.code(), discriminant(value))
 }
 
-fn join(present: &mut Value, other: &Value) {
+pub(crate) fn join(present: &mut Value, other: &Value) {
     match (present, other) {
         (Value::Counter { delta }, Value::Counter { delta: more }) => *delta += more,
         (Value::Gauge { points }, Value::Gauge { points: more })

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 /// The longest secret, in bytes.
 pub const SECRET_BYTES_MAX: usize = 1_024;
@@ -49,6 +51,72 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(redacted)")
     }
+}
+
+/// Where a secret comes from.
+#[derive(Clone, Debug)]
+pub struct SecretSource {
+    file: Option<Arc<SecretFile>>,
+    secret: Secret,
+}
+
+#[derive(Debug)]
+struct SecretFile {
+    path: PathBuf,
+    read: Mutex<(Stamp, Secret)>,
+}
+
+/// What tells a file that was changed.
+type Stamp = Option<(SystemTime, u64)>;
+
+impl From<Secret> for SecretSource {
+    fn from(secret: Secret) -> Self {
+        Self { file: None, secret }
+    }
+}
+
+impl SecretSource {
+    /// A file that holds the secret alone. It is read again when it has changed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Secret::from_file`].
+    pub fn file(path: &Path) -> Result<Self, SecretError> {
+        let stamp = stamp(path);
+        let secret = Secret::from_file(path)?;
+        let file = SecretFile { path: path.to_owned(), read: Mutex::new((stamp, secret.clone())) };
+        Ok(Self { file: Some(Arc::new(file)), secret })
+    }
+
+    /// The secret as it is now. While its file cannot be read, the one that was read last.
+    #[must_use]
+    pub fn current(&self) -> Secret {
+        let Some(file) = &self.file else { return self.secret.clone() };
+        let mut read = file.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = stamp(&file.path);
+        if now != read.0 {
+            match Secret::from_file(&file.path) {
+                Ok(secret) => {
+                    if secret != read.1 {
+                        tracing::info!(file = %file.path.display(), "the token file has changed and was read again");
+                    }
+                    *read = (now, secret);
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the token file has changed and cannot be used; the token read before is kept");
+                    // Not again before it changes again.
+                    read.0 = now;
+                }
+            }
+        }
+        read.1.clone()
+    }
+}
+
+/// When a file was changed last, and its length; `None` if it is not there.
+fn stamp(path: &Path) -> Stamp {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.modified().ok()?, metadata.len()))
 }
 
 /// Why a secret is refused.
@@ -99,5 +167,28 @@ mod tests {
         assert_eq!(Secret::from_file(&path).unwrap().expose(), "canary-72");
         let error = Secret::from_file(&directory.path().join("gone")).unwrap_err();
         assert!(matches!(&error, SecretError::File { .. }) && error.to_string().contains("gone"));
+    }
+
+    #[test]
+    fn a_token_file_that_changes_is_read_again_and_one_that_breaks_keeps_the_last() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("token");
+        let write = |text: &str, age_s: u64| {
+            std::fs::write(&path, text).unwrap();
+            let file = std::fs::File::options().write(true).open(&path).unwrap();
+            file.set_modified(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(age_s)).unwrap();
+        };
+        write("one", 1);
+        let source = SecretSource::file(&path).unwrap();
+        assert_eq!(source.current().expose(), "one");
+        write("two", 2);
+        assert_eq!(source.clone().current().expose(), "two");
+        write(" ", 3);
+        assert_eq!(source.current().expose(), "two");
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(source.current().expose(), "two");
+        write("three", 4);
+        assert_eq!(source.current().expose(), "three");
+        assert!(!format!("{source:?}").contains("three"));
     }
 }

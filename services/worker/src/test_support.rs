@@ -34,7 +34,7 @@ pub(crate) fn timer(level: &str, name: &str, source: &str, records_ns: &[u64]) -
 }
 
 fn measurement(series: Arc<SeriesKey>, value: Value) -> Measurement {
-    Measurement { series, merged: Vec::new(), value }
+    Measurement { series, merged: Vec::new(), value, total: None }
 }
 
 fn list(points: &[(u64, f64)]) -> Vec<GaugePoint> {

@@ -41,6 +41,12 @@ pub struct Totals {
     pub refused: ByReason,
     /// Different series that the backend cannot tell apart.
     pub clashes: u64,
+    /// How often a series beyond the limit was folded into an overflow series, once a flush.
+    pub overflowed: u64,
+    /// Of the last minute that had such series, the metric with most of them, and how many.
+    pub offender: Option<(String, u64)>,
+    /// Series that were forgotten because they did not change, told to the backend.
+    pub expired: u64,
     /// What committed bodies carry.
     pub accepted: Units,
     /// What the spool held at the start.

@@ -28,9 +28,10 @@ use crate::sender::{Phase, Sender};
 use crate::spool::{Found, LedgerRow, Spool, SpoolError};
 use crate::status;
 use crate::subscription::{self, Subscription};
+use crate::table::{self, SeriesLimits, SeriesTable};
 use crate::totals::{Shared, Totals};
 
-use flusher::Flusher;
+use flusher::{Flusher, Offenders};
 use keeper::Keeper;
 
 /// How long the sender may go on after the last flush of an ordered end.
@@ -54,8 +55,8 @@ pub struct Config {
     pub spool_bytes_max: u64,
     /// Where `/healthz`, `/metrics` and `/status` are served.
     pub status: StatusEndpoint,
-    /// Whether legacy timers are sent one by one instead of as a distribution.
-    pub timers_raw: bool,
+    /// How many series the backend is given.
+    pub series: SeriesLimits,
     /// Waits between attempts to send.
     pub retry: RetryPolicy,
     /// How long the sender may go on after the last flush. Default [`GRACE_DEFAULT`].
@@ -233,7 +234,9 @@ fn start_keeper(
     parts: Parts,
 ) -> Result<oneshot::Receiver<bool>, Error> {
     let now_ms = config.clock.now_ms();
-    let mut ledger = restore(&config, &*backend, found.ledger, now_ms);
+    let (of_table, of_ledger) = found.ledger.into_iter().partition(|(key, _)| table::is_row(key));
+    let table = restore_table(&config, &*backend, of_table);
+    let mut ledger = restore(&*backend, of_ledger, now_ms);
     for level in &config.levels {
         ledger.subscribe_level(level, now_ms);
     }
@@ -241,6 +244,8 @@ fn start_keeper(
     let subscription = Subscription::start(context, &config.endpoints, &config.levels, messages)?;
     let flusher = Flusher {
         ledger,
+        table,
+        offenders: Offenders::default(),
         clock: FlushClock::new(now_ms, found.last_flush_ms, config.flush),
         interval: config.flush,
         backend,
@@ -259,9 +264,20 @@ fn start_keeper(
     Ok(end)
 }
 
-fn restore(config: &Config, backend: &dyn Backend, rows: Vec<LedgerRow>, now_ms: u64) -> Ledger {
+fn restore_table(config: &Config, backend: &dyn Backend, rows: Vec<LedgerRow>) -> SeriesTable {
+    let table = SeriesTable::restore(config.series, backend.shape(), rows);
+    if table.rows_damaged() > 0 {
+        tracing::error!(
+            rows = table.rows_damaged(),
+            "totals in the spool are damaged; those series start anew"
+        );
+    }
+    table
+}
+
+fn restore(backend: &dyn Backend, rows: Vec<LedgerRow>, now_ms: u64) -> Ledger {
     let settings = ledger::Config {
-        timers_raw: config.timers_raw,
+        timers_raw: backend.shape().raw_timers,
         legacy_age_ms_max: u64::try_from(backend.limits().age_max.as_millis()).unwrap_or(u64::MAX),
         ..ledger::Config::default()
     };

@@ -11,14 +11,13 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use zibrato_service::{Shutdown, StatusEndpoint};
 use zibrato_worker::backend::{
-    Answer, Backend, Batch, Body, Encoded, FlushTime, Limits, Pending, Probe, Response, Verdict,
+    Answer, Backend, Batch, Body, Content, Encoded, Limits, Pending, Response, Verdict,
 };
+use zibrato_worker::backends::librato::AGE_MAX;
 use zibrato_worker::clock::WallClock;
-use zibrato_worker::librato::AGE_MAX;
-use zibrato_worker::measurement::{Measurement, Value};
 use zibrato_worker::retry::RetryPolicy;
 use zibrato_worker::spool::SPOOL_MIB_DEFAULT;
-use zibrato_worker::units::PointUnits;
+use zibrato_worker::table::SeriesLimits;
 use zibrato_worker::worker::{self, GRACE_DEFAULT};
 
 use super::Error;
@@ -63,7 +62,7 @@ impl Deployment {
             spool_directory: spool.0.clone(),
             spool_bytes_max: SPOOL_MIB_DEFAULT << 20,
             status: NO_STATUS,
-            timers_raw: false,
+            series: SeriesLimits::default(),
             retry: RetryPolicy::default(),
             grace: GRACE_DEFAULT,
             clock: WallClock::system(),
@@ -137,18 +136,9 @@ impl Backend for AddsUp {
         }
     }
 
-    fn probe(&self) -> Pending<'_, Probe> {
-        Box::pin(async { Probe::NotNeeded })
-    }
-
-    fn encode(&self, measurements: &[Measurement], _flush: FlushTime) -> Encoded {
-        let units = |measurement: &Measurement| match &measurement.value {
-            Value::Counter { delta } => PointUnits::Counter(*delta),
-            Value::Gauge { points } => PointUnits::Gauge(points.len() as u64),
-            Value::Timer(timer) => PointUnits::Timer(timer.count),
-            Value::RawTimer { points } => PointUnits::Timer(points.len() as u64),
-        };
-        let points: Vec<_> = measurements.iter().map(units).collect();
+    fn encode(&self, content: &Content<'_>) -> Encoded {
+        let points: Vec<_> =
+            content.measurements.iter().map(|measurement| measurement.value.units()).collect();
         let body = Body { bytes: vec![0], content_type: "application/octet-stream".to_owned(), points };
         let bodies = if body.points.is_empty() { Vec::new() } else { vec![body] };
         Encoded { bodies, ..Encoded::default() }

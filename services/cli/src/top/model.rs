@@ -278,7 +278,7 @@ mod tests {
     }
 
     fn measurement(key: &Arc<SeriesKey>, value: Value) -> Measurement {
-        Measurement { series: Arc::clone(key), merged: Vec::new(), value }
+        Measurement { series: Arc::clone(key), merged: Vec::new(), value, total: None }
     }
 
     fn counter(key: &Arc<SeriesKey>, delta: f64) -> Measurement {

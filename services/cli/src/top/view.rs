@@ -227,7 +227,7 @@ mod tests {
                 unit: String::new(),
                 tags: Vec::new(),
             });
-            Measurement { series, merged: Vec::new(), value: Value::Counter { delta } }
+            Measurement { series, merged: Vec::new(), value: Value::Counter { delta }, total: None }
         };
         let mut model = Model::default();
         model.absorb(&[

@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use zibrato_worker::backend::{
-    Answer, Backend, Batch, Encoded, FlushTime, Limits, Pending, Probe, Response, Verdict,
+    Answer, Backend, Batch, Content, Encoded, Limits, Pending, Probe, Response, Shape, Verdict,
 };
-use zibrato_worker::librato::Librato;
+use zibrato_worker::backends::librato::Librato;
 use zibrato_worker::measurement::{Measurement, SeriesKey, Value};
 
 use crate::percentile::quantile_within;
@@ -92,9 +92,13 @@ impl Backend for Watched {
         self.inner.probe()
     }
 
-    fn encode(&self, measurements: &[Measurement], flush: FlushTime) -> Encoded {
-        self.board.write(measurements);
-        self.inner.encode(measurements, flush)
+    fn shape(&self) -> Shape {
+        self.inner.shape()
+    }
+
+    fn encode(&self, content: &Content<'_>) -> Encoded {
+        self.board.write(content.measurements);
+        self.inner.encode(content)
     }
 
     fn send<'a>(&'a self, batch: &'a Batch) -> Pending<'a, Answer> {
@@ -158,7 +162,7 @@ mod tests {
             unit: String::new(),
             tags,
         };
-        Measurement { series: Arc::new(series), merged: Vec::new(), value }
+        Measurement { series: Arc::new(series), merged: Vec::new(), value, total: None }
     }
 
     fn timer(name: &str, tags: &[(&str, &str)], ns: u64) -> Measurement {

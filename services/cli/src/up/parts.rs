@@ -10,10 +10,11 @@ use std::time::Duration;
 use tokio::task::{JoinHandle, spawn_blocking};
 use zibrato_service::Shutdown;
 use zibrato_std::Stats;
+use zibrato_worker::backends::librato::{AGE_MAX, Librato, LibratoConfig};
 use zibrato_worker::clock::WallClock;
-use zibrato_worker::librato::{AGE_MAX, Librato, LibratoConfig};
 use zibrato_worker::retry::RetryPolicy;
 use zibrato_worker::spool::SPOOL_MIB_DEFAULT;
+use zibrato_worker::table::SeriesLimits;
 use zibrato_worker::worker::{self, GRACE_DEFAULT};
 
 use super::board::{Board, Watched};
@@ -197,7 +198,7 @@ fn librato(api: SocketAddr) -> Result<Librato, Error> {
     let url = format!("http://{api}/v1/metrics");
     // An address that was bound is part of a URL.
     let Ok(url) = url.parse() else { return Err(Error::Ended { part: Part::Worker }) };
-    Ok(Librato::new(&LibratoConfig { url, credentials: None, age_max: AGE_MAX })?)
+    Ok(Librato::new(&LibratoConfig { url, credentials: None, age_max: AGE_MAX, raw_timers: false })?)
 }
 
 fn worker_config(config: &Config, endpoint: &str) -> worker::Config {
@@ -208,7 +209,7 @@ fn worker_config(config: &Config, endpoint: &str) -> worker::Config {
         spool_directory: Path::join(&config.data, SPOOL_DIRECTORY),
         spool_bytes_max: SPOOL_MIB_DEFAULT << 20,
         status: config.worker_http,
-        timers_raw: false,
+        series: SeriesLimits::default(),
         retry: RetryPolicy::default(),
         grace: GRACE_DEFAULT,
         clock: WallClock::system(),

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 use zibrato_service::{Shutdown, StatusEndpoint};
+use zibrato_worker::backends::librato::{AGE_MAX, Librato, LibratoConfig};
 use zibrato_worker::clock::WallClock;
-use zibrato_worker::librato::{AGE_MAX, Librato, LibratoConfig};
 use zibrato_worker::retry::RetryPolicy;
+use zibrato_worker::table::SeriesLimits;
 use zibrato_worker::worker;
 
 /// How long anything may take, and the pause between two looks at it.
@@ -62,7 +63,9 @@ impl Bus {
     /// Starts a worker that flushes every second to a receiver at `to`; the address of its status.
     pub(crate) fn start_worker(&self, to: SocketAddr, levels: &[&str], spool: &Path) -> SocketAddr {
         let url = format!("http://{to}/v1/metrics").parse().unwrap();
-        let backend = Librato::new(&LibratoConfig { url, credentials: None, age_max: AGE_MAX }).unwrap();
+        let backend =
+            Librato::new(&LibratoConfig { url, credentials: None, age_max: AGE_MAX, raw_timers: false })
+                .unwrap();
         let config = worker::Config {
             endpoints: vec![format!("tcp://127.0.0.1:{}", self.port + 1)],
             levels: levels.iter().map(|level| (*level).to_owned()).collect(),
@@ -70,7 +73,7 @@ impl Bus {
             spool_directory: spool.to_owned(),
             spool_bytes_max: 1 << 20,
             status: ANY,
-            timers_raw: false,
+            series: SeriesLimits::default(),
             retry: RetryPolicy::default(),
             grace: Duration::ZERO,
             clock: WallClock::system(),

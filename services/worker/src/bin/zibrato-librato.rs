@@ -2,12 +2,9 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use zibrato_service::{init_logging, run_service};
-use zibrato_worker::cli::{Args, run_librato};
+use zibrato_worker::backends::librato::LibratoArgs;
+use zibrato_worker::cli;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    init_logging("info");
-    run_service("zibrato-librato", async |shutdown| run_librato(&args, shutdown).await)
+    cli::main::<LibratoArgs>()
 }

@@ -276,7 +276,8 @@ impl Group {
     }
 
     fn into_measurements(mut self, series: Arc<SeriesKey>, out: &mut Vec<Measurement>) {
-        let mut push = |value| out.push(Measurement { series: series.clone(), merged: Vec::new(), value });
+        let mut push =
+            |value| out.push(Measurement { series: series.clone(), merged: Vec::new(), value, total: None });
         if let Some((native, legacy)) = self.counter {
             push(Value::Counter { delta: native as f64 + legacy });
         }

@@ -39,8 +39,20 @@ fn push(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
+/// The identity of a series.
+pub(crate) fn of(series: &SeriesKey) -> Vec<u8> {
+    let mut out = Vec::new();
+    write(&mut out, &series.level, series.kind, &series.name, &series.source);
+    push(&mut out, &series.unit);
+    for (key, value) in &series.tags {
+        push(&mut out, key);
+        push(&mut out, value);
+    }
+    out
+}
+
 /// The series behind an identity; `None` for bytes that are none.
-pub(super) fn read(identity: &[u8]) -> Option<SeriesKey> {
+pub(crate) fn read(identity: &[u8]) -> Option<SeriesKey> {
     let level_bytes = identity.iter().position(|&byte| byte == 0)?;
     let level = std::str::from_utf8(&identity[..level_bytes]).ok()?.to_owned();
     let (&code, rest) = identity[level_bytes + 1..].split_first()?;
@@ -52,6 +64,13 @@ pub(super) fn read(identity: &[u8]) -> Option<SeriesKey> {
         tags.push((key, fields.next()?));
     }
     Some(SeriesKey { level, kind, name, source, unit, tags })
+}
+
+/// Name and source of an identity; `None` for bytes that are none.
+pub(crate) fn name_and_source(identity: &[u8]) -> Option<(&str, &str)> {
+    let level_bytes = identity.iter().position(|&byte| byte == 0)?;
+    let mut fields = identity.get(level_bytes + 2..)?.split(|&byte| byte == 0).map(str::from_utf8);
+    Some((fields.next()?.ok()?, fields.next()?.ok()?))
 }
 
 /// The kind of an identity that [`read`] accepts.
@@ -80,6 +99,7 @@ mod tests {
         );
         assert_eq!(key.tags, [("route".into(), "/".into()), ("verb".into(), "GET".into())]);
         assert_eq!(kind(&bytes), Some(Kind::Counter));
+        assert_eq!(of(&key), bytes);
         entry.source = "own";
         write_entry(&mut bytes, "info", "deathstar", &entry);
         assert_eq!(read(&bytes).unwrap().source, "own");

@@ -25,7 +25,7 @@ const SERIES: u8 = b's';
 const CHECKSUM_BYTES: usize = 4;
 const PUBLISHER_BYTES: usize = 16;
 /// A count of 64 bits takes at most 10 bytes.
-const BUCKET_BYTES_MAX: usize = HISTOGRAM_BUCKETS_MAX * 10;
+pub(crate) const BUCKET_BYTES_MAX: usize = HISTOGRAM_BUCKETS_MAX * 10;
 
 /// One row to be kept: opaque to whoever keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,27 +121,30 @@ pub(super) fn series_key(publisher: PublisherId, identity: &[u8]) -> Vec<u8> {
     [&[SERIES], &publisher.0[..], identity].concat()
 }
 
-fn histogram_state<'a>(histogram: &Histogram, out: &'a mut [u8]) -> Option<HistogramState<'a>> {
+pub(crate) fn histogram_state<'a>(histogram: &Histogram, out: &'a mut [u8]) -> Option<HistogramState<'a>> {
     let used = encode_buckets(histogram.cells_from_offset().map(|(_, count)| count), out)?;
     let (scale, zero, offset) = (histogram.scale(), histogram.zero(), histogram.offset());
     Some(HistogramState { scale, zero, base: 0, offset, counts: &out[..used] })
 }
 
 /// `None` cannot happen: nothing that is encoded here can be refused.
-fn seal(key: Vec<u8>, fields: &impl Serialize) -> Option<Row> {
+pub(crate) fn seal(key: Vec<u8>, fields: &impl Serialize) -> Option<Row> {
     let mut value = postcard::to_extend(fields, vec![VERSION]).ok()?;
     let checksum = checksum(&key, &value);
     value.extend_from_slice(&checksum);
     Some(Row { key, value })
 }
 
-/// Reads a row; `None` if it is damaged or of another version.
-pub(super) fn decode(key: &[u8], value: &[u8]) -> Option<Decoded> {
+/// The fields of a row that [`seal`] made; `None` if it is damaged or of another version.
+pub(crate) fn unseal<'a>(key: &[u8], value: &'a [u8]) -> Option<&'a [u8]> {
     let (content, sum) = value.split_last_chunk::<CHECKSUM_BYTES>()?;
     let (&version, fields) = content.split_first()?;
-    if version != VERSION || *sum != checksum(key, content) {
-        return None;
-    }
+    (version == VERSION && *sum == checksum(key, content)).then_some(fields)
+}
+
+/// Reads a row; `None` if it is damaged or of another version.
+pub(super) fn decode(key: &[u8], value: &[u8]) -> Option<Decoded> {
+    let fields = unseal(key, value)?;
     let (&kind, name) = key.split_first()?;
     match kind {
         META => Some(Decoded::Meta { created_ms: postcard::from_bytes(fields).ok()? }),

@@ -3,8 +3,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
-use crate::backend::{Body, Encoded, FlushTime, Limits, Pending};
-use crate::measurement::Measurement;
+use crate::backend::{Body, Content, Encoded, Limits, Pending};
 use crate::spool::Commit;
 use crate::units::PointUnits;
 
@@ -55,7 +54,7 @@ impl Backend for Words {
     fn probe(&self) -> Pending<'_, Probe> {
         Box::pin(async { Probe::NotNeeded })
     }
-    fn encode(&self, _: &[Measurement], _: FlushTime) -> Encoded {
+    fn encode(&self, _: &Content<'_>) -> Encoded {
         Encoded::default()
     }
     fn send<'a>(&'a self, batch: &'a Batch) -> Pending<'a, Answer> {
@@ -282,8 +281,8 @@ async fn a_batch_that_is_being_sent_at_the_deadline_stays_and_counts_as_ambiguou
         fn probe(&self) -> Pending<'_, Probe> {
             self.0.probe()
         }
-        fn encode(&self, measurements: &[Measurement], flush: FlushTime) -> Encoded {
-            self.0.encode(measurements, flush)
+        fn encode(&self, content: &Content<'_>) -> Encoded {
+            self.0.encode(content)
         }
         fn send<'a>(&'a self, _: &'a Batch) -> Pending<'a, Answer> {
             Box::pin(std::future::pending())

@@ -1,23 +1,27 @@
 //! One flush: what changed since the last one becomes bodies, and bodies and ledger are committed.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::backend::{Backend, Body, Encoded, FlushTime};
+use crate::backend::{Backend, Body, Content, Encoded, FlushTime};
 use crate::batch_id::batch_id;
 use crate::flush::FlushClock;
 use crate::ledger::{Flush, Ledger};
 use crate::merge::{keep_last_points, merge_levels, units_of};
 use crate::spool::{Commit, Spool, SpoolError};
 use crate::subscription::{Incoming, Message};
+use crate::table::{Prepared, SeriesTable};
 use crate::totals::Shared;
 use crate::units::Units;
 
 /// The ledger and where its flushes go.
 pub(super) struct Flusher {
     pub(super) ledger: Ledger,
+    pub(super) table: SeriesTable,
+    pub(super) offenders: Offenders,
     pub(super) clock: FlushClock,
     pub(super) interval: Duration,
     pub(super) backend: Arc<dyn Backend>,
@@ -37,6 +41,35 @@ enum FlushError {
     Random(#[from] getrandom::Error),
 }
 
+/// Which metrics had series beyond the limit since they were named last.
+#[derive(Debug, Default)]
+pub(super) struct Offenders {
+    overflowed: BTreeMap<String, u64>,
+    named_ms: u64,
+}
+
+/// How often the metric with most series beyond the limit is named.
+const NAME_MS: u64 = 60_000;
+
+impl Offenders {
+    fn note(&mut self, overflowed: &BTreeMap<String, u64>) {
+        for (metric, series) in overflowed {
+            let most = self.overflowed.entry(metric.clone()).or_default();
+            // One flush after the other has the same ones.
+            *most = (*most).max(*series);
+        }
+    }
+
+    /// The metric with most of them, at most once a minute.
+    fn due(&mut self, now_ms: u64) -> Option<(String, u64)> {
+        if now_ms.saturating_sub(self.named_ms) < NAME_MS || self.overflowed.is_empty() {
+            return None;
+        }
+        self.named_ms = now_ms;
+        std::mem::take(&mut self.overflowed).into_iter().max_by_key(|(_, series)| *series)
+    }
+}
+
 impl Flusher {
     /// Flushes. What the spool does not take stays in the ledger and is part of the next flush.
     pub(super) fn flush(&mut self, now_ms: u64) {
@@ -47,10 +80,12 @@ impl Flusher {
         match &result {
             Ok(()) => {
                 self.ledger.commit_flush();
+                self.table.commit();
                 self.committed.notify_one();
             }
             Err(error) => {
                 self.ledger.abort_flush();
+                self.table.abort();
                 tracing::error!(%error, "a flush was not spooled; its changes stay in memory for the next one");
             }
         }
@@ -92,23 +127,32 @@ impl Flusher {
 
     fn commit(&mut self, flush: Flush, stamp_ms: u64) -> Result<(), FlushError> {
         let offered = units_of(&flush.measurements);
-        let mut merged = merge_levels(&flush.measurements);
-        let merged_sets = keep_last_points(&mut merged, self.backend.limits().points_per_series_max);
         let flush_time = FlushTime { unix_ms: stamp_ms, interval: self.interval };
-        let Encoded { bodies, refused, clashes } = self.backend.encode(&merged, flush_time);
+        let apart = self.backend.shape().keeps_levels;
+        let merged = if apart { flush.measurements } else { merge_levels(&flush.measurements) };
+        let Prepared { mut measurements, expired, rows, removed, overflowed } =
+            self.table.prepare(merged, flush_time);
+        let merged_sets = keep_last_points(&mut measurements, self.backend.limits().points_per_series_max);
+        let content = Content { measurements: &measurements, expired: &expired, flush: flush_time };
+        let Encoded { bodies, refused, clashes } = self.backend.encode(&content);
         let bodies = bodies
             .into_iter()
             .map(|body| Ok((batch_id()?, body)))
             .collect::<Result<Vec<(String, Body)>, getrandom::Error>>()?;
-        let rows: Vec<_> = flush.rows.into_iter().map(|row| (row.key, row.value)).collect();
+        let rows: Vec<_> = flush.rows.into_iter().map(|row| (row.key, row.value)).chain(rows).collect();
+        let removed = [flush.removed, removed].concat();
         let mut accepted = Units::default();
         bodies.iter().for_each(|(_, body)| accepted.add(&Units::of(&body.points)));
 
         let mut spool = self.spool.lock().unwrap_or_else(PoisonError::into_inner);
         // A flush without any change would only cost a write.
-        if !(bodies.is_empty() && rows.is_empty() && flush.removed.is_empty()) {
-            let removed = &flush.removed;
-            spool.commit(&Commit { flushed_ms: stamp_ms, bodies: &bodies, rows: &rows, removed })?;
+        if !(bodies.is_empty() && rows.is_empty() && removed.is_empty()) {
+            spool.commit(&Commit {
+                flushed_ms: stamp_ms,
+                bodies: &bodies,
+                rows: &rows,
+                removed: &removed,
+            })?;
         }
         let oldest_ms = spool.oldest_ms().unwrap_or(None);
         // Still under the spool's lock, so that the sender cannot deliver what is not yet accepted.
@@ -119,10 +163,21 @@ impl Flusher {
         totals.clashes += clashes;
         totals.accepted.add(&accepted);
         (totals.held, totals.oldest_ms) = (spool.held(), oldest_ms);
+        totals.overflowed += overflowed.values().sum::<u64>();
+        totals.expired += expired.len() as u64;
         drop(totals);
         drop(spool);
         for (reason, units) in refused.iter() {
             tracing::warn!(reason, %units, "points that the backend would refuse were left out");
+        }
+        self.offenders.note(&overflowed);
+        if let Some((metric, series)) = self.offenders.due(stamp_ms) {
+            tracing::warn!(
+                metric,
+                series,
+                "series beyond the limit were folded into overflow series; this metric had most of them"
+            );
+            self.totals.lock().offender = Some((metric, series));
         }
         Ok(())
     }

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value as Json;
 use zibrato_service::{Shutdown, StatusEndpoint};
+use zibrato_worker::backends::librato::{AGE_MAX, Librato, LibratoConfig};
 use zibrato_worker::clock::WallClock;
-use zibrato_worker::librato::{AGE_MAX, Librato, LibratoConfig};
 use zibrato_worker::retry::RetryPolicy;
+use zibrato_worker::table::SeriesLimits;
 use zibrato_worker::totals::Totals;
 use zibrato_worker::worker::{Config, Error, Running, start};
 
@@ -240,7 +241,7 @@ pub(crate) fn config(bus: &Bus, spool: &Path) -> Config {
         spool_directory: spool.to_owned(),
         spool_bytes_max: 16 << 20,
         status: StatusEndpoint { addr: Some("127.0.0.1:0".parse().unwrap()), explicit: true },
-        timers_raw: false,
+        series: SeriesLimits::default(),
         retry: RetryPolicy {
             floor: Duration::from_millis(5),
             ceiling: Duration::from_millis(50),
@@ -252,7 +253,8 @@ pub(crate) fn config(bus: &Bus, spool: &Path) -> Config {
 }
 
 pub(crate) async fn launch(config: Config, url: &str, shutdown: &Shutdown) -> Result<Running, Error> {
-    let librato = LibratoConfig { url: url.parse().unwrap(), credentials: None, age_max: AGE_MAX };
+    let librato =
+        LibratoConfig { url: url.parse().unwrap(), credentials: None, age_max: AGE_MAX, raw_timers: false };
     let backend = Arc::new(Librato::new(&librato).unwrap());
     start(config, backend, &zmq::Context::new(), shutdown.clone()).await
 }

@@ -3,7 +3,8 @@ use std::time::Duration;
 use serde_json::{Value as Json, json};
 
 use super::*;
-use crate::librato::{AGE_MAX, BODY_BYTES_MAX, POINTS_MAX};
+use crate::backend::FlushTime;
+use crate::backends::librato::{AGE_MAX, BODY_BYTES_MAX, POINTS_MAX};
 use crate::test_support::{counter, gauge, raw_timer, timer};
 
 const FLUSH: FlushTime = FlushTime { unix_ms: 1_700_000_060_250, interval: Duration::from_secs(60) };
@@ -18,8 +19,12 @@ const PLAIN: Accepts = Accepts { histogram: false, origin: false };
 const BUCKETS: Accepts = Accepts { histogram: true, origin: false };
 const ORIGIN: Accepts = Accepts { histogram: false, origin: true };
 
+fn encode_all(measurements: &[Measurement], limits: &Limits, accepts: Accepts) -> Encoded {
+    encode(&Content { measurements, expired: &[], flush: FLUSH }, limits, accepts)
+}
+
 fn encoded(measurements: &[Measurement]) -> Encoded {
-    encode(measurements, FLUSH, &LIMITS, PLAIN)
+    encode_all(measurements, &LIMITS, PLAIN)
 }
 
 fn gauges(body: &Body) -> Vec<Json> {
@@ -65,7 +70,7 @@ fn timers_become_complex_gauges_in_seconds() {
 #[test]
 fn buckets_are_added_where_the_receiver_takes_them_and_only_if_they_add_up() {
     let mut lat = timer("info", "lat", "web", &[0, 1_000_000_000, 2_000_000_000]);
-    let body = &encode(&[lat.clone()], FLUSH, &LIMITS, BUCKETS).bodies[0];
+    let body = &encode_all(&[lat.clone()], &LIMITS, BUCKETS).bodies[0];
     let buckets = &gauges(body)[0]["buckets"];
     assert_eq!((&buckets["scale"], &buckets["zero"], &buckets["offset"]), (&json!(5), &json!(1), &json!(-1)));
     // One second ends bucket -1, two seconds end bucket 31.
@@ -73,7 +78,7 @@ fn buckets_are_added_where_the_receiver_takes_them_and_only_if_they_add_up() {
     assert_eq!((counts.len(), counts[0], counts[32], counts.iter().sum::<u64>()), (33, 1, 1, 2));
     let Value::Timer(delta) = &mut lat.value else { panic!() };
     delta.count = 4;
-    assert!(gauges(&encode(&[lat], FLUSH, &LIMITS, BUCKETS).bodies[0])[0].get("buckets").is_none());
+    assert!(gauges(&encode_all(&[lat], &LIMITS, BUCKETS).bodies[0])[0].get("buckets").is_none());
 }
 
 #[test]
@@ -142,12 +147,12 @@ fn bodies_end_at_300_points_and_at_their_bytes() {
     let by_points = lengths(encoded(&many));
     assert_eq!(by_points.iter().map(|(points, _)| *points).collect::<Vec<_>>(), [300, 300, 1]);
     let small = Limits { body_bytes_max: 1_000, ..LIMITS };
-    let by_bytes = lengths(encode(&many, FLUSH, &small, PLAIN));
+    let by_bytes = lengths(encode_all(&many, &small, PLAIN));
     assert_eq!(by_bytes.iter().map(|(points, _)| points).sum::<usize>(), 601);
     assert!(by_bytes.iter().all(|(_, bytes)| *bytes <= 1_000), "{by_bytes:?}");
     // A point that is larger than the limit still goes, alone.
     let tiny = Limits { body_bytes_max: 10, ..LIMITS };
-    assert!(lengths(encode(&many[..3], FLUSH, &tiny, PLAIN)).iter().all(|(points, _)| *points == 1));
+    assert!(lengths(encode_all(&many[..3], &tiny, PLAIN)).iter().all(|(points, _)| *points == 1));
 }
 
 #[test]
@@ -172,7 +177,7 @@ fn an_origin_names_kind_levels_and_unit_where_the_receiver_takes_it() {
         counter("debug", "hits", "web", 1.0),
     ];
     let merged = crate::merge::merge_levels(&all);
-    let with = &encode(&merged, FLUSH, &LIMITS, ORIGIN).bodies[0];
+    let with = &encode_all(&merged, &LIMITS, ORIGIN).bodies[0];
     let origin = |kind: &str, levels: &[&str]| json!({"kind": kind, "levels": levels});
     let mut timed = origin("timer", &["info"]);
     timed["unit"] = json!("s");
@@ -185,7 +190,7 @@ fn an_origin_names_kind_levels_and_unit_where_the_receiver_takes_it() {
     let first = r#"{"gauges":[{"name":"hits","source":"web","measure_time":1700000060,"value":6.0,"origin":{"kind":"counter","levels":["info","debug"]}},"#;
     assert!(text.starts_with(first), "{text}");
 
-    let plain = &encode(&merged, FLUSH, &LIMITS, PLAIN).bodies[0];
+    let plain = &encode_all(&merged, &LIMITS, PLAIN).bodies[0];
     let stripped = PLAIN.strip(&with.bytes).unwrap();
     let read = |bytes: &[u8]| serde_json::from_slice::<Json>(bytes).unwrap();
     assert_eq!(read(&stripped), read(&plain.bytes));
@@ -196,8 +201,8 @@ fn an_origin_names_kind_levels_and_unit_where_the_receiver_takes_it() {
 fn origins_count_toward_the_bytes_of_a_body() {
     let many: Vec<_> = (0..50).map(|at| counter("info", &format!("n{at}"), "web", 1.0)).collect();
     let small = Limits { body_bytes_max: 1_000, ..LIMITS };
-    let bodies = encode(&many, FLUSH, &small, ORIGIN).bodies;
-    assert!(bodies.len() > encode(&many, FLUSH, &small, PLAIN).bodies.len());
+    let bodies = encode_all(&many, &small, ORIGIN).bodies;
+    assert!(bodies.len() > encode_all(&many, &small, PLAIN).bodies.len());
     assert!(bodies.iter().all(|body| body.bytes.len() <= 1_000));
     assert_eq!(bodies.iter().map(|body| body.points.len()).sum::<usize>(), 50);
 }

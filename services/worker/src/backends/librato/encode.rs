@@ -9,7 +9,7 @@ use super::CONTENT_TYPE;
 use super::accepts::Accepts;
 use super::source::tagged_source;
 use super::validate::{check_identity, check_time, check_value, reason};
-use crate::backend::{Body, Encoded, FlushTime, Limits};
+use crate::backend::{Body, Content, Encoded, Limits};
 use crate::measurement::{GaugePoint, Measurement, SeriesKey, TimerDelta, Value};
 use crate::units::{PointUnits, Units};
 
@@ -69,14 +69,9 @@ struct Buckets {
 }
 
 /// Encodes a flush; histograms and origins only where the receiver takes them.
-pub(super) fn encode(
-    measurements: &[Measurement],
-    flush: FlushTime,
-    limits: &Limits,
-    accepts: Accepts,
-) -> Encoded {
+pub(super) fn encode(content: &Content<'_>, limits: &Limits, accepts: Accepts) -> Encoded {
     let mut encoder = Encoder {
-        flush_s: flush.unix_ms / 1_000,
+        flush_s: content.flush.unix_ms / 1_000,
         limits,
         accepts,
         encoded: Encoded::default(),
@@ -84,7 +79,7 @@ pub(super) fn encode(
         points: Vec::new(),
     };
     let mut seen = HashMap::new();
-    for measurement in measurements {
+    for measurement in content.measurements {
         let series = &*measurement.series;
         let source = tagged_source(&series.source, &series.tags);
         encoder.count_clash(&mut seen, series, &source);

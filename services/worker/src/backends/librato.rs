@@ -4,6 +4,7 @@
 //! own counters want absolute values that never go back. All times are whole Unix seconds.
 
 mod accepts;
+mod args;
 mod classify;
 mod encode;
 mod errors;
@@ -15,11 +16,13 @@ use std::time::Duration;
 use reqwest::{Method, Url};
 use serde_json::Value as Json;
 
-use crate::backend::{Answer, Backend, Batch, Encoded, FlushTime, Limits, Pending, Probe, Response, Verdict};
+use crate::backend::{
+    Answer, Backend, Batch, Content, Encoded, Limits, Pending, Probe, Response, Shape, Verdict,
+};
 use crate::http::{Credentials, HttpClient, HttpError};
-use crate::measurement::Measurement;
 
 use accepts::{Accepts, Said};
+pub use args::{LibratoArgs, LibratoArgsError, Timers, URL_DEFAULT};
 pub use source::tagged_source;
 
 /// Most measurements of one request; Librato's own guideline, about 600 ms of its time.
@@ -46,6 +49,8 @@ pub struct LibratoConfig {
     pub credentials: Option<Credentials>,
     /// Oldest age that the receiver accepts. Default [`AGE_MAX`].
     pub age_max: Duration,
+    /// Whether legacy timers are sent one by one instead of as a distribution.
+    pub raw_timers: bool,
 }
 
 /// The backend of `zibrato-librato`.
@@ -53,6 +58,7 @@ pub struct LibratoConfig {
 pub struct Librato {
     client: HttpClient,
     age_max: Duration,
+    raw_timers: bool,
     said: Said,
 }
 
@@ -63,8 +69,8 @@ impl Librato {
     ///
     /// [`HttpError`] if the client cannot be set up.
     pub fn new(config: &LibratoConfig) -> Result<Self, HttpError> {
-        let client = HttpClient::new(config.url.clone(), config.credentials.as_ref(), USER_AGENT)?;
-        Ok(Self { client, age_max: config.age_max, said: Said::default() })
+        let client = HttpClient::new(config.url.clone(), config.credentials.clone(), USER_AGENT)?;
+        Ok(Self { client, age_max: config.age_max, raw_timers: config.raw_timers, said: Said::default() })
     }
 
     fn probed(&self, answer: Answer) -> Probe {
@@ -108,8 +114,12 @@ impl Backend for Librato {
         Box::pin(async { self.probed(self.client.send(Method::HEAD, &[], Vec::new()).await) })
     }
 
-    fn encode(&self, measurements: &[Measurement], flush: FlushTime) -> Encoded {
-        encode::encode(measurements, flush, &self.limits(), self.said.last().unwrap_or_default())
+    fn shape(&self) -> Shape {
+        Shape { raw_timers: self.raw_timers, ..Shape::default() }
+    }
+
+    fn encode(&self, content: &Content<'_>) -> Encoded {
+        encode::encode(content, &self.limits(), self.said.last().unwrap_or_default())
     }
 
     fn send<'a>(&'a self, batch: &'a Batch) -> Pending<'a, Answer> {
@@ -147,11 +157,13 @@ impl Backend for Librato {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::FlushTime;
+    use crate::measurement::Measurement;
     use crate::test_support::{counter, gauge};
 
     fn librato() -> Librato {
         let url = "http://127.0.0.1:5580/v1/metrics".parse().unwrap();
-        Librato::new(&LibratoConfig { url, credentials: None, age_max: AGE_MAX }).unwrap()
+        Librato::new(&LibratoConfig { url, credentials: None, age_max: AGE_MAX, raw_timers: false }).unwrap()
     }
 
     #[test]
@@ -163,9 +175,12 @@ mod tests {
             gauge("info", "b", "s", &[(1_700_000_000_000, -1.5)]),
             counter("info", "c", "s", 3.0),
         ];
-        let bytes = &librato.encode(&all, flush).bodies[0].bytes;
+        let encode = |measurements: &[Measurement]| {
+            librato.encode(&Content { measurements, expired: &[], flush }).bodies[0].bytes.clone()
+        };
+        let bytes = &encode(&all);
         let cut = librato.select(bytes, &[true, false, true]).unwrap();
-        assert_eq!(librato.encode(&[all[0].clone(), all[2].clone()], flush).bodies[0].bytes.len(), cut.len());
+        assert_eq!(encode(&[all[0].clone(), all[2].clone()]).len(), cut.len());
         assert_eq!(librato.describe(&cut, 1).unwrap(), "c of source s");
         assert_eq!(librato.select(bytes, &[true, false]), None);
         assert_eq!(librato.select(b"nonsense", &[]), None);

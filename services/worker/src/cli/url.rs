@@ -1,0 +1,184 @@
+//! The URL of a store that is spoken to over HTTP, and who we are there.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use reqwest::Url;
+
+use super::Context;
+use crate::http::{Credentials, CredentialsError, HttpClient, HttpError};
+use crate::secret::{Secret, SecretError, SecretSource};
+
+/// Flags of a store over HTTP; its URL is the backend's own flag, since it has a default of its own.
+#[derive(Clone, Debug, clap::Args)]
+pub struct UrlArgs {
+    /// User name for HTTP Basic; the token is the password then.
+    #[arg(long, value_name = "NAME")]
+    pub username: Option<String>,
+
+    /// File that holds the token or password, on one line of 1 to 1024 bytes. It is read again when it has changed.
+    /// Without it the environment variable that --token-variable names is taken.
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+
+    /// Environment variable that holds the token or password. Default: ZIBRATO_<BACKEND>_TOKEN.
+    #[arg(long, value_name = "NAME", conflicts_with = "token_file")]
+    pub token_variable: Option<String>,
+
+    /// Header that carries the token as it is, in place of `Authorization: Bearer TOKEN`.
+    #[arg(long, value_name = "HEADER", conflicts_with = "username")]
+    pub token_header: Option<String>,
+
+    /// Further header of each request, as NAME: VALUE; may be given several times. Other users of this machine can read
+    /// it in the list of processes.
+    #[arg(long = "header", value_name = "HEADER", value_parser = parse_header)]
+    pub headers: Vec<(String, String)>,
+
+    /// Allow credentials to be sent over http to another machine, where everybody on the way can
+    /// read them.
+    #[arg(long)]
+    pub insecure_http: bool,
+}
+
+impl UrlArgs {
+    /// A client for `url`; `scheme` stands before the token in `Authorization`, `Bearer` for most.
+    ///
+    /// # Errors
+    ///
+    /// [`UrlArgsError`] names the flag, and never shows a token.
+    pub fn client(&self, url: Url, scheme: &str, context: &Context) -> Result<HttpClient, UrlArgsError> {
+        let credentials = self.credentials(scheme, context)?;
+        if credentials.is_some() && !self.insecure_http {
+            refuse_open(&url)?;
+        }
+        let agent = format!("{}/{}", context.program, env!("CARGO_PKG_VERSION"));
+        Ok(HttpClient::new(url, credentials, &agent)?.with_headers(&self.headers)?)
+    }
+
+    fn credentials(&self, scheme: &str, context: &Context) -> Result<Option<Credentials>, UrlArgsError> {
+        let variable = self.token_variable.as_ref().or(context.token_variable.as_ref());
+        let token = match (&self.token_file, variable) {
+            (Some(path), _) => Some(SecretSource::file(path)?),
+            (None, Some(name)) => {
+                let text = std::env::var(name).unwrap_or_default();
+                if text.trim().is_empty() {
+                    if self.token_variable.is_some() {
+                        return Err(UrlArgsError::Variable { name: name.clone() });
+                    }
+                    None
+                } else {
+                    Some(Secret::new(&text)?.into())
+                }
+            }
+            (None, None) => None,
+        };
+        let username = self.username.as_deref().filter(|name| !name.trim().is_empty());
+        Ok(match (username, token) {
+            (Some(username), Some(token)) => Some(Credentials::basic(username, token)?),
+            (Some(_), None) => return Err(UrlArgsError::NoToken),
+            (None, Some(token)) => Some(match &self.token_header {
+                Some(header) => Credentials::header(header, token)?,
+                None => Credentials::scheme(scheme, token)?,
+            }),
+            (None, None) if self.token_header.is_some() => return Err(UrlArgsError::NoToken),
+            (None, None) => None,
+        })
+    }
+}
+
+/// Why flags of a store over HTTP are refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UrlArgsError {
+    /// The URL cannot be used.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// User name or header cannot be sent.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// The token cannot be used.
+    #[error("--token-file or --token-variable: {0}")]
+    Token(#[from] SecretError),
+    /// A user name or a header for a token, and no token.
+    #[error("--username or --token-header without a token; give --token-file FILE or --token-variable NAME")]
+    NoToken,
+    /// The variable is not set.
+    #[error("--token-variable {name:?} is not set or empty; set it, or give --token-file FILE")]
+    Variable {
+        /// The variable.
+        name: String,
+    },
+    /// The client cannot be set up.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+}
+
+/// Why a URL is refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum UrlError {
+    /// The URL cannot be used.
+    #[error(
+        "--url {url:?} is not accepted; give http://HOST[:PORT][/PATH] or https://..., such as {example}"
+    )]
+    Url {
+        /// The URL.
+        url: String,
+        /// One that is accepted.
+        example: &'static str,
+    },
+    /// The URL holds credentials, or looks like it.
+    #[error("--url holds an '@'; give credentials by their own flags, and a URL without them")]
+    UrlCredentials,
+    /// Credentials would be readable on the way.
+    #[error(
+        "--url {url} would carry the token over http to another machine; use https, or give --insecure-http"
+    )]
+    InsecureHttp {
+        /// The URL.
+        url: String,
+    },
+}
+
+/// Reads a URL without credentials.
+///
+/// # Errors
+///
+/// [`UrlError`].
+pub fn parse_url(text: &str, example: &'static str) -> Result<Url, UrlError> {
+    let text = text.trim();
+    // A URL with credentials must not be shown, and one that cannot be parsed may hold some.
+    if text.contains('@') {
+        return Err(UrlError::UrlCredentials);
+    }
+    let refused = || UrlError::Url { url: text.to_owned(), example };
+    let url: Url = text.parse().map_err(|_| refused())?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() || url.fragment().is_some() {
+        return Err(refused());
+    }
+    Ok(url)
+}
+
+/// Refuses a URL over which credentials could be read on the way.
+///
+/// # Errors
+///
+/// [`UrlError::InsecureHttp`].
+pub fn refuse_open(url: &Url) -> Result<(), UrlError> {
+    if url.scheme() == "http" && !is_loopback(url) {
+        return Err(UrlError::InsecureHttp { url: url.to_string() });
+    }
+    Ok(())
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+}
+
+fn parse_header(text: &str) -> Result<(String, String), String> {
+    let (name, value) =
+        text.split_once(':').ok_or("not a header; give NAME: VALUE, such as X-Scope-OrgID: team")?;
+    Ok((name.trim().to_owned(), value.trim().to_owned()))
+}

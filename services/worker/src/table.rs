@@ -1,0 +1,320 @@
+//! The series of a backend: how many there may be, what each has come to, and when it is forgotten.
+//!
+//! A flush passes through here on its way from the ledger to the encoder. What is prepared takes effect with
+//! [`SeriesTable::commit`] alone, as in the ledger.
+//!
+//! Beyond the limit of its metric a series is folded into an overflow series of that metric, with the source
+//! [`OVERFLOW_SOURCE`] and no tags; beyond the limit in total one of a metric that is not known is folded into
+//! `zibrato.overflow.<kind>`. So sums over all series of a metric, or over all metrics, stay right.
+
+mod known;
+
+use std::collections::btree_map::{BTreeMap, Entry};
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::backend::{FlushTime, Shape};
+use crate::ledger::identity;
+use crate::measurement::{Measurement, SeriesKey};
+use crate::merge::join;
+use crate::spool::LedgerRow;
+
+use known::Known;
+pub use known::is_row;
+
+/// Default of [`SeriesLimits::series_max`].
+pub const SERIES_MAX_DEFAULT: usize = 1_000_000;
+/// Default of [`SeriesLimits::metric_series_max`].
+pub const METRIC_SERIES_MAX_DEFAULT: usize = 100_000;
+/// Default of [`SeriesLimits::idle`], in seconds.
+pub const IDLE_S_DEFAULT: u64 = 3_600;
+/// The source of overflow series.
+pub const OVERFLOW_SOURCE: &str = "overflow";
+/// How often a series that does not change is told to a backend that wants totals: stores take one that
+/// is silent for five minutes for gone.
+pub const REFRESH: Duration = Duration::from_secs(60);
+/// Metrics whose overflows are counted apart; those of more are counted together.
+const OFFENDERS_MAX: usize = 1_000;
+
+/// How many series a backend is given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeriesLimits {
+    /// Most series in all, overflow series apart.
+    pub series_max: usize,
+    /// Most series of one metric, overflow series apart.
+    pub metric_series_max: usize,
+    /// How long a series that does not change is kept.
+    pub idle: Duration,
+}
+
+impl Default for SeriesLimits {
+    fn default() -> Self {
+        Self {
+            series_max: SERIES_MAX_DEFAULT,
+            metric_series_max: METRIC_SERIES_MAX_DEFAULT,
+            idle: Duration::from_secs(IDLE_S_DEFAULT),
+        }
+    }
+}
+
+/// A flush as the backend is to have it.
+#[derive(Debug, Default)]
+pub struct Prepared {
+    /// Series, those beyond the limits folded into overflow series; with totals also those that did not change
+    /// for [`REFRESH`].
+    pub measurements: Vec<Measurement>,
+    /// Series that are forgotten with the commit.
+    pub expired: Vec<Arc<SeriesKey>>,
+    /// Rows to keep.
+    pub rows: Vec<LedgerRow>,
+    /// Keys of rows to remove.
+    pub removed: Vec<Vec<u8>>,
+    /// How many series were folded into overflow series, by metric.
+    pub overflowed: BTreeMap<String, u64>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct SeriesTable {
+    limits: SeriesLimits,
+    shape: Shape,
+    known: HashMap<Arc<[u8]>, Known>,
+    /// Series of each metric, overflow series apart.
+    of_metric: HashMap<Box<str>, usize>,
+    /// Series of all metrics, overflow series apart.
+    counted: usize,
+    staged: Staged,
+    /// Rows that could not be read.
+    rows_damaged: u64,
+}
+
+/// What the next commit does.
+#[derive(Debug, Default)]
+struct Staged {
+    changed: Vec<(Arc<[u8]>, Known)>,
+    refreshed: Vec<Arc<[u8]>>,
+    expired: Vec<Arc<[u8]>>,
+    at_ms: u64,
+}
+
+/// Series that the flush being prepared brought.
+#[derive(Debug, Default)]
+struct Admission {
+    series: usize,
+    of_metric: HashMap<Box<str>, usize>,
+}
+
+impl SeriesTable {
+    /// The table of these rows, which [`is_row`] says are a table's.
+    #[must_use]
+    pub fn restore(limits: SeriesLimits, shape: Shape, rows: impl IntoIterator<Item = LedgerRow>) -> Self {
+        let mut table = Self {
+            limits,
+            shape,
+            known: HashMap::new(),
+            of_metric: HashMap::new(),
+            counted: 0,
+            staged: Staged::default(),
+            rows_damaged: 0,
+        };
+        for (key, value) in rows {
+            match Known::read(&key, &value) {
+                Some((identity, known)) => table.insert(identity.into(), known),
+                None => table.rows_damaged += 1,
+            }
+        }
+        table
+    }
+
+    /// Series known, overflow series too.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.known.len()
+    }
+
+    /// Whether no series is known.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    /// Rows that could not be read when the table was restored: these totals start anew.
+    #[must_use]
+    pub const fn rows_damaged(&self) -> u64 {
+        self.rows_damaged
+    }
+
+    /// Brings a flush, in which each series is once, within the limits and adds it up.
+    pub fn prepare(&mut self, measurements: Vec<Measurement>, flush: FlushTime) -> Prepared {
+        self.staged = Staged { at_ms: flush.unix_ms, ..Staged::default() };
+        let mut prepared = Prepared::default();
+        let mut overflow: BTreeMap<Vec<u8>, Measurement> = BTreeMap::new();
+        let mut new = Admission::default();
+        for measurement in measurements {
+            let identity = self.identity(&measurement.series);
+            if self.known.contains_key(&identity[..]) || self.admit(&measurement.series.name, &mut new) {
+                self.add(identity, measurement, flush, &mut prepared);
+                continue;
+            }
+            note(&mut prepared.overflowed, &measurement.series.name);
+            let series = Arc::new(self.overflow_series(&measurement.series, &new));
+            match overflow.entry(self.identity(&series)) {
+                Entry::Occupied(mut present) => join(&mut present.get_mut().value, &measurement.value),
+                Entry::Vacant(place) => _ = place.insert(Measurement { series, ..measurement }),
+            }
+        }
+        for (identity, measurement) in overflow {
+            self.add(identity, measurement, flush, &mut prepared);
+        }
+        self.look_at_the_idle(flush, &mut prepared);
+        prepared
+    }
+
+    /// What was prepared is kept for good; without it nothing happens.
+    pub fn commit(&mut self) {
+        let Staged { changed, refreshed, expired, at_ms } = std::mem::take(&mut self.staged);
+        for (identity, known) in changed {
+            self.insert(identity, known);
+        }
+        for identity in refreshed {
+            if let Some(known) = self.known.get_mut(&identity) {
+                known.told_ms = at_ms;
+            }
+        }
+        for identity in expired {
+            self.known.remove(&identity);
+            let Some(name) = counted_name(&identity) else { continue };
+            if let Some(series) = self.of_metric.get_mut(name) {
+                (*series, self.counted) = (*series - 1, self.counted - 1);
+                if *series == 0 {
+                    self.of_metric.remove(name);
+                }
+            }
+        }
+    }
+
+    /// What was prepared was not kept.
+    pub fn abort(&mut self) {
+        self.staged = Staged::default();
+    }
+
+    fn identity(&self, series: &SeriesKey) -> Vec<u8> {
+        if self.shape.keeps_levels {
+            identity::of(series)
+        } else {
+            // Which of its levels a merged series is named after differs from flush to flush.
+            identity::of(&SeriesKey { level: String::new(), ..series.clone() })
+        }
+    }
+
+    fn admit(&self, name: &str, new: &mut Admission) -> bool {
+        let of = |metrics: &HashMap<Box<str>, usize>| metrics.get(name).copied().unwrap_or(0);
+        let of_metric = of(&self.of_metric) + of(&new.of_metric);
+        if of_metric >= self.limits.metric_series_max || self.counted + new.series >= self.limits.series_max {
+            return false;
+        }
+        new.series += 1;
+        *new.of_metric.entry(name.into()).or_default() += 1;
+        true
+    }
+
+    fn overflow_series(&self, series: &SeriesKey, new: &Admission) -> SeriesKey {
+        let name = &series.name[..];
+        // Overflow series of metrics that nobody knows would be without number.
+        let name = if self.of_metric.contains_key(name) || new.of_metric.contains_key(name) {
+            series.name.clone()
+        } else {
+            format!("zibrato.overflow.{}", series.kind.as_str())
+        };
+        SeriesKey { name, source: OVERFLOW_SOURCE.to_owned(), tags: Vec::new(), ..series.clone() }
+    }
+
+    /// Adds a measurement to what its series has come to.
+    fn add(
+        &mut self,
+        identity: Vec<u8>,
+        mut measurement: Measurement,
+        flush: FlushTime,
+        prepared: &mut Prepared,
+    ) {
+        let (identity, mut known) = match self.known.get_key_value(&identity[..]) {
+            Some((identity, known)) => (Arc::clone(identity), known.clone()),
+            None => (identity.into(), Known::new(flush)),
+        };
+        (known.changed_ms, known.told_ms) = (flush.unix_ms, flush.unix_ms);
+        if self.shape.totals {
+            known.add(&measurement.value);
+            measurement.total = known.total();
+            prepared.rows.extend(known.row(&identity));
+        }
+        prepared.measurements.push(measurement);
+        self.staged.changed.push((identity, known));
+    }
+
+    /// Forgets series that were idle for too long, and tells those again that are due.
+    fn look_at_the_idle(&mut self, flush: FlushTime, prepared: &mut Prepared) {
+        let changed: HashSet<&[u8]> = self.staged.changed.iter().map(|(identity, _)| &identity[..]).collect();
+        let (idle_ms, refresh_ms) = (self.limits.idle.as_millis() as u64, REFRESH.as_millis() as u64);
+        let (mut expired, mut refreshed) = (Vec::new(), Vec::new());
+        for (identity, known) in &self.known {
+            if changed.contains(&identity[..]) {
+                continue;
+            }
+            if flush.unix_ms.saturating_sub(known.changed_ms) >= idle_ms {
+                expired.push(Arc::clone(identity));
+            } else if self.shape.totals && flush.unix_ms.saturating_sub(known.told_ms) >= refresh_ms {
+                refreshed.push(Arc::clone(identity));
+            }
+        }
+        // In a fixed order, so that bodies are.
+        expired.sort_unstable();
+        refreshed.sort_unstable();
+        for identity in &expired {
+            if self.shape.totals {
+                prepared.removed.push(known::row_key(identity));
+                prepared.expired.extend(identity::read(identity).map(Arc::new));
+            }
+        }
+        for identity in &refreshed {
+            prepared.measurements.extend(self.known.get(identity).and_then(|known| {
+                let series = Arc::new(identity::read(identity)?);
+                Some(Measurement {
+                    series,
+                    merged: Vec::new(),
+                    value: known.unchanged()?,
+                    total: known.total(),
+                })
+            }));
+        }
+        (self.staged.expired, self.staged.refreshed) = (expired, refreshed);
+    }
+
+    fn insert(&mut self, identity: Arc<[u8]>, known: Known) {
+        if let Some(name) = counted_name(&identity)
+            && !self.known.contains_key(&identity)
+        {
+            self.counted += 1;
+            match self.of_metric.get_mut(name) {
+                Some(series) => *series += 1,
+                None => _ = self.of_metric.insert(name.into(), 1),
+            }
+        }
+        self.known.insert(identity, known);
+    }
+}
+
+/// The metric that a series counts for; `None` of overflow series.
+fn counted_name(identity: &[u8]) -> Option<&str> {
+    let (name, source) = identity::name_and_source(identity)?;
+    (source != OVERFLOW_SOURCE).then_some(name)
+}
+
+/// Counts a series for its metric, or for others if too many metrics are counted already.
+fn note(overflowed: &mut BTreeMap<String, u64>, name: &str) {
+    let is_counted = overflowed.len() < OFFENDERS_MAX || overflowed.contains_key(name);
+    *overflowed.entry(if is_counted { name } else { "others" }.to_owned()).or_default() += 1;
+}
+
+#[cfg(test)]
+mod tests;
