@@ -14,6 +14,7 @@ use zibrato_worker::backend::{
 };
 use zibrato_worker::clock::WallClock;
 use zibrato_worker::measurement::{Measurement, Value as Measured};
+use zibrato_worker::naming::Naming;
 use zibrato_worker::retry::RetryPolicy;
 use zibrato_worker::table::SeriesLimits;
 use zibrato_worker::totals::Totals;
@@ -50,6 +51,7 @@ impl TallyWorker {
             spool_bytes_max: SPOOL_BYTES_MAX,
             status: StatusEndpoint { addr: None, explicit: false },
             series: SeriesLimits::default(),
+            naming: Naming::default(),
             retry: RetryPolicy::default(),
             grace: GRACE_DEFAULT,
             clock: WallClock::system(),

@@ -19,6 +19,7 @@ use zibrato_service::{Failure, Shutdown, StatusEndpoint, init_logging, run_servi
 
 use crate::backend::Backend;
 use crate::clock::WallClock;
+use crate::naming::{Naming, Pattern, Rename, Template};
 use crate::numbers::Chosen;
 use crate::retry::RetryPolicy;
 use crate::spool::{NoStateDirectory, SPOOL_MIB_DEFAULT, default_directory};
@@ -149,6 +150,23 @@ pub struct LaneArgs {
           value_parser = zibrato_service::whole_number::<u64>(IDLE_S_MIN, IDLE_S_MAX))]
     pub idle: u64,
 
+    /// Leave out metrics whose name matches this pattern: * stands for any text, ? for one character. Up to 100 times.
+    #[arg(long, value_name = "PATTERN")]
+    pub drop: Vec<Pattern>,
+
+    /// Give metrics that match a pattern another name, such as app.*=web.$1, in which $1 to $9 are what * and ? stand
+    /// for. Up to 100 times; the first that matches counts.
+    #[arg(long, value_name = "PATTERN=NAME")]
+    pub rename: Vec<Rename>,
+
+    /// How names are put together, behind --rename: text with {name}, {source}, {level}, {unit} or {tag:KEY} in it.
+    #[arg(long, value_name = "TEMPLATE", default_value = "{name}")]
+    pub template: Template,
+
+    /// What stands before each name.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub prefix: String,
+
     /// Percentiles of timers for a store without distributions, separated by commas: at most 16, each above 0 and
     /// below 100.
     #[arg(long, value_name = "PERCENTILES", default_value = PERCENTILES_DEFAULT, value_parser = parse_percentiles)]
@@ -220,7 +238,7 @@ impl<B: BackendArgs> Program<B> {
             let is_plain = arg.get_action().takes_values() && arg.get_env().is_none();
             match arg.get_long().filter(|_| is_plain) {
                 // Given several times, which a variable cannot be.
-                Some("endpoint") | None => arg,
+                Some("endpoint" | "drop" | "rename") | None => arg,
                 Some(long) => {
                     let name = format!("ZIBRATO_{}_{}", B::NAME, long).to_uppercase().replace('-', "_");
                     arg.env(leak(name))
@@ -271,6 +289,7 @@ impl<B: BackendArgs> Program<B> {
             spool_bytes_max: self.lane.spool_mib << 20,
             status,
             series: self.lane.series_limits(),
+            naming: self.lane.naming(),
             retry: RetryPolicy::default(),
             grace: GRACE_DEFAULT,
             clock: WallClock::system(),
@@ -286,6 +305,11 @@ impl LaneArgs {
             token_variable: Some(format!("ZIBRATO_{}_TOKEN", B::NAME.to_uppercase())),
             chosen: Chosen { percentiles: self.percentiles.0.clone(), rates: self.rates },
         }
+    }
+
+    fn naming(&self) -> Naming {
+        let Self { drop, rename, template, prefix, .. } = self.clone();
+        Naming { drop, rename, template, prefix }
     }
 
     fn series_limits(&self) -> SeriesLimits {

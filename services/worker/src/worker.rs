@@ -22,6 +22,7 @@ use crate::backend::Backend;
 use crate::clock::WallClock;
 use crate::flush::FlushClock;
 use crate::ledger::{self, Ledger};
+use crate::naming::Naming;
 use crate::report::About;
 use crate::retry::RetryPolicy;
 use crate::sender::{Phase, Sender};
@@ -57,6 +58,8 @@ pub struct Config {
     pub status: StatusEndpoint,
     /// How many series the backend is given.
     pub series: SeriesLimits,
+    /// Under which names.
+    pub naming: Naming,
     /// Waits between attempts to send.
     pub retry: RetryPolicy,
     /// How long the sender may go on after the last flush. Default [`GRACE_DEFAULT`].
@@ -246,6 +249,7 @@ fn start_keeper(
         ledger,
         table,
         offenders: Offenders::default(),
+        naming: config.naming,
         clock: FlushClock::new(now_ms, found.last_flush_ms, config.flush),
         interval: config.flush,
         backend,

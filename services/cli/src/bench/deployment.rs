@@ -15,6 +15,7 @@ use zibrato_worker::backend::{
 };
 use zibrato_worker::backends::librato::AGE_MAX;
 use zibrato_worker::clock::WallClock;
+use zibrato_worker::naming::Naming;
 use zibrato_worker::retry::RetryPolicy;
 use zibrato_worker::spool::SPOOL_MIB_DEFAULT;
 use zibrato_worker::table::SeriesLimits;
@@ -63,6 +64,7 @@ impl Deployment {
             spool_bytes_max: SPOOL_MIB_DEFAULT << 20,
             status: NO_STATUS,
             series: SeriesLimits::default(),
+            naming: Naming::default(),
             retry: RetryPolicy::default(),
             grace: GRACE_DEFAULT,
             clock: WallClock::system(),

@@ -12,6 +12,7 @@ use zibrato_service::Shutdown;
 use zibrato_std::Stats;
 use zibrato_worker::backends::librato::{AGE_MAX, Librato, LibratoConfig};
 use zibrato_worker::clock::WallClock;
+use zibrato_worker::naming::Naming;
 use zibrato_worker::retry::RetryPolicy;
 use zibrato_worker::spool::SPOOL_MIB_DEFAULT;
 use zibrato_worker::table::SeriesLimits;
@@ -210,6 +211,7 @@ fn worker_config(config: &Config, endpoint: &str) -> worker::Config {
         spool_bytes_max: SPOOL_MIB_DEFAULT << 20,
         status: config.worker_http,
         series: SeriesLimits::default(),
+        naming: Naming::default(),
         retry: RetryPolicy::default(),
         grace: GRACE_DEFAULT,
         clock: WallClock::system(),

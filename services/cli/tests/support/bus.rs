@@ -13,6 +13,7 @@ use tokio::runtime::Runtime;
 use zibrato_service::{Shutdown, StatusEndpoint};
 use zibrato_worker::backends::librato::{AGE_MAX, Librato, LibratoConfig};
 use zibrato_worker::clock::WallClock;
+use zibrato_worker::naming::Naming;
 use zibrato_worker::retry::RetryPolicy;
 use zibrato_worker::table::SeriesLimits;
 use zibrato_worker::worker;
@@ -74,6 +75,7 @@ impl Bus {
             spool_bytes_max: 1 << 20,
             status: ANY,
             series: SeriesLimits::default(),
+            naming: Naming::default(),
             retry: RetryPolicy::default(),
             grace: Duration::ZERO,
             clock: WallClock::system(),

@@ -11,6 +11,7 @@ use serde_json::Value as Json;
 use zibrato_service::{Shutdown, StatusEndpoint};
 use zibrato_worker::backends::librato::{AGE_MAX, Librato, LibratoConfig};
 use zibrato_worker::clock::WallClock;
+use zibrato_worker::naming::Naming;
 use zibrato_worker::retry::RetryPolicy;
 use zibrato_worker::table::SeriesLimits;
 use zibrato_worker::totals::Totals;
@@ -242,6 +243,7 @@ pub(crate) fn config(bus: &Bus, spool: &Path) -> Config {
         spool_bytes_max: 16 << 20,
         status: StatusEndpoint { addr: Some("127.0.0.1:0".parse().unwrap()), explicit: true },
         series: SeriesLimits::default(),
+        naming: Naming::default(),
         retry: RetryPolicy {
             floor: Duration::from_millis(5),
             ceiling: Duration::from_millis(50),
