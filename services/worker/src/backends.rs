@@ -4,7 +4,7 @@ pub mod librato;
 
 use clap::Command;
 
-use crate::cli::{BackendArgs, Program};
+use crate::cli::{BackendArgs, ParsedLane, Program, parse_lane};
 
 /// A backend, as far as programs that handle all of them need to know.
 #[derive(Clone, Copy, Debug)]
@@ -13,11 +13,13 @@ pub struct Kind {
     pub name: &'static str,
     /// The parser of its program's command line.
     pub command: fn() -> Command,
+    /// Reads its flags and those of its lane, as the keys of a file.
+    pub(crate) lane: fn(&[String]) -> Result<ParsedLane, String>,
 }
 
 /// All backends, in the order of their names.
 pub const ALL: [Kind; 1] = [kind::<librato::LibratoArgs>()];
 
 const fn kind<B: BackendArgs>() -> Kind {
-    Kind { name: B::NAME, command: Program::<B>::command }
+    Kind { name: B::NAME, command: Program::<B>::command, lane: parse_lane::<B> }
 }

@@ -4,6 +4,7 @@
 //! backend's own ([`BackendArgs`]). Each flag with a value has an environment variable,
 //! `ZIBRATO_<BACKEND>_<FLAG>`.
 
+pub mod many;
 mod url;
 
 use std::ffi::OsString;
@@ -24,7 +25,7 @@ use crate::numbers::Chosen;
 use crate::retry::RetryPolicy;
 use crate::spool::{NoStateDirectory, SPOOL_MIB_DEFAULT, default_directory};
 use crate::table::{IDLE_S_DEFAULT, METRIC_SERIES_MAX_DEFAULT, SERIES_MAX_DEFAULT, SeriesLimits};
-use crate::worker::{Config, GRACE_DEFAULT, run};
+use crate::worker::{Config, GRACE_DEFAULT, LaneConfig, Source, run};
 
 pub use url::{UrlArgs, UrlArgsError, UrlError, parse_url, refuse_open};
 
@@ -281,20 +282,8 @@ impl<B: BackendArgs> Program<B> {
                 })?
             }
         };
-        let config = Config {
-            endpoints,
-            levels,
-            flush: Duration::from_secs(self.lane.flush),
-            spool_directory,
-            spool_bytes_max: self.lane.spool_mib << 20,
-            status,
-            series: self.lane.series_limits(),
-            naming: self.lane.naming(),
-            retry: RetryPolicy::default(),
-            grace: GRACE_DEFAULT,
-            clock: WallClock::system(),
-        };
-        Ok((config, backend))
+        let source = Source { endpoints, levels, clock: WallClock::system() };
+        Ok((Config { source, status, lane: self.lane.resolve(spool_directory) }, backend))
     }
 }
 
@@ -307,18 +296,44 @@ impl LaneArgs {
         }
     }
 
-    fn naming(&self) -> Naming {
+    fn resolve(&self, spool_directory: PathBuf) -> LaneConfig {
         let Self { drop, rename, template, prefix, .. } = self.clone();
-        Naming { drop, rename, template, prefix }
-    }
-
-    fn series_limits(&self) -> SeriesLimits {
-        SeriesLimits {
-            series_max: self.series_max as usize,
-            metric_series_max: self.metric_series_max as usize,
-            idle: Duration::from_secs(self.idle),
+        LaneConfig {
+            flush: Duration::from_secs(self.flush),
+            spool_directory,
+            spool_bytes_max: self.spool_mib << 20,
+            series: SeriesLimits {
+                series_max: self.series_max as usize,
+                metric_series_max: self.metric_series_max as usize,
+                idle: Duration::from_secs(self.idle),
+            },
+            naming: Naming { drop, rename, template, prefix },
+            retry: RetryPolicy::default(),
+            grace: GRACE_DEFAULT,
         }
     }
+}
+
+/// The flags of a lane and of its backend alone, as the keys of a file.
+#[derive(Clone, Debug, Parser)]
+#[command(no_binary_name = true, disable_help_flag = true, disable_version_flag = true)]
+struct LaneProgram<B: BackendArgs> {
+    #[command(flatten)]
+    lane: LaneArgs,
+    #[command(flatten)]
+    backend: B,
+}
+
+/// A lane's flags, and the backend that its own ask for.
+pub(crate) type ParsedLane = (LaneArgs, Arc<dyn Backend>);
+
+/// Reads the flags of a lane and of its backend; an error is one line.
+pub(crate) fn parse_lane<B: BackendArgs>(flags: &[String]) -> Result<ParsedLane, String> {
+    let program = LaneProgram::<B>::try_parse_from(flags).map_err(|error| many::said(&error))?;
+    // Only what the file says counts.
+    let context = Context { token_variable: None, ..program.lane.context::<B>() };
+    let backend = program.backend.build(&context).map_err(|error| zibrato_service::chain(&error))?;
+    Ok((program.lane, backend))
 }
 
 /// The `main` of `zibrato-<backend>`.
