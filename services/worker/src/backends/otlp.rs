@@ -4,6 +4,8 @@
 //! |---|---|
 //! | counter | cumulative `Sum`: whole numbers `as_int`, others `as_double`; monotonic, see below |
 //! | gauge | `Gauge`, one point for each window in which it was set, with its own time; unchanged: the last value, with the flush's time |
+//! | gauge's point older than `--max-age` or more than 10 minutes ahead of the flush | refused: `too_old`, `time_ahead` |
+//! | value that is no finite number | refused: `not_finite` |
 //! | timer | cumulative `ExponentialHistogram` of seconds, bucket for bucket what was recorded; no `min` and `max`, which hold for a window and not for the whole span |
 //! | series that expired | one point with the flag `NO_RECORDED_VALUE` |
 //! | name | as it is |
@@ -12,16 +14,17 @@
 //! | tag | attribute of the same name and value; the keys `source`, `level`, `tag.source`, `tag.tag.level` and so on get one `tag.` more in front |
 //! | program | resource attribute `service.name` and those of `--resource`; scope `zibrato` with the version |
 //!
-//! A total begins one flush before its series was first seen (`start_time_unix_nano`), and survives a restart of the
-//! worker. `count` is exact. Records whose buckets were lost for good stand in `zero_count`: any other place would
+//! A total begins one flush before its series was first seen (`start_time_unix_nano`), and survives a restart of
+//! the worker. `count` is exact. Records whose buckets were lost for good stand in `zero_count`: any other place would
 //! move from flush to flush, and a bucket that falls is a restart for who reads it.
 //!
-//! Only text messages can make a counter fall. A series that was seen to fall, or is below zero, is sent as a `Sum` that is not
-//! monotonic from then on: for itself, so that one wrong source does not change what a metric is for all others. That is
-//! forgotten when the series expires, and when the worker restarts until it falls again.
+//! Only text messages can make a counter fall. A series that was seen to fall, or is below zero, is sent as a `Sum`
+//! that is not monotonic from then on: for itself, so that one wrong source does not change what a metric is for all
+//! others. That is forgotten when the series expires, and when the worker restarts until it falls again.
 //!
-//! What happens to a batch is in the table of the module `classify`. As totals are told, what a refused or expired batch carried comes
-//! with the next point of the same series all the same; it counts as dropped, because that point stands for itself.
+//! What each answer means is in the table of the module `classify`. As totals are told, what a refused or expired
+//! batch carried comes with the next point of the same series all the same; it counts as dropped, because that point
+//! stands for itself.
 
 mod args;
 mod body;

@@ -106,8 +106,10 @@ mod tests {
     const NOW_MS: u64 = 1_700_000_000_000;
 
     fn answer(status: u16, body: &[u8]) -> Verdict {
-        let sent =
-            body_of(&[counter("info", "a", "s", 1.0), gauge("info", "b.c", "s", &[(1, 1.0), (2, 2.0)])]);
+        let sent = body_of(&[
+            counter("info", "a", "s", 1.0),
+            gauge("info", "b.c", "s", &[(NOW_MS, 1.0), (NOW_MS + 1, 2.0)]),
+        ]);
         assert_eq!(metric_names(&sent), ["a", "b.c", "b.c"]);
         classify(&Response { status, headers: vec![], body: body.to_vec() }, &sent, NOW_MS)
     }

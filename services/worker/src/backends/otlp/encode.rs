@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use prost::Message;
 use zibrato_core::kind::Kind;
@@ -28,6 +29,9 @@ const NS_PER_S: f64 = 1e9;
 const NS_PER_MS: u64 = 1_000_000;
 /// 2^63, the first whole number that `as_int` cannot hold.
 const INT_LIMIT: f64 = 9_223_372_036_854_775_808.0;
+/// How far ahead of the flush a gauge's point may be, in milliseconds. OTLP has no bound; but there are stores that, having
+/// taken a point from tomorrow, refuse all of today.
+const AHEAD_MS_MAX: u64 = 600_000;
 /// Most bytes of tag and length of a message within another, up to 256 MiB.
 const LENGTH_BYTES: usize = 5;
 /// Most bytes of a metric beside its name, its unit and its points.
@@ -36,8 +40,8 @@ const METRIC_BYTES: usize = 24;
 /// Why points are left out. Each is a reason of the worker's totals.
 pub(super) mod reason {
     pub(crate) const NOT_FINITE: &str = "not_finite";
-    /// Zero, which means "unknown" to OTLP, or later than 2262, which many stores cannot hold.
-    pub(crate) const BAD_TIME: &str = "bad_time";
+    pub(crate) const TOO_OLD: &str = "too_old";
+    pub(crate) const TIME_AHEAD: &str = "time_ahead";
     /// The library told no total, which it does for all.
     pub(crate) const NO_TOTAL: &str = "no_total";
 }
@@ -58,7 +62,8 @@ pub(super) fn encode(
     }
     let Groups { groups, refused, clashes, .. } = groups;
     let mut encoder = Encoder {
-        flush_ns: content.flush.unix_ms.saturating_mul(NS_PER_MS),
+        flush_ms: content.flush.unix_ms,
+        flush_ns: nanos(content.flush.unix_ms),
         limits,
         envelope,
         metrics: Vec::new(),
@@ -94,13 +99,16 @@ enum Item<'a> {
     Ended(&'a SeriesKey),
 }
 
+/// Name, source, level and tags.
+type TimerIdentity<'a> = (&'a str, &'a str, &'a str, &'a [(String, String)]);
+
 /// A flush by metric, in the order in which metrics first appear.
 #[derive(Default)]
 struct Groups<'a> {
     groups: Vec<(Header<'a>, Vec<Item<'a>>)>,
     places: HashMap<Header<'a>, usize>,
     /// Timers but for their unit, of which nothing is sent.
-    timers: HashSet<(&'a str, &'a str, &'a str, &'a [(String, String)])>,
+    timers: HashSet<TimerIdentity<'a>>,
     refused: crate::units::ByReason,
     clashes: u64,
 }
@@ -157,6 +165,7 @@ enum Point {
 }
 
 struct Encoder<'a> {
+    flush_ms: u64,
     flush_ns: u64,
     limits: &'a Limits,
     envelope: &'a Envelope,
@@ -184,7 +193,7 @@ impl Encoder<'_> {
     fn told(&mut self, header: Header<'_>, is_open: &mut bool, measurement: &Measurement, total: &Total) {
         let series = &*measurement.series;
         let units = measurement.value.units();
-        let start_ns = total.since_ms.saturating_mul(NS_PER_MS).min(self.flush_ns);
+        let start_ns = nanos(total.since_ms).min(self.flush_ns);
         match (&total.value, &measurement.value) {
             (TotalValue::Counter(sum), _) => {
                 let point = NumberPoint {
@@ -202,9 +211,9 @@ impl Encoder<'_> {
             }
             (TotalValue::Gauge(_), Value::Gauge { points }) if !points.is_empty() => {
                 for point in points {
-                    let time_ns = check_time(point.time_ms);
-                    let checked = check_value(point.value).and(time_ns.map(|_| ()));
-                    let point = gauge(series, time_ns.unwrap_or_default(), point.value);
+                    let in_time = check_time(point.time_ms, self.flush_ms, self.limits.age_max);
+                    let checked = check_value(point.value).and(in_time);
+                    let point = gauge(series, nanos(point.time_ms), point.value);
                     self.checked(header, is_open, checked, point, PointUnits::Gauge(1));
                 }
             }
@@ -365,14 +374,25 @@ fn number(value: f64) -> Number {
     Number::AsDouble(value)
 }
 
+/// Milliseconds as the nanoseconds of OTLP.
+const fn nanos(ms: u64) -> u64 {
+    ms.saturating_mul(NS_PER_MS)
+}
+
 fn check_value(value: f64) -> Result<(), &'static str> {
     if value.is_finite() { Ok(()) } else { Err(reason::NOT_FINITE) }
 }
 
-/// A time in nanoseconds.
-fn check_time(time_ms: u64) -> Result<u64, &'static str> {
-    let time_ns = time_ms.checked_mul(NS_PER_MS).filter(|ns| i64::try_from(*ns).is_ok_and(|ns| ns > 0));
-    time_ns.ok_or(reason::BAD_TIME)
+/// Checks the time of a gauge's point against the flush. Zero, which means "unknown" to OTLP, is too old.
+fn check_time(time_ms: u64, flush_ms: u64, age_max: Duration) -> Result<(), &'static str> {
+    if time_ms > flush_ms.saturating_add(AHEAD_MS_MAX) {
+        return Err(reason::TIME_AHEAD);
+    }
+    let age_ms = u64::try_from(age_max.as_millis()).unwrap_or(u64::MAX);
+    if time_ms == 0 || time_ms < flush_ms.saturating_sub(age_ms) {
+        return Err(reason::TOO_OLD);
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ pub(super) fn metric_names(bytes: &[u8]) -> Vec<String> {
 fn all_kinds() -> Vec<Measurement> {
     vec![
         counter("info", "hits", "web", 3.0),
-        gauge("info", "depth", "web", &[(1_000, 1.0), (2_000, 2.0)]),
+        gauge("info", "depth", "web", &[(FLUSH.unix_ms - 2, 1.0), (FLUSH.unix_ms - 1, 2.0)]),
         timer("info", "lat", "web", &[1_000, 5_000]),
         counter("debug", "hits", "api", 4.0),
         timer("info", "lat", "api", &[7]),
