@@ -188,6 +188,15 @@ pub enum Verdict {
         /// Whether the status is not the documented one.
         odd: bool,
     },
+    /// It arrived but for some points, and the store does not say which. What is dropped is therefore an
+    /// estimate: the last points of the body are taken for them, and count as `refused_by_backend`. The
+    /// numbers of points delivered and dropped are exact.
+    Partial {
+        /// How many points were refused; 0 if the store only has something to say, all if there are not that many.
+        rejected: u64,
+        /// What the store says about it.
+        said: String,
+    },
     /// Send the same bytes again.
     Retry {
         /// How long the store asked to wait.

@@ -143,6 +143,9 @@ impl Sender {
                 }
                 go
             }
+            Verdict::Partial { rejected, said } => {
+                self.deliver_in_part(batch, rejected, &one_line(&said)).await
+            }
             Verdict::Retry { after, outcome_unknown } => {
                 self.retry(batch, attempts, &said, after, outcome_unknown).await
             }

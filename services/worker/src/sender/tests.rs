@@ -74,6 +74,10 @@ impl Backend for Words {
             }
             400 => Verdict::Bisect,
             401 => Verdict::Hold,
+            206 => {
+                let said = String::from_utf8(response.body.clone()).unwrap();
+                Verdict::Partial { rejected: said.parse().unwrap_or(0), said }
+            }
             409 => Verdict::Drop { reason: "refused_by_backend" },
             418 => Verdict::RetryFew,
             504 => Verdict::Retry { after: None, outcome_unknown: true },
@@ -220,6 +224,31 @@ async fn what_the_backend_refuses_for_good_or_a_gateway_refuses_five_times_is_dr
     assert_eq!(totals.dropped.of("refused_by_backend").timer_records, 1);
     assert_eq!(totals.dropped.of("refused_on_the_way").timer_records, 2);
     assert_eq!((totals.delivered.timer_records, backend.sent().len()), (3, 7));
+}
+
+#[tokio::test]
+async fn of_a_delivery_in_part_the_last_points_count_as_dropped_and_nothing_is_sent_again() {
+    for (said, delivered, dropped, batches, error) in [
+        ("2", 1, 5, 1, Some("2 points refused: 2")),
+        ("3", 0, 6, 0, Some("3 points refused: 3")),
+        ("18446744073709551615", 0, 6, 0, Some("3 points refused: 18446744073709551615")),
+        ("only\nadvice", 6, 0, 1, None),
+    ] {
+        let directory = temporary();
+        let setup = setup(directory.path(), Words::default());
+        let answer = Response { status: 206, body: said.as_bytes().to_vec(), ..Response::default() };
+        setup.backend.script.lock().unwrap().push_back(Answer::Response(answer));
+        setup.commit(&["a,bb,ccc"]);
+        let (backend, totals) = setup.drain().await;
+        assert_eq!(
+            (totals.delivered.timer_records, totals.dropped.of("refused_by_backend").timer_records),
+            (delivered, dropped),
+            "{said}"
+        );
+        assert_eq!((totals.batches_delivered, totals.held.batches, backend.sent().len()), (batches, 0, 1));
+        assert_eq!((totals.backend_error.as_deref(), totals.retries), (error, 0));
+        assert_eq!(totals.last_success_ms, Some(NOW_MS));
+    }
 }
 
 #[tokio::test]
