@@ -23,6 +23,7 @@ mod sqlite;
 mod tally;
 mod tcp;
 mod until;
+pub mod workload;
 
 pub use backend::{Backend, Request, Step};
 pub use browser::{Chromium, Key, Tab};
