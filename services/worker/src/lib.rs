@@ -13,6 +13,7 @@ pub mod flush;
 pub mod merge;
 pub mod numbers;
 pub mod table;
+pub mod tag_key;
 
 pub mod backend;
 pub mod backends;
