@@ -1,5 +1,6 @@
 //! The backends: one module each, of which none knows another. A new one has its line in [`ALL`].
 
+pub mod graphite;
 pub mod influx;
 pub mod librato;
 
@@ -17,7 +18,8 @@ pub struct Kind {
 }
 
 /// All backends, in the order of their names.
-pub const ALL: [Kind; 2] = [kind::<influx::InfluxArgs>(), kind::<librato::LibratoArgs>()];
+pub const ALL: [Kind; 3] =
+    [kind::<graphite::GraphiteArgs>(), kind::<influx::InfluxArgs>(), kind::<librato::LibratoArgs>()];
 
 const fn kind<B: BackendArgs>() -> Kind {
     Kind { name: B::NAME, command: Program::<B>::command }
