@@ -127,6 +127,8 @@ pub struct Encoded {
     pub refused: ByReason,
     /// Different series that the store cannot tell apart, because their names became equal.
     pub clashes: u64,
+    /// Sets of gauges given up because a later one of their series falls on the same instant of the store.
+    pub merged_sets: u64,
 }
 
 /// One encoded request, before it has an identity.

@@ -1,5 +1,7 @@
 //! The backends: one module each, of which none knows another. A new one has its line in [`ALL`].
 
+pub mod graphite;
+pub mod influx;
 pub mod librato;
 pub mod otlp;
 
@@ -19,7 +21,12 @@ pub struct Kind {
 }
 
 /// All backends, in the order of their names.
-pub const ALL: [Kind; 2] = [kind::<librato::LibratoArgs>(), kind::<otlp::OtlpArgs>()];
+pub const ALL: &[Kind] = &[
+    kind::<graphite::GraphiteArgs>(),
+    kind::<influx::InfluxArgs>(),
+    kind::<librato::LibratoArgs>(),
+    kind::<otlp::OtlpArgs>(),
+];
 
 const fn kind<B: BackendArgs>() -> Kind {
     Kind { name: B::NAME, command: Program::<B>::command, lane: parse_lane::<B> }

@@ -15,6 +15,7 @@ pub mod naming;
 pub mod merge;
 pub mod numbers;
 pub mod table;
+pub mod tag_key;
 
 pub mod backend;
 pub mod backends;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 
-use crate::measurement::{Measurement, SeriesKey, TimerDelta, Value};
+use crate::measurement::{GaugePoint, Measurement, SeriesKey, TimerDelta, Value};
 use crate::units::Units;
 
 type Identity<'a> = (&'a str, &'a str, &'a str, &'a str, &'a [(String, String)], u8, Discriminant<Value>);
@@ -46,6 +46,15 @@ pub fn keep_last_points(measurements: &mut [Measurement], max: usize) -> u64 {
         }
     }
     removed
+}
+
+/// The last of the points of each instant of a store, which is `instant_ms` long: the store would keep only that one.
+/// The points are in the order of their times.
+pub fn last_of_each_instant(points: &[GaugePoint], instant_ms: u64) -> impl Iterator<Item = GaugePoint> {
+    let instant = move |point: &GaugePoint| point.time_ms / instant_ms.max(1);
+    points
+        .chunk_by(move |left, right| instant(left) == instant(right))
+        .filter_map(|same| same.last().copied())
 }
 
 /// What measurements stand for in the units of the law; a series is one point here.
@@ -158,5 +167,17 @@ mod tests {
             matches!(&one[0].value, Value::Gauge { points } if points.len() == 1 && points[0].value == 3.0)
         );
         assert_eq!(keep_last_points(&mut one, 1), 0);
+    }
+
+    #[test]
+    fn of_points_of_one_instant_the_last_is_left() {
+        let point = |time_ms, value| GaugePoint { time_ms, value };
+        let points =
+            [point(999, 1.0), point(1_000, 2.0), point(1_000, 3.0), point(1_999, 4.0), point(3_000, 5.0)];
+        let left = |instant_ms| Vec::from_iter(last_of_each_instant(&points, instant_ms));
+        assert_eq!(left(1_000), [points[0], points[3], points[4]]);
+        assert_eq!(left(1), [points[0], points[2], points[3], points[4]]);
+        assert_eq!(left(0), left(1));
+        assert_eq!(last_of_each_instant(&[], 1).count(), 0);
     }
 }

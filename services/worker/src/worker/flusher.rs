@@ -137,7 +137,7 @@ impl Flusher {
             self.table.prepare(merged, flush_time);
         let merged_sets = keep_last_points(&mut measurements, self.backend.limits().points_per_series_max);
         let content = Content { measurements: &measurements, expired: &expired, flush: flush_time };
-        let Encoded { bodies, refused, clashes } = self.backend.encode(&content);
+        let Encoded { bodies, refused, clashes, merged_sets: overwritten } = self.backend.encode(&content);
         let bodies = bodies
             .into_iter()
             .map(|body| Ok((batch_id()?, body)))
@@ -161,7 +161,7 @@ impl Flusher {
         // Still under the spool's lock, so that the sender cannot deliver what is not yet accepted.
         let mut totals = self.totals.lock();
         totals.offered.add(&offered);
-        totals.merged_sets += merged_sets;
+        totals.merged_sets += merged_sets + overwritten;
         totals.refused.merge(&refused);
         totals.refused.merge(&left_out);
         totals.clashes += clashes;
