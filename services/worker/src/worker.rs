@@ -24,7 +24,7 @@ use crate::flush::FlushClock;
 use crate::ledger::{self, Ledger};
 use crate::report::About;
 use crate::retry::RetryPolicy;
-use crate::sender::{Phase, Sender};
+use crate::sender::{Phase, Sender, Unknown};
 use crate::spool::{Found, LedgerRow, Spool, SpoolError};
 use crate::status;
 use crate::subscription::{self, Subscription};
@@ -156,6 +156,7 @@ pub async fn start(
         committed: Arc::clone(&committed),
         phase: phase_seen,
         shutdown: shutdown.clone(),
+        unknown: Unknown::default(),
     };
     let grace = config.grace;
     let kept = start_keeper(
