@@ -152,6 +152,9 @@ pub struct Batch {
     pub id: String,
     /// When it was flushed, in Unix milliseconds.
     pub flushed_ms: u64,
+    /// How many earlier attempts may have stored it, those for a batch that it is a part of included. The
+    /// first batch that a restarted worker finds has one: nobody knows what the process before came to.
+    pub attempts_unknown: u32,
     /// What is sent.
     pub body: Body,
 }

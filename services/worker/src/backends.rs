@@ -4,6 +4,7 @@ pub mod graphite;
 pub mod influx;
 pub mod librato;
 pub mod otlp;
+pub mod prometheus;
 
 use clap::Command;
 
@@ -26,6 +27,7 @@ pub const ALL: &[Kind] = &[
     kind::<influx::InfluxArgs>(),
     kind::<librato::LibratoArgs>(),
     kind::<otlp::OtlpArgs>(),
+    kind::<prometheus::PrometheusArgs>(),
 ];
 
 const fn kind<B: BackendArgs>() -> Kind {

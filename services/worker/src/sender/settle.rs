@@ -70,7 +70,10 @@ impl Sender {
             return self.drop_row(batch.row, units, reason).await;
         }
         match self.part(batch, &keep) {
-            Some(rest) => self.settle(batch.row, vec![rest], Outcome::Dropped(reason, units)).await,
+            Some(rest) => {
+                self.unknown.split(&batch.id, [&rest.0[..]]);
+                self.settle(batch.row, vec![rest], Outcome::Dropped(reason, units)).await
+            }
             None => self.drop_row(batch.row, batch.units(), reason::UNREADABLE).await,
         }
     }
@@ -92,7 +95,10 @@ impl Sender {
         let first: Vec<bool> = (0..count).map(|at| at < count / 2).collect();
         let second: Vec<bool> = first.iter().map(|keep| !keep).collect();
         match (self.part(batch, &first), self.part(batch, &second)) {
-            (Some(first), Some(second)) => self.settle(batch.row, vec![first, second], Outcome::Split).await,
+            (Some(first), Some(second)) => {
+                self.unknown.split(&batch.id, [&first.0[..], &second.0]);
+                self.settle(batch.row, vec![first, second], Outcome::Split).await
+            }
             _ => self.drop_row(batch.row, batch.units(), reason::UNREADABLE).await,
         }
     }

@@ -25,6 +25,8 @@ struct Words {
     sent: Mutex<Vec<(String, String)>>,
     /// Whether a refusal names the words with an x.
     names: bool,
+    /// What each batch that was answered said about attempts before.
+    unknown: Mutex<Vec<(String, u32)>>,
 }
 
 impl Words {
@@ -65,6 +67,8 @@ impl Backend for Words {
         Box::pin(async move { scripted.unwrap_or_else(|| status(if refused { 400 } else { 200 })) })
     }
     fn classify(&self, response: &Response, batch: &Batch, _: u64) -> Verdict {
+        let text = String::from_utf8(batch.body.bytes.clone()).unwrap();
+        self.unknown.lock().unwrap().push((text, batch.attempts_unknown));
         match response.status {
             200 => Verdict::Delivered { odd: false },
             400 if self.names => {
@@ -119,6 +123,7 @@ fn setup(directory: &Path, backend: Words) -> Setup {
         committed: Arc::new(Notify::new()),
         phase: receiver,
         shutdown: Shutdown::new(),
+        unknown: Unknown::default(),
     };
     Setup { backend, sender, phase, now_ms }
 }
@@ -212,6 +217,36 @@ async fn an_offender_that_nobody_names_is_found_by_halves() {
     words.sort();
     assert_eq!(words, ["a", "b", "c", "d", "e", "f", "g"]);
     assert_eq!(totals.dropped.of("refused_by_backend").timer_records, 2);
+}
+
+#[tokio::test]
+async fn a_batch_and_its_parts_say_how_often_they_may_have_been_stored() {
+    let directory = temporary();
+    let first = setup(directory.path(), Words::default());
+    first.commit(&["r,s", "a,x,b,c", "d"]);
+    drop(first);
+    let second = setup(directory.path(), Words::default());
+    second.backend.script.lock().unwrap().extend([
+        status(500),
+        status(200),
+        Answer::Lost("reset".to_owned()),
+        Answer::NotSent("refused".to_owned()),
+        status(504),
+    ]);
+    let (backend, _) = second.drain().await;
+    let told = backend.unknown.lock().unwrap().clone();
+    let expected = [
+        ("r,s", 1),
+        ("r,s", 1),
+        ("a,x,b,c", 1),
+        ("a,x,b,c", 2),
+        ("a,x", 2),
+        ("b,c", 2),
+        ("a", 2),
+        ("x", 2),
+        ("d", 0),
+    ];
+    assert_eq!(told, expected.map(|(text, attempts)| (text.to_owned(), attempts)));
 }
 
 #[tokio::test]

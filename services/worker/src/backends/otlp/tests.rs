@@ -158,7 +158,7 @@ async fn a_request_has_type_encoding_id_and_the_frozen_bytes() {
         let (url, server) = serve_once(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
         let otlp = otlp(&url, gzip);
         let body = encoded(&otlp, &all_kinds(), &[]).bodies.remove(0);
-        let batch = Batch { row: 1, id: "beef".to_owned(), flushed_ms: 0, body };
+        let batch = Batch { row: 1, id: "beef".to_owned(), flushed_ms: 0, attempts_unknown: 0, body };
         let Answer::Response(response) = otlp.send(&batch).await else { panic!() };
         assert_eq!(otlp.classify(&response, &batch, 0), Verdict::Delivered { odd: false });
         let seen = server.join().unwrap();
@@ -179,7 +179,7 @@ async fn a_partial_success_of_a_real_answer_reaches_the_verdict() {
         serve_once(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n\x0a\x07\x08\x02\x12\x03old");
     let otlp = otlp(&url, true);
     let body = encoded(&otlp, &all_kinds(), &[]).bodies.remove(0);
-    let batch = Batch { row: 1, id: "beef".to_owned(), flushed_ms: 0, body };
+    let batch = Batch { row: 1, id: "beef".to_owned(), flushed_ms: 0, attempts_unknown: 0, body };
     let Answer::Response(response) = otlp.send(&batch).await else { panic!() };
     server.join().unwrap();
     let expected = Verdict::Partial { rejected: 2, said: "old".to_owned() };
