@@ -7,7 +7,10 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use tempfile::TempDir;
 use zibrato_e2e::workload::{DEPTH, LOAD, ORDERS, Workload, near, same};
-use zibrato_e2e::{Broker, Rotel, Worker, directory, until};
+use zibrato_e2e::{
+    Broker, Graphite, Influx, Labels, Prometheus, Rotel, VictoriaMetrics, Worker, directory, get,
+    promtool_check_metrics, until,
+};
 
 /// Rounds of the workload: several flushes.
 const ROUNDS: u64 = 12;
@@ -41,6 +44,156 @@ impl Run {
         );
         assert_eq!(delivery.timer_records as f64, self.workload.records());
         self.broker.finish();
+    }
+}
+
+/// A server that answers queries in Prometheus' language.
+trait Queried {
+    fn ask(&self, query: &str) -> Vec<(Labels, f64)>;
+}
+
+impl Queried for Prometheus {
+    fn ask(&self, query: &str) -> Vec<(Labels, f64)> {
+        self.query(query)
+    }
+}
+
+impl Queried for VictoriaMetrics {
+    fn ask(&self, query: &str) -> Vec<(Labels, f64)> {
+        self.query(query)
+    }
+}
+
+/// The one number that a query gives, if there is one.
+fn number(server: &impl Queried, query: &str) -> Option<f64> {
+    match &server.ask(query)[..] {
+        [(_, value)] => Some(*value),
+        [] => None,
+        more => panic!("{query}: {more:?}"),
+    }
+}
+
+/// Waits until all records of the workload are there, then compares all.
+fn compare(server: &impl Queried, truth: Workload) {
+    let records =
+        || number(server, "shop_latency_seconds_count{level=\"info\"}").filter(|n| *n == truth.records());
+    until("all records", records);
+    let exact = [
+        ("shop_orders_total{route=\"/a b\",source=\"shop-1\",level=\"info\"}", truth.orders(0)),
+        ("shop_orders_total{route=\"/c\"}", truth.orders(1)),
+        ("shop_bytes_total{level=\"audit\"}", truth.bytes()),
+        ("shop_depth", DEPTH),
+        ("shop_load", LOAD),
+    ];
+    for (query, expected) in exact {
+        assert_eq!(number(server, query), Some(expected), "{query}");
+    }
+    let sum = number(server, "shop_latency_seconds_sum").unwrap();
+    assert!(same(sum, truth.seconds()), "{sum}");
+    let top = number(server, "shop_latency_seconds_bucket{le=\"+Inf\"}").unwrap();
+    assert_eq!(top, truth.records());
+    for percentile in [50.0, 99.0] {
+        let query = format!("histogram_quantile({}, shop_latency_seconds_bucket)", percentile / 100.0);
+        let value = number(server, &query).unwrap();
+        // Within the bucket that it is in, which is what classic buckets can say.
+        let exact = truth.percentile(percentile);
+        assert!((exact / 2.5..=exact * 2.5).contains(&value), "p{percentile} {value}");
+    }
+}
+
+#[test]
+fn prometheus_by_remote_write() {
+    let server = Prometheus::start();
+    let run = Run::of("zibrato-prometheus", &["--url", &server.url, "--instance", "w1"]);
+    compare(&server, run.workload);
+    run.finish();
+}
+
+#[test]
+fn victoria_metrics_by_remote_write() {
+    let server = VictoriaMetrics::start();
+    let run = Run::of("zibrato-prometheus", &["--url", &server.url, "--instance", "w1"]);
+    compare(&server, run.workload);
+    run.finish();
+}
+
+#[test]
+fn prometheus_by_scraping() {
+    let port = zibrato_e2e::PortPair::reserve();
+    let addr = format!("127.0.0.1:{}", port.port);
+    let server = Prometheus::scraping(&[&addr]);
+    let run = Run::of("zibrato-prometheus", &["--scrape", &addr]);
+    compare(&server, run.workload);
+    let page = get(&addr, "/metrics").1;
+    promtool_check_metrics(&page).unwrap();
+    for family in ["shop_orders_total", "shop_bytes_total", "shop_depth", "shop_latency_seconds"] {
+        for said in ["HELP", "TYPE"] {
+            assert!(page.contains(&format!("# {said} {family} ")), "{said} of {family} is missing in {page}");
+        }
+    }
+    run.finish();
+}
+
+#[test]
+fn influx() {
+    let server = Influx::start();
+    let run = Run::of(
+        "zibrato-influx",
+        &["--url", &format!("http://{}", server.addr), "--database", &server.database],
+    );
+    let truth = run.workload;
+    let sum = |query: &str| {
+        let series = server.query(query);
+        series.first().map(|series| series.numbers("sum").iter().sum::<f64>())
+    };
+    until("all records", || {
+        sum("SELECT sum(count) FROM \"shop.latency\"").filter(|records| *records == truth.records())
+    });
+    for (at, (route, _)) in ORDERS.iter().enumerate() {
+        let query =
+            format!("SELECT sum(count) FROM \"shop.orders\" WHERE route = '{route}' AND source = 'shop-1'");
+        assert_eq!(sum(&query), Some(truth.orders(at)));
+    }
+    assert_eq!(sum("SELECT sum(count) FROM \"shop.bytes\" WHERE unit = 'B'"), Some(truth.bytes()));
+    assert!(same(sum("SELECT sum(\"sum\") FROM \"shop.latency\"").unwrap(), truth.seconds()));
+    let last = |query: &str, column: &str| server.query(query)[0].numbers(column)[0];
+    assert_eq!(last("SELECT last(value) FROM \"shop.depth\"", "last"), DEPTH);
+    assert_eq!(last("SELECT last(value) FROM \"shop.load\"", "last"), LOAD);
+    // Each flush has whole rounds or parts of them; the largest percentile of all is that of a whole one at least.
+    for (field, percentile) in [("p50", 50.0), ("p99", 99.0)] {
+        let value = last(&format!("SELECT mean({field}) FROM \"shop.latency\""), "mean");
+        assert!(near(value, truth.percentile(percentile), 0.05), "{field} {value}");
+    }
+    run.finish();
+}
+
+#[test]
+fn graphite() {
+    for protocol in ["plaintext", "pickle"] {
+        let server = Graphite::start();
+        let address = if protocol == "pickle" { &server.pickle } else { &server.plaintext };
+        let run = Run::of("zibrato-graphite", &["--address", address, "--protocol", protocol]);
+        let truth = run.workload;
+        // Carbon writes one path after another.
+        let arrives = |path: &str, expected: f64| {
+            until(format!("{expected} of {path}"), || {
+                server.file(path)?;
+                same(server.sum(path), expected).then_some(())
+            });
+        };
+        arrives("shop.latency.shop-1.count", truth.records());
+        arrives("shop.latency.shop-1.sum", truth.seconds());
+        arrives("shop.orders.shop-1.route._a_b.count", truth.orders(0));
+        arrives("shop.orders.shop-1.route._c.count", truth.orders(1));
+        arrives("shop.bytes.shop-1.count", truth.bytes());
+        let last = |path: &str| server.points(path).last().unwrap().1;
+        until("the last value", || (last("shop.depth.shop-1") == DEPTH).then_some(()));
+        assert_eq!(last("shop.load.shop-1"), LOAD);
+        for (field, percentile) in [("p50", 50.0), ("p99", 99.0)] {
+            let value = last(&format!("shop.latency.shop-1.{field}"));
+            assert!(near(value, truth.percentile(percentile), 0.05), "{field} {value}");
+        }
+        run.finish();
     }
 }
 
