@@ -84,15 +84,12 @@ fn each_kind_is_told_as_its_total_at_the_time_of_the_flush() {
             format!("hits_total{{{BASE}, source=\"web\"}} 40"),
             format!("cpu_seconds_total{{{BASE}, source=\"web\"}} 1.5"),
             format!("disk_ratio{{Mount_point=\"/\\\"\\\\é\", {BASE}, source=\"web\"}} 0.125"),
-            format!(
-                "db_query_seconds_bucket{{instance=\"host-1\", le=\"0.001\", level=\"info\", source=\"web\"}} 2"
-            ),
-            format!(
-                "db_query_seconds_bucket{{instance=\"host-1\", le=\"1.0\", level=\"info\", source=\"web\"}} 3"
-            ),
-            format!(
-                "db_query_seconds_bucket{{instance=\"host-1\", le=\"+Inf\", level=\"info\", source=\"web\"}} 4"
-            ),
+            "db_query_seconds_bucket{instance=\"host-1\", le=\"0.001\", level=\"info\", source=\"web\"} 2"
+                .to_owned(),
+            "db_query_seconds_bucket{instance=\"host-1\", le=\"1.0\", level=\"info\", source=\"web\"} 3"
+                .to_owned(),
+            "db_query_seconds_bucket{instance=\"host-1\", le=\"+Inf\", level=\"info\", source=\"web\"} 4"
+                .to_owned(),
             format!("db_query_seconds_sum{{{BASE}, source=\"web\"}} 5.0025"),
             format!("db_query_seconds_count{{{BASE}, source=\"web\"}} 4"),
         ]
