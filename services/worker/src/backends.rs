@@ -2,6 +2,8 @@
 
 pub mod librato;
 
+mod series_hash;
+
 use clap::Command;
 
 use crate::cli::{BackendArgs, Program};
