@@ -1,6 +1,7 @@
 //! The backends: one module each, of which none knows another. A new one has its line in [`ALL`].
 
 pub mod librato;
+pub mod statsd;
 
 mod series_hash;
 
@@ -18,7 +19,7 @@ pub struct Kind {
 }
 
 /// All backends, in the order of their names.
-pub const ALL: [Kind; 1] = [kind::<librato::LibratoArgs>()];
+pub const ALL: [Kind; 2] = [kind::<librato::LibratoArgs>(), kind::<statsd::StatsdArgs>()];
 
 const fn kind<B: BackendArgs>() -> Kind {
     Kind { name: B::NAME, command: Program::<B>::command }
