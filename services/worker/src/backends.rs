@@ -1,5 +1,6 @@
 //! The backends: one module each, of which none knows another. A new one has its line in [`ALL`].
 
+pub mod jsonl;
 pub mod librato;
 pub mod statsd;
 
@@ -19,7 +20,8 @@ pub struct Kind {
 }
 
 /// All backends, in the order of their names.
-pub const ALL: [Kind; 2] = [kind::<librato::LibratoArgs>(), kind::<statsd::StatsdArgs>()];
+pub const ALL: [Kind; 3] =
+    [kind::<jsonl::JsonlArgs>(), kind::<librato::LibratoArgs>(), kind::<statsd::StatsdArgs>()];
 
 const fn kind<B: BackendArgs>() -> Kind {
     Kind { name: B::NAME, command: Program::<B>::command }

@@ -3,5 +3,6 @@
 
 mod faults;
 mod process;
+mod programs;
 mod shutdown;
 mod support;
