@@ -240,6 +240,8 @@ pub enum Verdict {
     },
     /// Some points must go, but the store does not say which: send halves.
     Bisect,
+    /// Whoever took batches is gone and will not come back: the worker ends in order, and the batch is kept.
+    Stop,
     /// The batch will never be accepted.
     Drop {
         /// What it counts as.

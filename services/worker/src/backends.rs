@@ -2,9 +2,13 @@
 
 pub mod graphite;
 pub mod influx;
+pub mod jsonl;
 pub mod librato;
 pub mod otlp;
 pub mod prometheus;
+pub mod statsd;
+
+mod series_hash;
 
 use clap::Command;
 
@@ -25,9 +29,11 @@ pub struct Kind {
 pub const ALL: &[Kind] = &[
     kind::<graphite::GraphiteArgs>(),
     kind::<influx::InfluxArgs>(),
+    kind::<jsonl::JsonlArgs>(),
     kind::<librato::LibratoArgs>(),
     kind::<otlp::OtlpArgs>(),
     kind::<prometheus::PrometheusArgs>(),
+    kind::<statsd::StatsdArgs>(),
 ];
 
 const fn kind<B: BackendArgs>() -> Kind {

@@ -191,6 +191,14 @@ impl Sender {
                 );
                 self.sleep(delay).await
             }
+            Verdict::Stop => {
+                tracing::info!(target = self.backend.target(), said, "nobody takes batches any more; ending");
+                // A second request would be one to end at once.
+                if !self.shutdown.is_requested() {
+                    self.shutdown.request();
+                }
+                STOP
+            }
             Verdict::Poisoned { points, reason } => self.cut(batch, &points, reason, &said).await,
             Verdict::Bisect => self.bisect(batch, &said).await,
             Verdict::Drop { reason } => {

@@ -83,6 +83,7 @@ impl Backend for Words {
                 Verdict::Partial { rejected: said.parse().unwrap_or(0), said }
             }
             409 => Verdict::Drop { reason: "refused_by_backend" },
+            410 => Verdict::Stop,
             418 => Verdict::RetryFew,
             504 => Verdict::Retry { after: None, outcome_unknown: true },
             _ => Verdict::Retry { after: None, outcome_unknown: false },
@@ -186,6 +187,23 @@ async fn batches_are_sent_in_order_and_each_retry_carries_the_same_bytes_and_id(
     assert_eq!((totals.attempts, totals.retries, totals.ambiguous), (7, 5, 2));
     assert_eq!((totals.delivered.timer_records, totals.batches_delivered, totals.held.batches), (3, 2, 0));
     assert_eq!(totals.last_success_ms, Some(NOW_MS));
+}
+
+#[tokio::test]
+async fn a_backend_that_is_gone_for_good_ends_the_worker_in_order_and_keeps_its_batches() {
+    for is_ending in [false, true] {
+        let directory = temporary();
+        let setup = setup(directory.path(), Words::default());
+        setup.backend.script.lock().unwrap().push_back(status(410));
+        setup.commit(&["a", "b"]);
+        let (spool, shutdown) = (Arc::clone(&setup.sender.spool), setup.sender.shutdown.clone());
+        if is_ending {
+            shutdown.request();
+        }
+        tokio::time::timeout(LONG, setup.sender.run()).await.unwrap();
+        assert!(shutdown.is_requested() && !shutdown.is_immediate());
+        assert_eq!((setup.backend.sent().len(), spool.lock().unwrap().held().batches), (1, 2));
+    }
 }
 
 #[tokio::test]

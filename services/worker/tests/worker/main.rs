@@ -4,5 +4,6 @@
 mod faults;
 mod many;
 mod process;
+mod programs;
 mod shutdown;
 mod support;

@@ -6,13 +6,12 @@ use std::fmt::Write as _;
 use zibrato_core::limits::SOURCE_BYTES_MAX;
 use zibrato_core::text::is_name_byte;
 
+use crate::backends::series_hash::series_hash;
+
 /// Bytes of `:` and eight hexadecimal digits.
 const HASH_BYTES: usize = 9;
 /// Where a source is cut to make room for the hash.
 const CUT_BYTES: usize = SOURCE_BYTES_MAX - HASH_BYTES;
-
-const FNV_OFFSET: u32 = 0x811c_9dc5;
-const FNV_PRIME: u32 = 0x0100_0193;
 
 /// The source with its tags appended as `:key.value`, at most 255 bytes of `A-Za-z0-9.:_-`.
 ///
@@ -41,7 +40,7 @@ pub fn tagged_source<'a>(source: &'a str, tags: &[(String, String)]) -> Cow<'a, 
         }
         text.truncate(cut);
         // Writing to a String cannot fail.
-        let _ = write!(text, ":{:08x}", hash(source, tags));
+        let _ = write!(text, ":{:08x}", series_hash(source, tags));
     }
     Cow::Owned(text)
 }
@@ -55,21 +54,6 @@ fn append(text: &mut String, part: &str) -> bool {
         text.push(if accepted { char } else { '_' });
     }
     is_plain
-}
-
-fn hash(source: &str, tags: &[(String, String)]) -> u32 {
-    let mut hash = FNV_OFFSET;
-    let mut feed = |text: &str| {
-        for byte in text.bytes().chain([0]) {
-            hash = (hash ^ u32::from(byte)).wrapping_mul(FNV_PRIME);
-        }
-    };
-    feed(source);
-    for (key, value) in tags {
-        feed(key);
-        feed(value);
-    }
-    hash
 }
 
 #[cfg(test)]
