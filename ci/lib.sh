@@ -16,6 +16,34 @@ need() {
     command -v "$1" >/dev/null || { printf 'ci: %s is missing: run ci/setup\n' "$1" >&2; exit 1; }
 }
 
+# is_installed DIRECTORY PACKAGE...: the same versions were installed there, completely.
+is_installed() {
+    [[ $(cat "$1/complete" 2>/dev/null) == "${*:2}" ]]
+}
+
+# install_python VENV MODULE PACKAGE...: packages from PyPI, of which MODULE can then be imported.
+install_python() {
+    local venv=$1 module=$2
+    shift 2
+    # The environment belongs to the Python that made it.
+    is_installed "$venv" "$@" && "$venv/bin/python" -c "import $module" 2>/dev/null && return
+    rm -rf "$venv"
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check "$@"
+    echo "$*" >"$venv/complete"
+}
+
+# install_node PREFIX PACKAGE...: packages from npm.
+install_node() {
+    local prefix=$1
+    shift
+    is_installed "$prefix" "$@" && return
+    rm -rf "$prefix"
+    mkdir -p "$prefix"
+    npm install --prefix "$prefix" --silent --no-audit --no-fund --ignore-scripts "$@"
+    echo "$*" >"$prefix/complete"
+}
+
 # What the core is built for without std: Cortex-M0, M3, M4F, M33 and RISC-V.
 # shellcheck disable=SC2034 # The scripts that source this use it.
 DEVICE_TARGETS=(

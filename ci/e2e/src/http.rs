@@ -1,6 +1,6 @@
-//! Reading `/metrics` and `/healthz`.
+//! HTTP as a client: `/metrics` and `/healthz`, and what the servers of others ask for.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -11,18 +11,63 @@ use crate::until::DEADLINE;
 /// # Panics
 /// If nobody answers in HTTP.
 pub fn get(addr: &str, path: &str) -> (u16, String) {
-    let mut stream =
-        TcpStream::connect(addr).unwrap_or_else(|error| panic!("cannot connect to {addr}: {error}"));
-    stream.set_read_timeout(Some(DEADLINE)).unwrap();
-    stream.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let (head, body) =
-        answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no HTTP from {addr}: {answer:?}"));
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-    (status.unwrap_or_else(|| panic!("no status in {head:?}")), body.to_owned())
+    let head = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
+    let answer = exchange(addr, head.as_bytes()).unwrap_or_else(|error| panic!("{addr}: {error}"));
+    (answer.status, answer.body)
+}
+
+/// An answer in HTTP.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: u16,
+    /// Status line and headers.
+    pub head: String,
+    /// Its body.
+    pub body: String,
+}
+
+/// Sends a request with a body and these further headers. It is one of HTTP/1.0, so that nobody answers in chunks and
+/// everybody closes after the answer.
+///
+/// # Errors
+/// If nobody answers in HTTP.
+pub fn request(
+    addr: &str,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> io::Result<Answer> {
+    let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let length = body.len();
+    let head =
+        format!("{method} {path} HTTP/1.0\r\nHost: {addr}\r\nContent-Length: {length}\r\n{headers}\r\n");
+    exchange(addr, &[head.as_bytes(), body].concat())
+}
+
+/// Text as a value in the query of a path.
+pub fn encoded(text: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(byte).collect()
+}
+
+/// Sends a request and reads until the other side closes.
+fn exchange(addr: &str, request: &[u8]) -> io::Result<Answer> {
+    let mut stream = TcpStream::connect(addr)?;
+    stream.set_read_timeout(Some(DEADLINE))?;
+    stream.set_write_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(request)?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer);
+    let no_http = || io::Error::new(io::ErrorKind::InvalidData, format!("no HTTP: {answer:?}"));
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(no_http)?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).ok_or_else(no_http)?;
+    Ok(Answer { status, head: head.to_owned(), body: body.to_owned() })
 }
 
 /// The page of metrics that `addr` serves now.

@@ -14,25 +14,33 @@ mod legacy;
 mod ports;
 mod process;
 mod proxy;
+mod recorder;
 mod recording;
 mod scripted;
+mod servers;
 mod services;
 mod sqlite;
 mod tally;
 mod tcp;
 mod until;
+pub mod workload;
 
 pub use backend::{Backend, Request, Step};
 pub use browser::{Chromium, Key, Tab};
 pub use device::{Device, Gateway, together};
-pub use http::{Metrics, get, metrics};
+pub use http::{Answer, Metrics, encoded, get, metrics, request};
 pub use law::{BrokerSum, ClientLaw, Flow};
 pub use legacy::{Publisher, now_s};
 pub use ports::PortPair;
 pub use process::{Ended, Process, command, field};
 pub use proxy::{Done, Harm, Proxy, Random};
+pub use recorder::Recorder;
 pub use recording::{Recording, Truth, Truths, arrived, assert_arrives, assert_truths, settle};
 pub use scripted::{INFO_TOPICS, ScriptedBroker};
+pub use servers::{
+    Graphite, Influx, InfluxSeries, Labels, Prometheus, Rotel, Statsd, StatsdTimer, StatsdTotals,
+    VictoriaMetrics, decode_otlp, promtool_check_metrics,
+};
 pub use services::{Account, Broker, Delivery, Local, Worker, directory};
 pub use sqlite::{Stored, Totals, batches, read};
 pub use tally::{Tally, TallyWorker};

@@ -228,7 +228,7 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() && !self.readers.is_empty() {
-            eprintln!("--- {} wrote:\n{}", self.name, self.stderr());
+            eprintln!("--- {} wrote:\n{}{}", self.name, self.stdout(), self.stderr());
         }
     }
 }

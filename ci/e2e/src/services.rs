@@ -145,7 +145,7 @@ impl Local {
     }
 }
 
-/// A running `zibrato-librato`.
+/// A running worker.
 #[derive(Debug)]
 pub struct Worker {
     /// The process.
@@ -187,11 +187,15 @@ impl Worker {
         ])
     }
 
-    /// Starts one that flushes every second unless these arguments say otherwise.
+    /// Starts `zibrato-librato`, which flushes every second unless these arguments say otherwise.
     pub fn with(args: &[&str]) -> Self {
+        Self::of("zibrato-librato", args)
+    }
+
+    /// Starts the program of another backend likewise.
+    pub fn of(program: &str, args: &[&str]) -> Self {
         let flush: &[&str] = if args.contains(&"--flush") { &[] } else { &["--flush", "1"] };
-        let mut process =
-            Process::start("zibrato-librato", &[args, flush, &["--http", "127.0.0.1:0"]].concat());
+        let mut process = Process::start(program, &[args, flush, &["--http", "127.0.0.1:0"]].concat());
         let line = process.line("worker started");
         let http = field(&line, "status").to_owned();
         Self { process, http }

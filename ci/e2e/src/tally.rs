@@ -14,11 +14,9 @@ use zibrato_worker::backend::{
 };
 use zibrato_worker::clock::WallClock;
 use zibrato_worker::measurement::{Measurement, Value as Measured};
-use zibrato_worker::retry::RetryPolicy;
-use zibrato_worker::table::SeriesLimits;
 use zibrato_worker::totals::Totals;
 use zibrato_worker::units::PointUnits;
-use zibrato_worker::worker::{Config, GRACE_DEFAULT, Running, start};
+use zibrato_worker::worker::{Config, LaneConfig, Running, Source, start};
 
 use crate::recording::{Truth, Truths};
 
@@ -43,16 +41,9 @@ impl TallyWorker {
     pub fn start(endpoints: &[&str], levels: &[&str], spool: &Path, tally: &Tally) -> Self {
         let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
         let config = Config {
-            endpoints: owned(endpoints),
-            levels: owned(levels),
-            flush: FLUSH,
-            spool_directory: spool.to_owned(),
-            spool_bytes_max: SPOOL_BYTES_MAX,
+            source: Source { endpoints: owned(endpoints), levels: owned(levels), clock: WallClock::system() },
             status: StatusEndpoint { addr: None, explicit: false },
-            series: SeriesLimits::default(),
-            retry: RetryPolicy::default(),
-            grace: GRACE_DEFAULT,
-            clock: WallClock::system(),
+            lane: LaneConfig { spool_bytes_max: SPOOL_BYTES_MAX, ..LaneConfig::new(FLUSH, spool.to_owned()) },
         };
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();

@@ -60,6 +60,7 @@ pub(crate) fn programs() -> Vec<Command> {
         zibrato_broker::Args::command(),
         zibrato_gateway::Args::command(),
         zibrato_local::Args::command(),
+        zibrato_worker::cli::many::WorkerArgs::command(),
     ];
     others.into_iter().chain(workers).collect()
 }

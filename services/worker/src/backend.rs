@@ -11,9 +11,26 @@ use crate::units::{ByReason, PointUnits, Units};
 
 /// A store that batches are sent to.
 ///
-/// The library merges the series of a flush, lets the backend encode them once, commits the bytes
-/// to the spool and sends exactly these bytes until [`Backend::classify`] says that they arrived
-/// or never will. A backend keeps no queue and never waits for a retry.
+/// # What the library guarantees
+/// - **Once a flush**: [`Backend::encode`] is called once for what changed since the last committed flush, each series once,
+///   names and limits applied. If the spool does not take the bodies, the same changes come with the next flush.
+/// - **Frozen bytes**: what was encoded is committed to disk before it is sent, and each attempt sends exactly these bytes,
+///   also after a restart. A body that points are cut out of is another one, with an id of its own.
+/// - **Order**: batches go out in the order of their flushes, one at a time; the next one begins when this one is settled.
+/// - **At least once**: a batch is sent until [`Backend::classify`] says that it arrived or never will, or it is older than
+///   [`Limits::age_max`]. One whose answer was lost is sent again, and counted as ambiguous.
+/// - **Bounded**: waits between attempts grow with jitter up to a minute, a Retry-After is capped, and what does not fit the
+///   spool stays with the ledger.
+/// - **Accounted for**: every unit of a flush ends as delivered, held, refused or dropped with a reason.
+///
+/// # What its author must do
+/// - Encode everything of [`Content::measurements`], or count it in [`Encoded::refused`]; nothing is left out unseen.
+/// - Give each element that can be taken out of a body alone one entry of [`Body::points`], in their order.
+/// - Bound each attempt in time, and the answer in bytes.
+/// - Decide for every answer, also for those that the store does not document. When in doubt whether a batch was stored,
+///   say so (`outcome_unknown`).
+/// - Keep no queue, wait for no retry, and never panic: what comes may be anything that a publisher can send.
+/// - Show no credentials in [`Backend::target`], answers or errors.
 pub trait Backend: Send + Sync + 'static {
     /// Short lower-case name, as in `zibrato-<name>`.
     fn name(&self) -> &'static str;
@@ -135,6 +152,9 @@ pub struct Batch {
     pub id: String,
     /// When it was flushed, in Unix milliseconds.
     pub flushed_ms: u64,
+    /// How many earlier attempts may have stored it, those for a batch that it is a part of included. The
+    /// first batch that a restarted worker finds has one: nobody knows what the process before came to.
+    pub attempts_unknown: u32,
     /// What is sent.
     pub body: Body,
 }
@@ -189,6 +209,15 @@ pub enum Verdict {
     Delivered {
         /// Whether the status is not the documented one.
         odd: bool,
+    },
+    /// It arrived but for some points, and the store does not say which. What is dropped is therefore an
+    /// estimate: the last points of the body are taken for them, and count as `refused_by_backend`. The
+    /// numbers of points delivered and dropped are exact.
+    Partial {
+        /// How many points were refused; 0 if the store only has something to say, all if there are not that many.
+        rejected: u64,
+        /// What the store says about it.
+        said: String,
     },
     /// Send the same bytes again.
     Retry {

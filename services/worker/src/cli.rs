@@ -4,6 +4,7 @@
 //! backend's own ([`BackendArgs`]). Each flag with a value has an environment variable,
 //! `ZIBRATO_<BACKEND>_<FLAG>`.
 
+pub mod many;
 mod url;
 
 use std::ffi::OsString;
@@ -19,11 +20,12 @@ use zibrato_service::{Failure, Shutdown, StatusEndpoint, init_logging, run_servi
 
 use crate::backend::Backend;
 use crate::clock::WallClock;
+use crate::naming::{Naming, Pattern, Rename, Template};
 use crate::numbers::Chosen;
 use crate::retry::RetryPolicy;
 use crate::spool::{NoStateDirectory, SPOOL_MIB_DEFAULT, default_directory};
 use crate::table::{IDLE_S_DEFAULT, METRIC_SERIES_MAX_DEFAULT, SERIES_MAX_DEFAULT, SeriesLimits};
-use crate::worker::{Config, GRACE_DEFAULT, run};
+use crate::worker::{Config, GRACE_DEFAULT, LaneConfig, Source, run};
 
 pub use url::{UrlArgs, UrlArgsError, UrlError, parse_url, refuse_open};
 
@@ -149,6 +151,23 @@ pub struct LaneArgs {
           value_parser = zibrato_service::whole_number::<u64>(IDLE_S_MIN, IDLE_S_MAX))]
     pub idle: u64,
 
+    /// Leave out metrics whose name matches this pattern: * stands for any text, ? for one character. Up to 100 times.
+    #[arg(long, value_name = "PATTERN")]
+    pub drop: Vec<Pattern>,
+
+    /// Give metrics that match a pattern another name, such as app.*=web.$1, in which $1 to $9 are what * and ? stand
+    /// for. Up to 100 times; the first that matches counts.
+    #[arg(long, value_name = "PATTERN=NAME")]
+    pub rename: Vec<Rename>,
+
+    /// How names are put together, behind --rename: text with {name}, {source}, {level}, {unit} or {tag:KEY} in it.
+    #[arg(long, value_name = "TEMPLATE", default_value = "{name}")]
+    pub template: Template,
+
+    /// What stands before each name.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub prefix: String,
+
     /// Percentiles of timers for a store without distributions, separated by commas: at most 16, each above 0 and
     /// below 100.
     #[arg(long, value_name = "PERCENTILES", default_value = PERCENTILES_DEFAULT, value_parser = parse_percentiles)]
@@ -220,7 +239,7 @@ impl<B: BackendArgs> Program<B> {
             let is_plain = arg.get_action().takes_values() && arg.get_env().is_none();
             match arg.get_long().filter(|_| is_plain) {
                 // Given several times, which a variable cannot be.
-                Some("endpoint") | None => arg,
+                Some("endpoint" | "drop" | "rename") | None => arg,
                 Some(long) => {
                     let name = format!("ZIBRATO_{}_{}", B::NAME, long).to_uppercase().replace('-', "_");
                     arg.env(leak(name))
@@ -263,19 +282,8 @@ impl<B: BackendArgs> Program<B> {
                 })?
             }
         };
-        let config = Config {
-            endpoints,
-            levels,
-            flush: Duration::from_secs(self.lane.flush),
-            spool_directory,
-            spool_bytes_max: self.lane.spool_mib << 20,
-            status,
-            series: self.lane.series_limits(),
-            retry: RetryPolicy::default(),
-            grace: GRACE_DEFAULT,
-            clock: WallClock::system(),
-        };
-        Ok((config, backend))
+        let source = Source { endpoints, levels, clock: WallClock::system() };
+        Ok((Config { source, status, lane: self.lane.resolve(spool_directory) }, backend))
     }
 }
 
@@ -288,13 +296,44 @@ impl LaneArgs {
         }
     }
 
-    fn series_limits(&self) -> SeriesLimits {
-        SeriesLimits {
-            series_max: self.series_max as usize,
-            metric_series_max: self.metric_series_max as usize,
-            idle: Duration::from_secs(self.idle),
+    fn resolve(&self, spool_directory: PathBuf) -> LaneConfig {
+        let Self { drop, rename, template, prefix, .. } = self.clone();
+        LaneConfig {
+            flush: Duration::from_secs(self.flush),
+            spool_directory,
+            spool_bytes_max: self.spool_mib << 20,
+            series: SeriesLimits {
+                series_max: self.series_max as usize,
+                metric_series_max: self.metric_series_max as usize,
+                idle: Duration::from_secs(self.idle),
+            },
+            naming: Naming { drop, rename, template, prefix },
+            retry: RetryPolicy::default(),
+            grace: GRACE_DEFAULT,
         }
     }
+}
+
+/// The flags of a lane and of its backend alone, as the keys of a file.
+#[derive(Clone, Debug, Parser)]
+#[command(no_binary_name = true, disable_help_flag = true, disable_version_flag = true)]
+struct LaneProgram<B: BackendArgs> {
+    #[command(flatten)]
+    lane: LaneArgs,
+    #[command(flatten)]
+    backend: B,
+}
+
+/// A lane's flags, and the backend that its own ask for.
+pub(crate) type ParsedLane = (LaneArgs, Arc<dyn Backend>);
+
+/// Reads the flags of a lane and of its backend; an error is one line.
+pub(crate) fn parse_lane<B: BackendArgs>(flags: &[String]) -> Result<ParsedLane, String> {
+    let program = LaneProgram::<B>::try_parse_from(flags).map_err(|error| many::said(&error))?;
+    // Only what the file says counts.
+    let context = Context { token_variable: None, ..program.lane.context::<B>() };
+    let backend = program.backend.build(&context).map_err(|error| zibrato_service::chain(&error))?;
+    Ok((program.lane, backend))
 }
 
 /// The `main` of `zibrato-<backend>`.

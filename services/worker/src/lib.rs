@@ -10,6 +10,8 @@ pub mod ledger;
 pub mod measurement;
 
 pub mod flush;
+pub mod naming;
+
 pub mod merge;
 pub mod numbers;
 pub mod table;

@@ -30,7 +30,7 @@ pub struct Measurement {
     /// Which series.
     pub series: Arc<SeriesKey>,
     /// The series that were merged into it, equal but for their level; none before
-    /// [`merge_levels`](crate::merge::merge_levels).
+    /// [`merge_series`](crate::merge::merge_series).
     pub merged: Vec<Arc<SeriesKey>>,
     /// What it measured.
     pub value: Value,

@@ -7,22 +7,27 @@ use std::sync::Arc;
 use crate::measurement::{GaugePoint, Measurement, SeriesKey, TimerDelta, Value};
 use crate::units::Units;
 
-type Identity<'a> = (&'a str, &'a str, &'a str, &'a [(String, String)], u8, Discriminant<Value>);
+type Identity<'a> = (&'a str, &'a str, &'a str, &'a str, &'a [(String, String)], u8, Discriminant<Value>);
 
-/// Merges series that are equal but for their level, in the order of their first appearance.
+/// Merges series that are equal, or equal but for their level unless levels are kept, in the order of their first
+/// appearance.
 ///
 /// Counters are added, distributions are merged, gauge points are put in the order of their times.
 /// Records of a timer that came as distribution and one by one stay apart. A merged series is its
 /// first part, which remembers the others.
-pub fn merge_levels(measurements: &[Measurement]) -> Vec<Measurement> {
+pub fn merge_series(measurements: &[Measurement], keeps_levels: bool) -> Vec<Measurement> {
     let mut places: HashMap<Identity<'_>, usize> = HashMap::with_capacity(measurements.len());
     let mut merged: Vec<Measurement> = Vec::with_capacity(measurements.len());
     for measurement in measurements {
-        let place = *places.entry(identity(&measurement.series, &measurement.value)).or_insert(merged.len());
+        let place = *places
+            .entry(identity(&measurement.series, &measurement.value, keeps_levels))
+            .or_insert(merged.len());
         match merged.get_mut(place) {
             Some(present) => {
                 join(&mut present.value, &measurement.value);
-                present.merged.push(Arc::clone(&measurement.series));
+                if !present.levels().any(|level| level == measurement.series.level) {
+                    present.merged.push(Arc::clone(&measurement.series));
+                }
             }
             None => merged.push(measurement.clone()),
         }
@@ -61,8 +66,9 @@ pub fn units_of(measurements: &[Measurement]) -> Units {
     units
 }
 
-fn identity<'a>(series: &'a SeriesKey, value: &Value) -> Identity<'a> {
-    (&series.name, &series.source, &series.unit, &series.tags, series.kind.code(), discriminant(value))
+fn identity<'a>(series: &'a SeriesKey, value: &Value, keeps_levels: bool) -> Identity<'a> {
+    let level = if keeps_levels { &series.level } else { "" };
+    (level, &series.name, &series.source, &series.unit, &series.tags, series.kind.code(), discriminant(value))
 }
 
 pub(crate) fn join(present: &mut Value, other: &Value) {
@@ -96,14 +102,17 @@ mod tests {
 
     #[test]
     fn series_equal_but_for_their_level_become_one() {
-        let merged = merge_levels(&[
-            counter("info", "hits", "web", 2.0),
-            gauge("info", "depth", "web", &[(3_000, 1.0)]),
-            counter("debug", "hits", "web", 3.5),
-            gauge("debug", "depth", "web", &[(2_000, 0.0)]),
-            timer("info", "lat", "web", &[10, 30]),
-            timer("debug", "lat", "web", &[20]),
-        ]);
+        let merged = merge_series(
+            &[
+                counter("info", "hits", "web", 2.0),
+                gauge("info", "depth", "web", &[(3_000, 1.0)]),
+                counter("debug", "hits", "web", 3.5),
+                gauge("debug", "depth", "web", &[(2_000, 0.0)]),
+                timer("info", "lat", "web", &[10, 30]),
+                timer("debug", "lat", "web", &[20]),
+            ],
+            false,
+        );
         assert_eq!(merged.len(), 3);
         assert!(matches!(merged[0].value, Value::Counter { delta } if delta == 5.5));
         let Value::Gauge { points } = &merged[1].value else { panic!() };
@@ -129,10 +138,25 @@ mod tests {
             raw_timer("info", "lat", "web", &[(1, 0.5)]),
             tagged,
         ];
-        let merged = merge_levels(&all);
+        let merged = merge_series(&all, false);
         assert_eq!(merged.len(), all.len());
         assert!(units_of(&merged).same(&units_of(&all)));
         assert_eq!(units_of(&merged).timer_records, 2);
+    }
+
+    #[test]
+    fn where_levels_are_kept_only_equal_series_become_one() {
+        let all =
+            [("info", 1.0), ("debug", 2.0), ("info", 4.0)].map(|(level, n)| counter(level, "hits", "web", n));
+        let deltas = |keeps_levels| {
+            let merged = merge_series(&all, keeps_levels);
+            merged
+                .iter()
+                .map(|m| (units_of(std::slice::from_ref(m)).counter_sum, m.levels().count()))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(deltas(true), [(5.0, 1), (2.0, 1)]);
+        assert_eq!(deltas(false), [(7.0, 2)]);
     }
 
     #[test]

@@ -15,12 +15,13 @@ use crate::status::health;
 use crate::subscription::Subscription;
 use crate::totals::Totals;
 use crate::units::{ByReason, Units};
-use crate::worker::Config;
+use crate::worker::{LaneConfig, Source};
 
 /// What stays the same while a worker runs.
 #[derive(Debug)]
 pub(crate) struct About {
-    backend: &'static str,
+    /// Name of the lane, which is that of its backend if there is one alone.
+    backend: String,
     target: String,
     levels: Vec<String>,
     flush_s: f64,
@@ -69,16 +70,24 @@ impl Default for View {
 }
 
 impl About {
-    pub(crate) fn of(config: &Config, backend: &dyn Backend) -> Self {
+    pub(crate) fn of(lane: &str, source: &Source, config: &LaneConfig, backend: &dyn Backend) -> Self {
         Self {
-            backend: backend.name(),
+            backend: lane.to_owned(),
             target: backend.target(),
-            levels: config.levels.clone(),
+            levels: source.levels.clone(),
             flush_s: config.flush.as_secs_f64(),
             spool_bytes_max: config.spool_bytes_max,
-            clock: config.clock.clone(),
+            clock: source.clock.clone(),
             started: Instant::now(),
         }
+    }
+
+    pub(crate) fn target(&self) -> &str {
+        &self.target
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.backend
     }
 
     pub(crate) fn report(&self, totals: &Totals, view: &View) -> WorkerReport {
@@ -90,7 +99,7 @@ impl About {
                 unix_ms: now_ms,
                 ..Process::this(env!("CARGO_PKG_VERSION"), self.started, &health)
             },
-            backend: self.backend.to_owned(),
+            backend: self.backend.clone(),
             target: self.target.clone(),
             levels: self.levels.clone(),
             brokers: view.brokers.clone(),
@@ -201,7 +210,7 @@ mod tests {
 
     fn about() -> About {
         About {
-            backend: "librato",
+            backend: "librato".to_owned(),
             target: "http://127.0.0.1/v1/metrics".to_owned(),
             levels: vec!["info".to_owned()],
             flush_s: 60.0,

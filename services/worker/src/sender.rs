@@ -1,6 +1,7 @@
 //! Takes batches from the spool, oldest first, and sends each until the backend decided about it.
 
 mod settle;
+mod unknown;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,6 +15,8 @@ use crate::clock::WallClock;
 use crate::retry::{RETRY_FEW_MAX, RetryPolicy};
 use crate::spool::{Next, Spool, SpoolError};
 use crate::totals::Shared;
+
+pub(crate) use unknown::Unknown;
 
 /// Why batches or points of them are given up, beside what a backend's verdict names.
 pub(crate) mod reason {
@@ -55,6 +58,8 @@ pub(crate) struct Sender {
     pub(crate) committed: Arc<Notify>,
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) shutdown: Shutdown,
+    /// Begins empty.
+    pub(crate) unknown: Unknown,
 }
 
 /// What is known about the batch at the head.
@@ -76,12 +81,20 @@ impl Sender {
     pub(crate) async fn run(mut self) {
         self.probe().await;
         let mut attempts = Attempts::default();
+        // The first batch of an earlier process may have been on its way when that ended.
+        let mut is_restored = self.totals.lock().restored.points > 0;
         loop {
             if self.is_over() {
                 return;
             }
             let go = match self.oldest().await {
-                Ok(Some(Next::Batch(batch))) => self.advance(&batch, &mut attempts).await,
+                Ok(Some(Next::Batch(mut batch))) => {
+                    if std::mem::take(&mut is_restored) {
+                        self.unknown.add(&batch.id);
+                    }
+                    batch.attempts_unknown = self.unknown.of_head(&batch.id);
+                    self.advance(&batch, &mut attempts).await
+                }
                 Ok(Some(Next::Damaged { row, units })) => {
                     tracing::error!(%units, "a batch in the spool is damaged and was dropped");
                     self.drop_row(row, units, reason::SPOOL_DAMAGED).await
@@ -143,6 +156,9 @@ impl Sender {
                 }
                 go
             }
+            Verdict::Partial { rejected, said } => {
+                self.deliver_in_part(batch, rejected, &one_line(&said)).await
+            }
             Verdict::Retry { after, outcome_unknown } => {
                 self.retry(batch, attempts, &said, after, outcome_unknown).await
             }
@@ -193,6 +209,9 @@ impl Sender {
         unknown: bool,
     ) -> Go {
         attempts.failures = attempts.failures.saturating_add(1);
+        if unknown {
+            self.unknown.add(&batch.id);
+        }
         {
             let mut totals = self.totals.lock();
             totals.retries += 1;

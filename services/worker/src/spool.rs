@@ -177,7 +177,7 @@ impl Spool {
                     Ok(match decode_units(&points) {
                         Some(points) if is_sound => {
                             let body = Body { bytes, content_type, points };
-                            Next::Batch(Batch { row: number, id, flushed_ms, body })
+                            Next::Batch(Batch { row: number, id, flushed_ms, attempts_unknown: 0, body })
                         }
                         points => Next::Damaged { row: number, units: Units::of(&points.unwrap_or_default()) },
                     })

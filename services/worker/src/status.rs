@@ -111,6 +111,16 @@ pub(crate) fn page(totals: &Totals, backend: &str, now_ms: u64) -> String {
             totals.ambiguous,
         ),
         ("zibrato_worker_rejections_total", "Answers that blame credentials or address.", totals.rejections),
+        (
+            "zibrato_worker_series_overflowed_total",
+            "Series beyond a limit that were folded into overflow series, each once a flush.",
+            totals.overflowed,
+        ),
+        (
+            "zibrato_worker_series_expired_total",
+            "Series forgotten because they did not change.",
+            totals.expired,
+        ),
     ];
     for (name, help, value) in counters {
         text.counter(name, help).sample(&labels, value);
@@ -143,6 +153,11 @@ fn gauges(text: &mut MetricsText, totals: &Totals, backend: &str, now_ms: u64) {
     ];
     for (name, help, value) in gauges {
         text.gauge(name, help).sample(&labels, value);
+    }
+    if let Some((metric, series)) = &totals.offender {
+        let help = "Series beyond a limit of the metric that had most of them, when it was named last.";
+        let labels = [("backend", backend), ("metric", metric)];
+        text.gauge("zibrato_worker_series_offender", help).sample(&labels, *series);
     }
     text.gauge("zibrato_worker_oldest_batch_age_seconds", "Age of the oldest batch held; 0 without one.")
         .sample(&labels, totals.oldest_ms.map_or(0.0, age_s));

@@ -6,16 +6,16 @@
 //! nobody is left. libzmq passes a repeated subscription on, and counts it: one that was sent n times
 //! has to be cancelled n times before the cancellation leaves the socket.
 //!
-//! Nothing is decoded here but the answers to replays, which have to be paged. When the channel is
-//! full the thread stops reading, and ZeroMQ's high-water mark applies.
+//! Nothing is decoded here but the answers to replays, which have to be paged. What comes goes to every lane, which is a
+//! ledger and its backend. When a lane's channel is full the thread stops reading, and ZeroMQ's high-water mark applies.
 
 mod connection;
 mod link;
 mod pages;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -127,14 +127,20 @@ pub struct Subscription {
     /// The brokers, and whether each is connected.
     brokers: Vec<(String, Arc<AtomicBool>)>,
     shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
+    lanes: Lanes,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
+
+/// A lane's name, and the end of its channel where messages go in.
+pub type LaneEnd = (String, SyncSender<Arc<Incoming>>);
+
+type Lanes = Arc<Mutex<Vec<LaneEnd>>>;
 
 impl Subscription {
     /// Connects to every endpoint and subscribes to every level; each level and endpoint counts
     /// once, however often it is given, and spaces around a level are cut off.
     ///
-    /// A broker need not be there yet. Messages arrive in `sender` until it is closed.
+    /// A broker need not be there yet. Each message goes to all lanes.
     ///
     /// # Errors
     /// [`Error`] names the endpoint or level that is not accepted.
@@ -142,16 +148,16 @@ impl Subscription {
         context: &zmq::Context,
         endpoints: &[String],
         levels: &[String],
-        sender: SyncSender<Incoming>,
+        lanes: Vec<LaneEnd>,
     ) -> Result<Self, Error> {
-        Self::start_with(context, endpoints, levels, sender, Timing::default())
+        Self::start_with(context, endpoints, levels, lanes, Timing::default())
     }
 
     fn start_with(
         context: &zmq::Context,
         endpoints: &[String],
         levels: &[String],
-        sender: SyncSender<Incoming>,
+        lanes: Vec<LaneEnd>,
         timing: Timing,
     ) -> Result<Self, Error> {
         let levels = distinct(levels.iter().map(|level| level.trim()));
@@ -174,12 +180,24 @@ impl Subscription {
         }
         let shared = Arc::new(Shared::default());
         let (requests, asked) = sync_channel(REQUESTS_MAX);
-        let output = Output { sender, shared: Arc::clone(&shared), stop_by: None, given_up: false };
+        let lanes: Lanes = Arc::new(Mutex::new(lanes));
+        let output =
+            Output { lanes: Arc::clone(&lanes), shared: Arc::clone(&shared), stop_by: None, given_up: false };
         let thread = thread::Builder::new()
             .name("subscription".to_owned())
             .spawn(move || Thread { links, asked, output, timing }.run())
             .map_err(Error::Thread)?;
-        Ok(Self { requests, brokers, shared, thread: Some(thread) })
+        Ok(Self { requests, brokers, shared, lanes, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Hands on what comes from now on to another lane as well.
+    pub fn add_lane(&self, lane: LaneEnd) {
+        lock(&self.lanes).push(lane);
+    }
+
+    /// Closes the channel of a lane. What comes while there is none is dropped and counted.
+    pub fn close_lane(&self, name: &str) {
+        lock(&self.lanes).retain(|(known, _)| known != name);
     }
 
     /// Asks every broker for the kept frames of a level.
@@ -203,18 +221,23 @@ impl Subscription {
         self.shared.totals()
     }
 
-    /// Whether the thread still reads. It ends by itself only if the context ends or the receiver
-    /// of the messages is gone.
+    /// Whether the thread still reads. It ends by itself only if the context ends or no lane is left.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+        lock(&self.thread).as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
-    /// Unsubscribes, hands on what is there already, and ends; takes at most [`STOP_MS_MAX`] longer
-    /// than the receiver needs.
-    pub fn stop(mut self) -> Totals {
+    /// Lets the thread unsubscribe, hand on what is there already, and close the lanes. It takes at most
+    /// [`STOP_MS_MAX`] longer than they need.
+    pub fn request_stop(&self) {
         self.shared.stop.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.take()
+    }
+
+    /// As [`Subscription::request_stop`], and waits for it.
+    pub fn stop(&self) -> Totals {
+        self.request_stop();
+        let thread = lock(&self.thread).take();
+        if let Some(thread) = thread
             && thread.join().is_err()
         {
             tracing::error!("subscription thread panicked");
@@ -225,7 +248,7 @@ impl Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Release);
+        self.request_stop();
     }
 }
 
@@ -251,7 +274,7 @@ pub struct Totals {
     pub connections: u64,
     /// How often a full channel made the thread wait.
     pub full_waits: u64,
-    /// Messages dropped at the stop because nobody took them within [`STOP_MS_MAX`].
+    /// Messages dropped because a lane did not take them within [`STOP_MS_MAX`] of the stop, or there was none.
     pub abandoned: u64,
 }
 
@@ -292,7 +315,7 @@ fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// The receiver of the messages is gone, so there is nothing left to do.
+/// No lane is left, so there is nothing left to do.
 #[derive(Debug)]
 struct Closed;
 
@@ -315,9 +338,9 @@ impl From<zmq::Error> for End {
     }
 }
 
-/// The channel to the ledger's owner.
+/// The way to the lanes. They are closed when it is dropped, however the thread ends.
 struct Output {
-    sender: SyncSender<Incoming>,
+    lanes: Lanes,
     shared: Arc<Shared>,
     /// When reading ends, once stopping.
     stop_by: Option<Instant>,
@@ -327,30 +350,50 @@ struct Output {
 
 impl Output {
     fn hand_on(&mut self, endpoint: usize, message: Message) -> Result<(), Closed> {
-        let mut incoming = Incoming { endpoint, message };
+        let incoming = Arc::new(Incoming { endpoint, message });
         let begun = Instant::now();
-        while !self.given_up {
-            match self.sender.try_send(incoming) {
-                Ok(()) => {
-                    count(&self.shared.messages);
-                    // The time that the receiver takes is not the sockets'.
-                    self.stop_by = self.stop_by.map(|stop_by| stop_by + begun.elapsed());
-                    return Ok(());
+        // Held while a lane is waited for: one that is added meanwhile gets what comes behind this.
+        let lanes = Arc::clone(&self.lanes);
+        let mut lanes = lock(&lanes);
+        let (mut at, mut is_skipped, mut is_left) = (0, lanes.is_empty(), false);
+        while let Some((_, lane)) = lanes.get(at) {
+            match lane.try_send(Arc::clone(&incoming)) {
+                Ok(()) => at += 1,
+                Err(TrySendError::Disconnected(_)) => {
+                    lanes.remove(at);
+                    is_left = true;
                 }
-                Err(TrySendError::Disconnected(_)) => return Err(Closed),
-                Err(TrySendError::Full(back)) => incoming = back,
+                Err(TrySendError::Full(_)) if self.given_up => (at, is_skipped) = (at + 1, true),
+                Err(TrySendError::Full(_)) => {
+                    count(&self.shared.full_waits);
+                    self.given_up = self.stop_asked() && begun.elapsed() > Duration::from_millis(STOP_MS_MAX);
+                    thread::park_timeout(FULL_WAIT);
+                }
             }
-            count(&self.shared.full_waits);
-            self.given_up = self.stop_asked() && begun.elapsed() > Duration::from_millis(STOP_MS_MAX);
-            thread::park_timeout(FULL_WAIT);
         }
-        count(&self.shared.abandoned);
+        if is_left && lanes.is_empty() {
+            return Err(Closed);
+        }
+        count(if is_skipped { &self.shared.abandoned } else { &self.shared.messages });
+        // The time that lanes take is not the sockets'.
+        self.stop_by = self.stop_by.map(|stop_by| stop_by + begun.elapsed());
         Ok(())
     }
 
     fn stop_asked(&self) -> bool {
         self.shared.stop.load(Ordering::Acquire)
     }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        lock(&self.lanes).clear();
+    }
+}
+
+/// Nothing that is locked here is left half done by a panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Thread {

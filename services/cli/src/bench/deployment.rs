@@ -15,10 +15,7 @@ use zibrato_worker::backend::{
 };
 use zibrato_worker::backends::librato::AGE_MAX;
 use zibrato_worker::clock::WallClock;
-use zibrato_worker::retry::RetryPolicy;
-use zibrato_worker::spool::SPOOL_MIB_DEFAULT;
-use zibrato_worker::table::SeriesLimits;
-use zibrato_worker::worker::{self, GRACE_DEFAULT};
+use zibrato_worker::worker::{self, LaneConfig, Source};
 
 use super::Error;
 
@@ -56,16 +53,13 @@ impl Deployment {
             zibrato_broker::Config { port: 0, http: NO_STATUS, ..zibrato_broker::Config::default() };
         let broker = zibrato_broker::start(settings, None, broker_stop.clone())?;
         let config = worker::Config {
-            endpoints: vec![broker.out_endpoint().to_owned()],
-            levels: vec![level.to_owned()],
-            flush: FLUSH,
-            spool_directory: spool.0.clone(),
-            spool_bytes_max: SPOOL_MIB_DEFAULT << 20,
+            source: Source {
+                endpoints: vec![broker.out_endpoint().to_owned()],
+                levels: vec![level.to_owned()],
+                clock: WallClock::system(),
+            },
             status: NO_STATUS,
-            series: SeriesLimits::default(),
-            retry: RetryPolicy::default(),
-            grace: GRACE_DEFAULT,
-            clock: WallClock::system(),
+            lane: LaneConfig::new(FLUSH, spool.0.clone()),
         };
         let context = zmq::Context::new();
         let worker =

@@ -2,6 +2,7 @@
 //! second what happened; what a worker would spool is forgotten.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -71,7 +72,12 @@ pub(crate) fn start(endpoint: &str, levels: &[String]) -> Result<mpsc::Receiver<
     let mut ledger = Ledger::new(config, now_ms);
     levels.iter().for_each(|level| ledger.subscribe_level(level, now_ms));
     let (messages, incoming) = sync_channel(INCOMING_MAX);
-    let subscription = Subscription::start(&zmq::Context::new(), &[endpoint.to_owned()], levels, messages)?;
+    let subscription = Subscription::start(
+        &zmq::Context::new(),
+        &[endpoint.to_owned()],
+        levels,
+        vec![("top".to_owned(), messages)],
+    )?;
     let (sender, ticks) = mpsc::channel(TICKS_MAX);
     let feed = Feed { ledger, gauges: Gauges::default(), subscription, incoming, clock };
     thread::Builder::new().name("feed".to_owned()).spawn(move || feed.run(&sender)).map_err(Error::Thread)?;
@@ -82,7 +88,7 @@ struct Feed {
     ledger: Ledger,
     gauges: Gauges,
     subscription: Subscription,
-    incoming: Receiver<Incoming>,
+    incoming: Receiver<Arc<Incoming>>,
     clock: WallClock,
 }
 

@@ -12,10 +12,7 @@ use zibrato_service::Shutdown;
 use zibrato_std::Stats;
 use zibrato_worker::backends::librato::{AGE_MAX, Librato, LibratoConfig};
 use zibrato_worker::clock::WallClock;
-use zibrato_worker::retry::RetryPolicy;
-use zibrato_worker::spool::SPOOL_MIB_DEFAULT;
-use zibrato_worker::table::SeriesLimits;
-use zibrato_worker::worker::{self, GRACE_DEFAULT};
+use zibrato_worker::worker::{self, LaneConfig, Source};
 
 use super::board::{Board, Watched};
 use super::{Config, Error, FLUSH};
@@ -203,16 +200,13 @@ fn librato(api: SocketAddr) -> Result<Librato, Error> {
 
 fn worker_config(config: &Config, endpoint: &str) -> worker::Config {
     worker::Config {
-        endpoints: vec![endpoint.to_owned()],
-        levels: config.levels.clone(),
-        flush: FLUSH,
-        spool_directory: Path::join(&config.data, SPOOL_DIRECTORY),
-        spool_bytes_max: SPOOL_MIB_DEFAULT << 20,
+        source: Source {
+            endpoints: vec![endpoint.to_owned()],
+            levels: config.levels.clone(),
+            clock: WallClock::system(),
+        },
         status: config.worker_http,
-        series: SeriesLimits::default(),
-        retry: RetryPolicy::default(),
-        grace: GRACE_DEFAULT,
-        clock: WallClock::system(),
+        lane: LaneConfig::new(FLUSH, Path::join(&config.data, SPOOL_DIRECTORY)),
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a worker counts: the worker library's subscription and ledger, without a backend.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -17,7 +18,7 @@ const MARK_LEVEL: &str = "mark";
 pub(crate) struct Books {
     port: u16,
     marks: u32,
-    messages: Receiver<Incoming>,
+    messages: Receiver<Arc<Incoming>>,
     ledger: Ledger,
     _subscription: Subscription,
     _context: zmq::Context,
@@ -30,7 +31,8 @@ impl Books {
         let levels: Vec<String> = levels.iter().chain([&MARK_LEVEL]).map(ToString::to_string).collect();
         let (sender, messages) = sync_channel(100_000);
         let endpoints = [format!("tcp://127.0.0.1:{}", port + 1)];
-        let subscription = Subscription::start(&context, &endpoints, &levels, sender).unwrap();
+        let subscription =
+            Subscription::start(&context, &endpoints, &levels, vec![("books".to_owned(), sender)]).unwrap();
         let mut ledger = Ledger::new(Config::default(), now_ms());
         levels.iter().for_each(|level| ledger.subscribe_level(level, now_ms()));
         let mut books =

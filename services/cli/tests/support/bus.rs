@@ -13,9 +13,7 @@ use tokio::runtime::Runtime;
 use zibrato_service::{Shutdown, StatusEndpoint};
 use zibrato_worker::backends::librato::{AGE_MAX, Librato, LibratoConfig};
 use zibrato_worker::clock::WallClock;
-use zibrato_worker::retry::RetryPolicy;
-use zibrato_worker::table::SeriesLimits;
-use zibrato_worker::worker;
+use zibrato_worker::worker::{self, LaneConfig, Source};
 
 /// How long anything may take, and the pause between two looks at it.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -67,16 +65,17 @@ impl Bus {
             Librato::new(&LibratoConfig { url, credentials: None, age_max: AGE_MAX, raw_timers: false })
                 .unwrap();
         let config = worker::Config {
-            endpoints: vec![format!("tcp://127.0.0.1:{}", self.port + 1)],
-            levels: levels.iter().map(|level| (*level).to_owned()).collect(),
-            flush: Duration::from_secs(1),
-            spool_directory: spool.to_owned(),
-            spool_bytes_max: 1 << 20,
+            source: Source {
+                endpoints: vec![format!("tcp://127.0.0.1:{}", self.port + 1)],
+                levels: levels.iter().map(|level| (*level).to_owned()).collect(),
+                clock: WallClock::system(),
+            },
             status: ANY,
-            series: SeriesLimits::default(),
-            retry: RetryPolicy::default(),
-            grace: Duration::ZERO,
-            clock: WallClock::system(),
+            lane: LaneConfig {
+                spool_bytes_max: 1 << 20,
+                grace: Duration::ZERO,
+                ..LaneConfig::new(Duration::from_secs(1), spool.to_owned())
+            },
         };
         let context = zmq::Context::new();
         let started = worker::start(config, Arc::new(backend), &context, self.shutdown.clone());

@@ -39,9 +39,9 @@ fn the_flags_of_the_original_are_understood_and_resolved() {
         "https://metrics.example/v1/metrics",
     ])
     .unwrap();
-    assert_eq!(settings.worker.endpoints, ["tcp://10.0.0.1:7551"]);
-    assert_eq!(settings.worker.levels, ["test", "debug", "info"]);
-    assert_eq!(settings.worker.flush, Duration::from_secs(30));
+    assert_eq!(settings.worker.source.endpoints, ["tcp://10.0.0.1:7551"]);
+    assert_eq!(settings.worker.source.levels, ["test", "debug", "info"]);
+    assert_eq!(settings.worker.lane.flush, Duration::from_secs(30));
     assert!(settings.librato.credentials.is_some());
     assert_eq!(settings.librato.url.as_str(), "https://metrics.example/v1/metrics");
 }
@@ -49,14 +49,14 @@ fn the_flags_of_the_original_are_understood_and_resolved() {
 #[test]
 fn the_defaults_are_the_documented_ones() {
     let settings = resolve(&[]).unwrap();
-    assert_eq!(settings.worker.endpoints, ["tcp://127.0.0.1:5551"]);
+    assert_eq!(settings.worker.source.endpoints, ["tcp://127.0.0.1:5551"]);
     assert_eq!(
-        (settings.worker.levels, settings.worker.flush),
+        (settings.worker.source.levels, settings.worker.lane.flush),
         (vec!["info".to_owned()], Duration::from_secs(60))
     );
-    assert_eq!(settings.worker.spool_bytes_max, 256 << 20);
+    assert_eq!(settings.worker.lane.spool_bytes_max, 256 << 20);
     assert_eq!(settings.worker.status, StatusEndpoint { addr: Some(HTTP_DEFAULT), explicit: false });
-    assert_eq!(settings.worker.series, SeriesLimits::default());
+    assert_eq!(settings.worker.lane.series, SeriesLimits::default());
     assert!(!settings.librato.raw_timers && settings.librato.credentials.is_none());
     assert_eq!(settings.librato.url.as_str(), URL_DEFAULT);
     assert_eq!(settings.librato.age_max, AGE_MAX);
@@ -65,13 +65,13 @@ fn the_defaults_are_the_documented_ones() {
 #[test]
 fn other_flags_reach_their_settings() {
     let endpoints = ["--endpoint", "tcp://a:1", "--endpoint", "ipc:///tmp/b"];
-    assert_eq!(resolve(&endpoints).unwrap().worker.endpoints, ["tcp://a:1", "ipc:///tmp/b"]);
-    assert_eq!(resolve(&["--host", "::1"]).unwrap().worker.endpoints, ["tcp://[::1]:5551"]);
+    assert_eq!(resolve(&endpoints).unwrap().worker.source.endpoints, ["tcp://a:1", "ipc:///tmp/b"]);
+    assert_eq!(resolve(&["--host", "::1"]).unwrap().worker.source.endpoints, ["tcp://[::1]:5551"]);
     let settings =
         resolve(&["--timers", "raw", "--spool-mib", "1", "--max-age", "60", "--http", "127.0.0.1:0"])
             .unwrap();
     assert!(settings.librato.raw_timers && settings.worker.status.explicit);
-    assert_eq!((settings.worker.spool_bytes_max, settings.librato.age_max.as_secs()), (1 << 20, 60));
+    assert_eq!((settings.worker.lane.spool_bytes_max, settings.librato.age_max.as_secs()), (1 << 20, 60));
     assert_eq!(resolve(&["--no-http"]).unwrap().worker.status.addr, None);
     let url = resolve(&["--url", "http://localhost:9"]).unwrap().librato.url;
     assert_eq!(url.as_str(), "http://localhost:9/v1/metrics");

@@ -14,6 +14,36 @@ impl Sender {
         self.settle(batch.row, Vec::new(), Outcome::Delivered(batch.units())).await
     }
 
+    /// Counts as many points as the backend refused as dropped, from the end, and the others as delivered.
+    pub(super) async fn deliver_in_part(&mut self, batch: &Batch, rejected: u64, said: &str) -> Go {
+        let points = &batch.body.points;
+        let rejected = usize::try_from(rejected).map_or(points.len(), |rejected| rejected.min(points.len()));
+        let (delivered, dropped) = points.split_at(points.len() - rejected);
+        let (delivered, dropped) = (Units::of(delivered), Units::of(dropped));
+        {
+            let mut totals = self.totals.lock();
+            totals.last_success_ms = Some(self.clock.now_ms());
+            totals.backend_error = (rejected > 0).then(|| format!("{rejected} points refused: {said}"));
+        }
+        if rejected == 0 {
+            tracing::warn!(batch = batch.id, said, "delivered, and the backend has something to say");
+            return self.settle(batch.row, Vec::new(), Outcome::Delivered(delivered)).await;
+        }
+        tracing::error!(
+            batch = batch.id,
+            rejected,
+            reason = reason::REFUSED,
+            said,
+            "the backend refuses some points and does not say which; the last ones of the batch are counted as dropped"
+        );
+        let outcome = if delivered.points == 0 {
+            Outcome::Dropped(reason::REFUSED, dropped)
+        } else {
+            Outcome::Partial { delivered, dropped }
+        };
+        self.settle(batch.row, Vec::new(), outcome).await
+    }
+
     pub(super) async fn drop_row(&mut self, row: i64, units: Units, reason: &'static str) -> Go {
         self.settle(row, Vec::new(), Outcome::Dropped(reason, units)).await
     }
@@ -40,7 +70,10 @@ impl Sender {
             return self.drop_row(batch.row, units, reason).await;
         }
         match self.part(batch, &keep) {
-            Some(rest) => self.settle(batch.row, vec![rest], Outcome::Dropped(reason, units)).await,
+            Some(rest) => {
+                self.unknown.split(&batch.id, [&rest.0[..]]);
+                self.settle(batch.row, vec![rest], Outcome::Dropped(reason, units)).await
+            }
             None => self.drop_row(batch.row, batch.units(), reason::UNREADABLE).await,
         }
     }
@@ -62,7 +95,10 @@ impl Sender {
         let first: Vec<bool> = (0..count).map(|at| at < count / 2).collect();
         let second: Vec<bool> = first.iter().map(|keep| !keep).collect();
         match (self.part(batch, &first), self.part(batch, &second)) {
-            (Some(first), Some(second)) => self.settle(batch.row, vec![first, second], Outcome::Split).await,
+            (Some(first), Some(second)) => {
+                self.unknown.split(&batch.id, [&first.0[..], &second.0]);
+                self.settle(batch.row, vec![first, second], Outcome::Split).await
+            }
             _ => self.drop_row(batch.row, batch.units(), reason::UNREADABLE).await,
         }
     }
@@ -107,7 +143,7 @@ impl Sender {
                 None => return STOP,
             }
             if self.is_over() || self.sleep(DISK_RETRY).await.is_break() {
-                if matches!(outcome, Outcome::Delivered(_)) {
+                if matches!(outcome, Outcome::Delivered(_) | Outcome::Partial { .. }) {
                     // It will be sent once more by the next process.
                     self.totals.lock().ambiguous += 1;
                 }
@@ -120,6 +156,7 @@ impl Sender {
 #[derive(Clone, Copy)]
 enum Outcome {
     Delivered(Units),
+    Partial { delivered: Units, dropped: Units },
     Dropped(&'static str, Units),
     Split,
 }
@@ -130,6 +167,11 @@ impl Outcome {
             Self::Delivered(units) => {
                 totals.delivered.add(units);
                 totals.batches_delivered += 1;
+            }
+            Self::Partial { delivered, dropped } => {
+                totals.delivered.add(delivered);
+                totals.batches_delivered += 1;
+                totals.dropped.add(reason::REFUSED, dropped);
             }
             Self::Dropped(reason, units) => totals.dropped.add(reason, units),
             Self::Split => {}

@@ -25,6 +25,8 @@ struct Words {
     sent: Mutex<Vec<(String, String)>>,
     /// Whether a refusal names the words with an x.
     names: bool,
+    /// What each batch that was answered said about attempts before.
+    unknown: Mutex<Vec<(String, u32)>>,
 }
 
 impl Words {
@@ -65,6 +67,8 @@ impl Backend for Words {
         Box::pin(async move { scripted.unwrap_or_else(|| status(if refused { 400 } else { 200 })) })
     }
     fn classify(&self, response: &Response, batch: &Batch, _: u64) -> Verdict {
+        let text = String::from_utf8(batch.body.bytes.clone()).unwrap();
+        self.unknown.lock().unwrap().push((text, batch.attempts_unknown));
         match response.status {
             200 => Verdict::Delivered { odd: false },
             400 if self.names => {
@@ -74,6 +78,10 @@ impl Backend for Words {
             }
             400 => Verdict::Bisect,
             401 => Verdict::Hold,
+            206 => {
+                let said = String::from_utf8(response.body.clone()).unwrap();
+                Verdict::Partial { rejected: said.parse().unwrap_or(0), said }
+            }
             409 => Verdict::Drop { reason: "refused_by_backend" },
             418 => Verdict::RetryFew,
             504 => Verdict::Retry { after: None, outcome_unknown: true },
@@ -115,6 +123,7 @@ fn setup(directory: &Path, backend: Words) -> Setup {
         committed: Arc::new(Notify::new()),
         phase: receiver,
         shutdown: Shutdown::new(),
+        unknown: Unknown::default(),
     };
     Setup { backend, sender, phase, now_ms }
 }
@@ -211,6 +220,36 @@ async fn an_offender_that_nobody_names_is_found_by_halves() {
 }
 
 #[tokio::test]
+async fn a_batch_and_its_parts_say_how_often_they_may_have_been_stored() {
+    let directory = temporary();
+    let first = setup(directory.path(), Words::default());
+    first.commit(&["r,s", "a,x,b,c", "d"]);
+    drop(first);
+    let second = setup(directory.path(), Words::default());
+    second.backend.script.lock().unwrap().extend([
+        status(500),
+        status(200),
+        Answer::Lost("reset".to_owned()),
+        Answer::NotSent("refused".to_owned()),
+        status(504),
+    ]);
+    let (backend, _) = second.drain().await;
+    let told = backend.unknown.lock().unwrap().clone();
+    let expected = [
+        ("r,s", 1),
+        ("r,s", 1),
+        ("a,x,b,c", 1),
+        ("a,x,b,c", 2),
+        ("a,x", 2),
+        ("b,c", 2),
+        ("a", 2),
+        ("x", 2),
+        ("d", 0),
+    ];
+    assert_eq!(told, expected.map(|(text, attempts)| (text.to_owned(), attempts)));
+}
+
+#[tokio::test]
 async fn what_the_backend_refuses_for_good_or_a_gateway_refuses_five_times_is_dropped() {
     let directory = temporary();
     let setup = setup(directory.path(), Words::default());
@@ -220,6 +259,31 @@ async fn what_the_backend_refuses_for_good_or_a_gateway_refuses_five_times_is_dr
     assert_eq!(totals.dropped.of("refused_by_backend").timer_records, 1);
     assert_eq!(totals.dropped.of("refused_on_the_way").timer_records, 2);
     assert_eq!((totals.delivered.timer_records, backend.sent().len()), (3, 7));
+}
+
+#[tokio::test]
+async fn of_a_delivery_in_part_the_last_points_count_as_dropped_and_nothing_is_sent_again() {
+    for (said, delivered, dropped, batches, error) in [
+        ("2", 1, 5, 1, Some("2 points refused: 2")),
+        ("3", 0, 6, 0, Some("3 points refused: 3")),
+        ("18446744073709551615", 0, 6, 0, Some("3 points refused: 18446744073709551615")),
+        ("only\nadvice", 6, 0, 1, None),
+    ] {
+        let directory = temporary();
+        let setup = setup(directory.path(), Words::default());
+        let answer = Response { status: 206, body: said.as_bytes().to_vec(), ..Response::default() };
+        setup.backend.script.lock().unwrap().push_back(Answer::Response(answer));
+        setup.commit(&["a,bb,ccc"]);
+        let (backend, totals) = setup.drain().await;
+        assert_eq!(
+            (totals.delivered.timer_records, totals.dropped.of("refused_by_backend").timer_records),
+            (delivered, dropped),
+            "{said}"
+        );
+        assert_eq!((totals.batches_delivered, totals.held.batches, backend.sent().len()), (batches, 0, 1));
+        assert_eq!((totals.backend_error.as_deref(), totals.retries), (error, 0));
+        assert_eq!(totals.last_success_ms, Some(NOW_MS));
+    }
 }
 
 #[tokio::test]

@@ -86,25 +86,27 @@ fn started(
     endpoints: &[&Broker],
     levels: &[&str],
     timing: Timing,
-) -> (Subscription, Receiver<Incoming>) {
+) -> (Subscription, Receiver<Arc<Incoming>>) {
     let (sender, receiver) = sync_channel(100_000);
     let endpoints: Vec<_> = endpoints.iter().map(|broker| broker.endpoint.clone()).collect();
     let levels: Vec<_> = levels.iter().map(|level| (*level).to_owned()).collect();
-    let subscription = Subscription::start_with(context, &endpoints, &levels, sender, timing).unwrap();
+    let subscription =
+        Subscription::start_with(context, &endpoints, &levels, vec![("a".to_owned(), sender)], timing)
+            .unwrap();
     (subscription, receiver)
 }
 
 /// The next message but for news of connections.
-fn receive(receiver: &Receiver<Incoming>) -> Incoming {
+fn receive(receiver: &Receiver<Arc<Incoming>>) -> Incoming {
     loop {
         let incoming = receiver.recv_timeout(DEADLINE).unwrap();
         if incoming.message != Message::Connected {
-            return incoming;
+            return Incoming::clone(&incoming);
         }
     }
 }
 
-fn published(receiver: &Receiver<Incoming>) -> Vec<u8> {
+fn published(receiver: &Receiver<Arc<Incoming>>) -> Vec<u8> {
     match receive(receiver).message {
         Message::Published(bytes) => bytes,
         other => panic!("{other:?}"),
@@ -183,8 +185,14 @@ fn a_stop_unsubscribes_and_hands_on_what_is_there() {
     let broker = Broker::new(&context);
     let (sender, receiver) = sync_channel(1);
     let endpoints = [broker.endpoint.clone()];
-    let subscription =
-        Subscription::start_with(&context, &endpoints, &["info".to_owned()], sender, NEVER).unwrap();
+    let subscription = Subscription::start_with(
+        &context,
+        &endpoints,
+        &["info".to_owned()],
+        vec![("a".to_owned(), sender)],
+        NEVER,
+    )
+    .unwrap();
     broker.take(3);
     (0..MESSAGES).for_each(|n| broker.send(format!("info|{n}")));
     // The channel is full, so nearly all of them wait in the socket.
@@ -207,8 +215,14 @@ fn a_stop_does_not_wait_for_a_receiver_that_takes_nothing() {
     let broker = Broker::new(&context);
     let (sender, receiver) = sync_channel(1);
     let endpoints = [broker.endpoint.clone()];
-    let subscription =
-        Subscription::start_with(&context, &endpoints, &["info".to_owned()], sender, NEVER).unwrap();
+    let subscription = Subscription::start_with(
+        &context,
+        &endpoints,
+        &["info".to_owned()],
+        vec![("a".to_owned(), sender)],
+        NEVER,
+    )
+    .unwrap();
     broker.take(3);
     (0..10).for_each(|n| broker.send(format!("info|{n}")));
     until(|| (subscription.totals().full_waits > 0).then_some(()));
@@ -382,9 +396,14 @@ fn what_cannot_be_started_says_why() {
     let context = Context::new();
     let start = |endpoint: &str, level: &str| {
         let (sender, _receiver) = sync_channel(1);
-        Subscription::start(&context, &[endpoint.to_owned()], &[level.to_owned()], sender)
-            .unwrap_err()
-            .to_string()
+        Subscription::start(
+            &context,
+            &[endpoint.to_owned()],
+            &[level.to_owned()],
+            vec![("a".to_owned(), sender)],
+        )
+        .unwrap_err()
+        .to_string()
     };
     let endpoint = "tcp://127.0.0.1:1";
     assert_eq!(start(endpoint, "  "), "no level given: at least one such as info is needed");

@@ -10,18 +10,20 @@ use crate::backend::{Backend, Body, Content, Encoded, FlushTime};
 use crate::batch_id::batch_id;
 use crate::flush::FlushClock;
 use crate::ledger::{Flush, Ledger};
-use crate::merge::{keep_last_points, merge_levels, units_of};
+use crate::merge::{keep_last_points, merge_series, units_of};
+use crate::naming::Naming;
 use crate::spool::{Commit, Spool, SpoolError};
 use crate::subscription::{Incoming, Message};
 use crate::table::{Prepared, SeriesTable};
 use crate::totals::Shared;
-use crate::units::Units;
+use crate::units::{ByReason, Units};
 
 /// The ledger and where its flushes go.
 pub(super) struct Flusher {
     pub(super) ledger: Ledger,
     pub(super) table: SeriesTable,
     pub(super) offenders: Offenders,
+    pub(super) naming: Naming,
     pub(super) clock: FlushClock,
     pub(super) interval: Duration,
     pub(super) backend: Arc<dyn Backend>,
@@ -128,8 +130,9 @@ impl Flusher {
     fn commit(&mut self, flush: Flush, stamp_ms: u64) -> Result<(), FlushError> {
         let offered = units_of(&flush.measurements);
         let flush_time = FlushTime { unix_ms: stamp_ms, interval: self.interval };
-        let apart = self.backend.shape().keeps_levels;
-        let merged = if apart { flush.measurements } else { merge_levels(&flush.measurements) };
+        let (mut named, mut left_out) = (flush.measurements, ByReason::default());
+        self.naming.apply(&mut named, &mut left_out);
+        let merged = merge_series(&named, self.backend.shape().keeps_levels);
         let Prepared { mut measurements, expired, rows, removed, overflowed } =
             self.table.prepare(merged, flush_time);
         let merged_sets = keep_last_points(&mut measurements, self.backend.limits().points_per_series_max);
@@ -160,6 +163,7 @@ impl Flusher {
         totals.offered.add(&offered);
         totals.merged_sets += merged_sets + overwritten;
         totals.refused.merge(&refused);
+        totals.refused.merge(&left_out);
         totals.clashes += clashes;
         totals.accepted.add(&accepted);
         (totals.held, totals.oldest_ms) = (spool.held(), oldest_ms);

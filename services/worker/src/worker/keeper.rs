@@ -1,7 +1,7 @@
 //! The thread that owns the ledger: takes messages in, asks for replays, and flushes in time.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use zibrato_service::Shutdown;
@@ -21,25 +21,17 @@ const TURN_MESSAGES_MAX: u32 = 1_000;
 /// What the thread owns.
 pub(super) struct Keeper {
     pub(super) flusher: Flusher,
-    pub(super) incoming: Receiver<Incoming>,
-    pub(super) subscription: Subscription,
+    pub(super) incoming: Receiver<Arc<Incoming>>,
+    pub(super) subscription: Arc<Subscription>,
     pub(super) clock: WallClock,
     pub(super) shutdown: Shutdown,
 }
 
 impl Keeper {
-    /// Runs until a shutdown is requested; false if the subscription ended first. Either way the
-    /// last flush was made.
+    /// Runs until the lane is closed; false if nobody had asked for an end. Either way the last flush was made.
     pub(super) fn run(mut self) -> bool {
         let mut looked: Option<Instant> = None;
-        let in_order = loop {
-            if self.shutdown.is_requested() {
-                break true;
-            }
-            if !self.take_turn() {
-                tracing::error!("the subscription ended by itself; flushing and stopping");
-                break false;
-            }
+        while self.take_turn() {
             if looked.is_none_or(|looked| looked.elapsed() >= LOOK) {
                 looked = Some(Instant::now());
                 for level in self.flusher.ledger.replay_wanted(self.clock.now_ms()) {
@@ -53,8 +45,15 @@ impl Keeper {
                 self.show_view();
                 self.flusher.flush(now_ms);
             }
-        };
-        self.finish();
+        }
+        let in_order = self.shutdown.is_requested();
+        if !in_order {
+            tracing::error!("the subscription ended by itself; flushing and stopping");
+        }
+        // What the subscription counts until it stops is counted too.
+        self.show();
+        self.flusher.flush(self.clock.now_ms());
+        self.flusher.show();
         in_order
     }
 
@@ -92,24 +91,5 @@ impl Keeper {
         }
         self.flusher.show_received();
         true
-    }
-
-    /// The last read and the last flush.
-    fn finish(self) {
-        let Self { mut flusher, incoming, subscription, clock, .. } = self;
-        // It hands on what is there while this thread takes it in; a channel that nobody reads would
-        // hold it up.
-        let stopping = thread::Builder::new().name("stop".to_owned()).spawn(move || subscription.stop());
-        while let Ok(message) = incoming.recv() {
-            flusher.receive(&message, clock.now_ms());
-        }
-        flusher.show_received();
-        match stopping.map(thread::JoinHandle::join) {
-            Ok(Ok(totals)) => flusher.totals.lock().subscription = totals,
-            // Without the thread the subscription was dropped, which ends it as well.
-            Ok(Err(_)) | Err(_) => tracing::error!("the subscription could not be stopped in order"),
-        }
-        flusher.flush(clock.now_ms());
-        flusher.show();
     }
 }

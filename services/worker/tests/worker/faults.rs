@@ -94,7 +94,7 @@ async fn a_poisoned_series_alone_is_lost() {
     receiver.script([Reply::Status(400, "Content-Type: application/json\r\n", named.to_owned())]);
     // One flush for all, made by the end.
     let mut config = config(&bus, directory.path());
-    config.flush = Duration::from_secs(3_600);
+    config.lane.flush = Duration::from_secs(3_600);
     let running = launch(config, &receiver.url(), &shutdown).await.unwrap();
     bus.wait_subscribed("info");
     for name in ["good", "bad", "fine"] {
@@ -113,7 +113,7 @@ async fn a_full_spool_keeps_changes_in_memory_and_recovers() {
     let (bus, receiver, directory, shutdown) = (Bus::new(), Receiver::new(), temporary(), Shutdown::new());
     receiver.always(Some(status(500)));
     let mut config = config(&bus, directory.path());
-    config.spool_bytes_max = 100;
+    config.lane.spool_bytes_max = 100;
     let running = launch(config, &receiver.url(), &shutdown).await.unwrap();
     bus.wait_subscribed("info");
     bus.count("hits", 1);
@@ -148,7 +148,9 @@ async fn a_second_worker_on_the_spool_is_refused_and_a_damaged_spool_is_put_away
 
 /// Settings under which a worker gives up sending at its end.
 fn in_a_hurry(bus: &Bus, directory: &std::path::Path) -> Config {
-    Config { grace: Duration::ZERO, ..config(bus, directory) }
+    let mut config = config(bus, directory);
+    config.lane.grace = Duration::ZERO;
+    config
 }
 
 #[tokio::test(flavor = "multi_thread")]

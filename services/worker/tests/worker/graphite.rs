@@ -9,7 +9,7 @@ use zibrato_service::Shutdown;
 use zibrato_worker::backend::Backend;
 use zibrato_worker::backends::graphite::GraphiteArgs;
 use zibrato_worker::cli::Program;
-use zibrato_worker::worker::{Config, start};
+use zibrato_worker::worker::start;
 
 use crate::support::*;
 
@@ -30,7 +30,8 @@ async fn sets_of_one_second_are_merged_and_what_breaks_off_comes_whole() {
         lines
     });
     // Only the flush at the end.
-    let config = Config { flush: Duration::from_secs(3_600), ..config(&bus, directory.path()) };
+    let mut config = config(&bus, directory.path());
+    config.lane.flush = Duration::from_secs(3_600);
     let running = start(config, backend, &zmq::Context::new(), shutdown.clone()).await.unwrap();
     bus.wait_subscribed("info");
     let now = now_s();

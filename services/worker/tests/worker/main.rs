@@ -3,6 +3,7 @@
 
 mod faults;
 mod graphite;
+mod many;
 mod process;
 mod shutdown;
 mod support;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Read;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
 use std::time::Instant;
 
 use crate::shutdown::get;
@@ -12,7 +12,7 @@ use crate::support::*;
 const CANARY: &str = "canary-4711-token";
 
 /// A program that does not outlive its test.
-struct Program(Option<Child>);
+pub(crate) struct Program(Option<Child>);
 
 impl Program {
     fn start(bus: &Bus, url: &str, spool: &Path, more: &[&str]) -> Self {
@@ -24,13 +24,22 @@ impl Program {
         Self(Some(command.spawn().unwrap()))
     }
 
-    fn signal(&self, signal: &str) {
+    pub(crate) fn of(mut command: Command) -> Self {
+        Self(Some(command.spawn().unwrap()))
+    }
+
+    /// The end of its log, once.
+    pub(crate) fn stderr(&mut self) -> ChildStderr {
+        self.0.as_mut().unwrap().stderr.take().unwrap()
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
         let pid = self.0.as_ref().unwrap().id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
     }
 
     /// Waits for the end.
-    fn end(mut self) -> Output {
+    pub(crate) fn end(mut self) -> Output {
         let mut child = self.0.take().unwrap();
         let begun = Instant::now();
         while child.try_wait().unwrap().is_none() {
@@ -54,7 +63,11 @@ impl Drop for Program {
 }
 
 fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_zibrato-librato"));
+    command_of(env!("CARGO_BIN_EXE_zibrato-librato"))
+}
+
+pub(crate) fn command_of(program: &str) -> Command {
+    let mut command = Command::new(program);
     command
         .env_clear()
         .env("NO_COLOR", "1")
@@ -135,7 +148,7 @@ fn the_first_line_says_where_the_last_gives_the_totals_and_the_token_is_nowhere(
     let child_id = program.0.as_ref().unwrap().id();
     // The pipe must not fill up at this log level.
     let mut program = program;
-    let mut stderr = program.0.as_mut().unwrap().stderr.take().unwrap();
+    let mut stderr = program.stderr();
     let log = std::thread::spawn(move || {
         let mut log = String::new();
         stderr.read_to_string(&mut log).unwrap();

@@ -13,7 +13,7 @@ async fn an_ordered_end_reads_flushes_and_sends_what_is_on_the_way() {
     let directory = tempfile::tempdir().unwrap();
     let (bus, receiver, shutdown) = (Bus::new(), Receiver::new(), Shutdown::new());
     let mut config = config(&bus, directory.path());
-    config.flush = Duration::from_secs(3_600);
+    config.lane.flush = Duration::from_secs(3_600);
     let running = launch(config, &receiver.url(), &shutdown).await.unwrap();
     bus.wait_subscribed("info");
     for _ in 0..5_000 {
@@ -32,7 +32,7 @@ async fn a_dead_backend_does_not_hold_up_the_end_and_the_next_worker_delivers() 
     let (bus, receiver, shutdown) = (Bus::new(), Receiver::new(), Shutdown::new());
     receiver.always(Some(status(503)));
     let mut settings = config(&bus, directory.path());
-    settings.grace = Duration::from_millis(200);
+    settings.lane.grace = Duration::from_millis(200);
     let running = launch(settings.clone(), &receiver.url(), &shutdown).await.unwrap();
     bus.wait_subscribed("info");
     bus.count("hits", 3);
@@ -59,8 +59,8 @@ async fn a_second_request_leaves_out_the_sending_but_never_the_spool() {
     let (bus, receiver, shutdown) = (Bus::new(), Receiver::new(), Shutdown::new());
     receiver.always(Some(Reply::StoreAndHang));
     let mut settings = config(&bus, directory.path());
-    settings.grace = Duration::from_secs(3_600);
-    settings.flush = Duration::from_secs(3_600);
+    settings.lane.grace = Duration::from_secs(3_600);
+    settings.lane.flush = Duration::from_secs(3_600);
     let running = launch(settings, &receiver.url(), &shutdown).await.unwrap();
     bus.wait_subscribed("info");
     bus.count("hits", 3);

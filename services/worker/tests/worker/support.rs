@@ -12,9 +12,8 @@ use zibrato_service::{Shutdown, StatusEndpoint};
 use zibrato_worker::backends::librato::{AGE_MAX, Librato, LibratoConfig};
 use zibrato_worker::clock::WallClock;
 use zibrato_worker::retry::RetryPolicy;
-use zibrato_worker::table::SeriesLimits;
 use zibrato_worker::totals::Totals;
-use zibrato_worker::worker::{Config, Error, Running, start};
+use zibrato_worker::worker::{Config, Error, LaneConfig, Running, Source, start};
 
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -235,20 +234,21 @@ fn read_request(reader: &mut BufReader<TcpStream>) -> Option<(String, String, St
 /// Settings for tests: quick flushes and quick retries.
 pub(crate) fn config(bus: &Bus, spool: &Path) -> Config {
     Config {
-        endpoints: vec![bus.endpoint.clone()],
-        levels: vec!["info".to_owned()],
-        flush: Duration::from_millis(50),
-        spool_directory: spool.to_owned(),
-        spool_bytes_max: 16 << 20,
-        status: StatusEndpoint { addr: Some("127.0.0.1:0".parse().unwrap()), explicit: true },
-        series: SeriesLimits::default(),
-        retry: RetryPolicy {
-            floor: Duration::from_millis(5),
-            ceiling: Duration::from_millis(50),
-            hold: Duration::from_millis(10),
+        source: Source {
+            endpoints: vec![bus.endpoint.clone()],
+            levels: vec!["info".to_owned()],
+            clock: WallClock::system(),
         },
-        grace: Duration::from_secs(5),
-        clock: WallClock::system(),
+        status: StatusEndpoint { addr: Some("127.0.0.1:0".parse().unwrap()), explicit: true },
+        lane: LaneConfig {
+            spool_bytes_max: 16 << 20,
+            retry: RetryPolicy {
+                floor: Duration::from_millis(5),
+                ceiling: Duration::from_millis(50),
+                hold: Duration::from_millis(10),
+            },
+            ..LaneConfig::new(Duration::from_millis(50), spool.to_owned())
+        },
     }
 }
 

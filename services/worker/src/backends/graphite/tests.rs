@@ -196,7 +196,7 @@ fn series_that_become_equal_are_counted() {
 fn every_status_from_100_to_599_has_its_verdict() {
     let graphite = graphite(Protocol::Plaintext, false);
     let body = Body { bytes: Vec::new(), content_type: String::new(), points: Vec::new() };
-    let batch = Batch { row: 1, id: String::new(), flushed_ms: 0, body };
+    let batch = Batch { row: 1, id: String::new(), flushed_ms: 0, attempts_unknown: 0, body };
     for status in 100..=599 {
         let expected = match status {
             200 => Verdict::Delivered { odd: false },
@@ -262,7 +262,7 @@ async fn what_breaks_off_is_sent_again_and_counts_once() {
     let mut graphite = graphite(Protocol::Plaintext, false);
     let body = encode(&kinds(), &graphite, &graphite.limits()).bodies.remove(0);
     let expected = lines(&body);
-    let batch = Batch { row: 1, id: String::new(), flushed_ms: 0, body };
+    let batch = Batch { row: 1, id: String::new(), flushed_ms: 0, attempts_unknown: 0, body };
     let (address, server) = carbon(3);
     graphite.address = address;
     let mut attempts = 0;
@@ -294,7 +294,7 @@ async fn a_body_that_cannot_be_read_is_not_sent() {
     let graphite = graphite(Protocol::Pickle, false);
     let body =
         Body { bytes: b"nonsense".to_vec(), content_type: String::new(), points: vec![PointUnits::Gauge(1)] };
-    let batch = Batch { row: 1, id: String::new(), flushed_ms: 0, body };
+    let batch = Batch { row: 1, id: String::new(), flushed_ms: 0, attempts_unknown: 0, body };
     let Answer::Response(response) = graphite.send(&batch).await else { panic!() };
     assert_eq!(graphite.classify(&response, &batch, 0), Verdict::Drop { reason: "unreadable" });
 }

@@ -207,7 +207,7 @@ async fn the_encoding_that_is_named_is_that_of_the_bytes() {
             content_type: "text/plain; charset=utf-8".to_owned(),
             points: vec![PointUnits::Counter(1.0)],
         };
-        let batch = Batch { row: 1, id: "canary-id".to_owned(), flushed_ms: 0, body };
+        let batch = Batch { row: 1, id: "canary-id".to_owned(), flushed_ms: 0, attempts_unknown: 0, body };
         let server = serve_once(listener);
         let answer = influx.send(&batch).await;
         let Answer::Response(response) = answer else { panic!("{answer:?}") };

@@ -1,0 +1,7 @@
+//! The zibrato-worker program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    zibrato_worker::cli::many::main()
+}
