@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "all of this is test code")]
 
 mod faults;
+mod graphite;
 mod many;
 mod process;
 mod programs;

@@ -227,12 +227,15 @@ fn a_body_can_be_cut_to_some_of_its_points_and_named() {
     }
 }
 
+/// The value of each path and second.
+type Stored = BTreeMap<(String, String), f64>;
+
 /// A carbon that keeps the last value of a path and second, and dies in the middle of its first `deaths` connections.
-fn carbon(deaths: usize) -> (String, thread::JoinHandle<BTreeMap<(String, String), f64>>) {
+fn carbon(deaths: usize) -> (String, thread::JoinHandle<Stored>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let server = thread::spawn(move || {
-        let mut stored = BTreeMap::new();
+        let mut stored = Stored::new();
         for connection in 0..=deaths {
             let (mut stream, _) = listener.accept().unwrap();
             let mut seen = Vec::new();
@@ -276,7 +279,7 @@ async fn what_breaks_off_is_sent_again_and_counts_once() {
     }
     assert_eq!(attempts, 4);
     let stored = server.join().unwrap();
-    let all: BTreeMap<_, _> = expected
+    let all: Stored = expected
         .lines()
         .map(|line| {
             let words: Vec<_> = line.split(' ').collect();

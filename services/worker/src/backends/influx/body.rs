@@ -10,8 +10,8 @@ use super::BODY_BYTES_MAX;
 
 /// The first bytes of a gzip stream, with which no name begins.
 const MAGIC: [u8; 2] = [0x1f, 0x8b];
-/// The level of compression: on our lines a third of the default's time, for bodies a seventh larger.
-const LEVEL: Compression = Compression::new(1);
+/// The level of compression: of a body of 1 MB it makes 0.28 MB in 9 ms, where the default makes 0.22 MB in 40 ms.
+const LEVEL: Compression = Compression::new(2);
 /// Most bytes that are read out of a compressed body: one point may exceed [`BODY_BYTES_MAX`] alone, and by far not as
 /// much.
 const TEXT_BYTES_MAX: u64 = 2 * BODY_BYTES_MAX as u64;
