@@ -132,7 +132,12 @@ pub async fn run_many(
     loop {
         tokio::select! {
             () = shutdown.requested() => break,
-            () = many.one_ended() => break,
+            name = many.one_ended() => {
+                // A backend whose reader is gone for good asks for the end of its lane; a lane that ended otherwise is broken.
+                if !many.end_if_asked(&name).await || many.entries.is_empty() {
+                    break;
+                }
+            }
             _ = hangups.recv() => match reload() {
                 Ok(config) => many.change(config, &shutdown).await,
                 Err(error) => tracing::error!(error, "the new settings are not accepted; nothing was changed"),
@@ -163,13 +168,9 @@ impl Many {
             .map(|(name, _)| name.clone())
             .collect();
         for name in gone {
-            let Some(Entry { shutdown, lane, .. }) = self.entries.remove(&name) else { continue };
-            self.subscription.close_lane(&name);
-            shutdown.request();
+            let Some(entry) = self.entries.remove(&name) else { continue };
             // A lane that begins anew needs the spool of the old one.
-            if let Err(error) = lane.join().await {
-                tracing::error!(lane = name, %error, "a lane did not end in order");
-            }
+            self.end(&name, entry).await;
             ended.push(name);
         }
         for (name, spec) in asked {
@@ -211,11 +212,39 @@ impl Many {
         Ok(())
     }
 
-    /// Waits until a lane has ended by itself.
-    async fn one_ended(&self) {
-        while !self.entries.values().any(|entry| entry.lane.is_finished()) {
+    /// Waits until a lane has ended or asks for its end; its name.
+    async fn one_ended(&self) -> String {
+        loop {
+            let is_over = |entry: &Entry| entry.lane.is_finished() || entry.shutdown.is_requested();
+            if let Some((name, _)) = self.entries.iter().find(|(_, entry)| is_over(entry)) {
+                return name.clone();
+            }
             tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// Ends a lane that asked for it; false if it did not.
+    async fn end_if_asked(&mut self, name: &str) -> bool {
+        let Some(entry) = self.entries.remove(name) else { return true };
+        if !entry.shutdown.is_requested() {
+            self.entries.insert(name.to_owned(), entry);
+            return false;
+        }
+        self.end(name, entry).await;
+        true
+    }
+
+    /// Ends one lane and lets the others go on.
+    async fn end(&mut self, name: &str, entry: Entry) {
+        let Entry { shutdown, lane, .. } = entry;
+        if !shutdown.is_requested() {
+            shutdown.request();
+        }
+        self.subscription.close_lane(name);
+        if let Err(error) = lane.join().await {
+            tracing::error!(lane = name, %error, "a lane did not end in order");
+        }
+        *lock(&self.seen) = self.entries.values().map(|entry| entry.lane.seen().clone()).collect();
     }
 
     /// Waits for all lanes, which the shutdown ends; if one ended by itself the others end as well.
@@ -223,7 +252,9 @@ impl Many {
         self.subscription.request_stop();
         let mut result = Ok(());
         for entry in self.entries.into_values() {
-            entry.shutdown.request();
+            if !entry.shutdown.is_requested() {
+                entry.shutdown.request();
+            }
             result = result.and(entry.lane.join().await.map(drop));
         }
         result

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Read;
 use std::path::Path;
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
 use std::time::Instant;
 
 use crate::shutdown::get;
@@ -26,6 +26,11 @@ impl Program {
 
     pub(crate) fn of(mut command: Command) -> Self {
         Self(Some(command.spawn().unwrap()))
+    }
+
+    /// The end of its output, once.
+    pub(crate) fn stdout(&mut self) -> ChildStdout {
+        self.0.as_mut().unwrap().stdout.take().unwrap()
     }
 
     /// The end of its log, once.
