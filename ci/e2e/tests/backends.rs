@@ -8,8 +8,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use zibrato_e2e::workload::{DEPTH, LOAD, ORDERS, Workload, near, same};
 use zibrato_e2e::{
-    Broker, Graphite, Influx, Labels, Prometheus, Rotel, VictoriaMetrics, Worker, directory, get,
-    promtool_check_metrics, until,
+    Broker, Graphite, Influx, Labels, Prometheus, Rotel, Statsd, StatsdTotals, VictoriaMetrics, Worker,
+    directory, get, promtool_check_metrics, until,
 };
 
 /// Rounds of the workload: several flushes.
@@ -195,6 +195,88 @@ fn graphite() {
         }
         run.finish();
     }
+}
+
+/// The one name of a statsd that begins and ends so; between stands a hash where a tag had to be changed.
+fn named<'a>(values: &'a BTreeMap<String, f64>, begin: &str, end: &str) -> Option<(&'a str, f64)> {
+    let mut found = values.iter().filter(|(name, _)| name.starts_with(begin) && name.ends_with(end));
+    let one = found.next().map(|(name, value)| (&**name, *value));
+    assert!(found.next().is_none(), "more than one {begin}...{end}: {values:?}");
+    one
+}
+
+#[test]
+fn statsd() {
+    for (transport, timers) in [("udp", "percentiles"), ("tcp", "samples")] {
+        let server = Statsd::start();
+        let address = format!("{transport}://{}", server.addr);
+        let run = Run::of("zibrato-statsd", &["--address", &address, "--timers", timers]);
+        let truth = run.workload;
+        let latency = "shop.latency.source.shop-1";
+        let records = |totals: &StatsdTotals| match timers {
+            "samples" => totals.timers.get(latency).map(|timer| timer.count),
+            _ => totals.counters.get(&format!("{latency}.count")).copied(),
+        };
+        let totals = until("all records", || {
+            let totals = server.totals();
+            (records(&totals) == Some(truth.records())).then_some(totals)
+        });
+        run.finish();
+        let counter = |begin: &str| named(&totals.counters, begin, "").unwrap().1;
+        assert_eq!(counter("shop.orders.source.shop-1.route._a_b"), truth.orders(0), "{totals:?}");
+        assert_eq!(counter("shop.orders.source.shop-1.route._c"), truth.orders(1));
+        assert_eq!(counter("shop.bytes.source.shop-1"), truth.bytes());
+        assert_eq!(totals.gauges["shop.depth.source.shop-1"], DEPTH, "negative, though a sign is a change");
+        assert_eq!(totals.gauges["shop.load.source.shop-1"], LOAD);
+        assert_eq!(totals.counters["statsd.bad_lines_seen"], 0.0);
+        if timers == "percentiles" {
+            assert!(same(totals.counters[&format!("{latency}.sum")], truth.seconds()));
+            for (field, percentile) in [("p50", 50.0), ("p99", 99.0)] {
+                let value = totals.gauges[&format!("{latency}.{field}")];
+                assert!(near(value, truth.percentile(percentile), 0.0), "{field} {value}");
+            }
+        }
+    }
+}
+
+#[test]
+fn lines_of_json() {
+    let home = directory();
+    let path = home.path().join("metrics.jsonl");
+    let run = Run::of("zibrato-jsonl", &["--file", path.to_str().unwrap()]);
+    let truth = run.workload;
+    run.finish();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |name: &str| lines.iter().filter(|line| line["name"] == name).collect::<Vec<_>>();
+    for (at, (route, _)) in ORDERS.iter().enumerate() {
+        let deltas = of("shop.orders").into_iter().filter(|line| line["tags"]["route"] == *route);
+        assert_eq!(deltas.map(|line| line["delta"].as_f64().unwrap()).sum::<f64>(), truth.orders(at));
+    }
+    let bytes: f64 = of("shop.bytes").iter().map(|line| line["delta"].as_f64().unwrap()).sum();
+    assert_eq!((bytes, &of("shop.bytes")[0]["unit"]), (truth.bytes(), &"B".into()));
+    let records: f64 = of("shop.latency").iter().map(|line| line["count"].as_f64().unwrap()).sum();
+    assert_eq!(records, truth.records());
+    assert_eq!(of("shop.depth").last().unwrap()["value"].as_f64(), Some(DEPTH));
+}
+
+#[test]
+fn a_backend_of_ones_own() {
+    let home = directory();
+    let path = home.path().join("metrics.csv");
+    let run = Run::of("zibrato-csv", &["--file", path.to_str().unwrap()]);
+    let truth = run.workload;
+    run.finish();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let sum = |kind: &str, name: &str| {
+        let begin = format!(",{kind},{name},{SOURCE},");
+        text.lines().filter_map(|line| line.split_once(&begin)?.1.parse::<f64>().ok()).sum::<f64>()
+    };
+    assert_eq!(sum("counter", "shop.orders"), truth.orders(0) + truth.orders(1));
+    assert_eq!(
+        (sum("counter", "shop.bytes"), sum("timer", "shop.latency")),
+        (truth.bytes(), truth.records())
+    );
 }
 
 /// The last point of each series, as OTLP tells it.

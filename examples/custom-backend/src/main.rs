@@ -114,7 +114,8 @@ impl Backend for Csv {
 
     fn select(&self, bytes: &[u8], keep: &[bool]) -> Option<Vec<u8>> {
         let lines: Vec<&[u8]> = bytes.split_inclusive(|&byte| byte == b'\n').collect();
-        let kept = lines.iter().zip(keep).filter(|(_, keep)| **keep).flat_map(|(line, _)| line.iter().copied());
+        let kept =
+            lines.iter().zip(keep).filter(|(_, keep)| **keep).flat_map(|(line, _)| line.iter().copied());
         (lines.len() == keep.len()).then(|| kept.collect())
     }
 
@@ -129,7 +130,9 @@ fn line(measurement: &Measurement, flush_ms: u64) -> String {
     let series = &measurement.series;
     let number = match &measurement.value {
         Value::Counter { delta } => *delta,
-        Value::Gauge { points } | Value::RawTimer { points } => points.last().map_or(0.0, |point| point.value),
+        Value::Gauge { points } | Value::RawTimer { points } => {
+            points.last().map_or(0.0, |point| point.value)
+        }
         Value::Timer(timer) => timer.count as f64,
     };
     format!("{flush_ms},{},{},{},{number}\n", series.kind.as_str(), series.name, series.source)
