@@ -182,3 +182,87 @@ fn parse_header(text: &str) -> Result<(String, String), String> {
         text.split_once(':').ok_or("not a header; give NAME: VALUE, such as X-Scope-OrgID: team")?;
     Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::numbers::Chosen;
+
+    #[derive(Debug, Parser)]
+    struct Flags {
+        #[command(flatten)]
+        url: UrlArgs,
+    }
+
+    fn client(url: &str, flags: &[&str]) -> Result<HttpClient, UrlArgsError> {
+        let context =
+            Context { program: "zibrato-test".to_owned(), token_variable: None, chosen: Chosen::default() };
+        let flags = Flags::try_parse_from([&["x"], flags].concat()).unwrap();
+        flags.url.client(url.parse().unwrap(), "Bearer", &context)
+    }
+
+    /// A request as a server on this machine sees it.
+    async fn seen(flags: &[&str]) -> String {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.unwrap());
+            }
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+            String::from_utf8(head).unwrap()
+        });
+        client(&url, flags).unwrap().send(reqwest::Method::GET, &[], Vec::new()).await;
+        server.await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_token_goes_as_bearer_as_password_or_in_a_header_of_its_own() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "canary-80\n").unwrap();
+        let path = file.path().to_str().unwrap();
+        let with = |more: &[&'static str]| [&["--token-file", path][..], more].concat();
+        for (flags, line) in [
+            (with(&[]), "authorization: Bearer canary-80"),
+            (with(&["--username", "me"]), "authorization: Basic bWU6Y2FuYXJ5LTgw"),
+            (with(&["--token-header", "X-Api-Key"]), "x-api-key: canary-80"),
+            (vec!["--header", "X-Scope-OrgID: team", "--header", "X-More: 1"], "x-scope-orgid: team"),
+        ] {
+            let head = seen(&flags).await;
+            assert!(head.lines().any(|seen| seen == line), "{line} is missing in {head}");
+            assert!(head.contains("user-agent: zibrato-test/"), "{head}");
+        }
+        assert!(!seen(&[]).await.to_lowercase().contains("authorization"));
+    }
+
+    #[test]
+    fn credentials_that_cannot_work_are_refused_and_never_shown() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "canary-81\u{e9}").unwrap();
+        let path = file.path().to_str().unwrap();
+        let local = "http://127.0.0.1:1/";
+        for (url, flags, part) in [
+            (local, &["--username", "me"][..], "--token-file"),
+            (local, &["--token-header", "X-Key"], "--token-file"),
+            (local, &["--token-variable", "ZIBRATO_NOT_SET"], "ZIBRATO_NOT_SET"),
+            (local, &["--token-file", "/none"], "/none"),
+            (local, &["--token-file", path, "--username", "a:b"], "a:b"),
+            (local, &["--token-file", path, "--token-header", "a b"], "a b"),
+            (local, &["--header", "a b: c"], "--header"),
+            ("http://192.0.2.1/", &["--token-file", path], "--insecure-http"),
+        ] {
+            let error = client(url, flags).unwrap_err();
+            let text = zibrato_service::chain(&error);
+            assert!(text.contains(part) && !text.contains("canary"), "{part} is missing in {text}");
+            assert!(!format!("{error:?}").contains("canary"));
+        }
+        assert!(client("http://192.0.2.1/", &["--token-file", path, "--insecure-http"]).is_ok());
+        assert!(Flags::try_parse_from(["x", "--header", "nothing"]).is_err());
+        assert!(!format!("{:?}", client(local, &["--token-file", path]).unwrap()).contains("canary"));
+    }
+}
