@@ -2,13 +2,17 @@
 
 use std::process::ExitCode;
 
-use clap::Args;
 use clap::builder::PossibleValuesParser;
+use clap::{Args, CommandFactory as _};
 use clap_complete::{Shell, generate};
 use zibrato_service::{EXIT_USAGE, run_main};
 
-use crate::manual::programs;
+use crate::args::Cli;
+use crate::manual::others;
 use crate::paint::print;
+
+/// The name of this program.
+const OWN: &str = "zibrato";
 
 /// Prints a completion script for a shell, of `zibrato` or of another of its programs.
 ///
@@ -23,19 +27,21 @@ pub(crate) struct CompletionsArgs {
     shell: Shell,
 
     /// The program.
-    #[arg(value_parser = PossibleValuesParser::new(names()), default_value = "zibrato")]
+    #[arg(value_parser = PossibleValuesParser::new(names()), default_value = OWN)]
     program: String,
 }
 
-/// Leaked, which a parser asks for: a handful of names, once.
+/// Leaked, which a parser asks for: a handful of names, once. Of our own the name alone: this is a part of its parser.
 fn names() -> Vec<&'static str> {
-    programs().iter().map(|command| &*command.get_name().to_owned().leak()).collect()
+    let others = others().into_iter().map(|command| &*command.get_name().to_owned().leak());
+    [OWN].into_iter().chain(others).collect()
 }
 
 pub(crate) fn main(args: &CompletionsArgs) -> ExitCode {
     let mut script = Vec::new();
     // The parser accepts no other.
-    let named = programs().into_iter().find(|command| command.get_name() == args.program);
+    let mut all = [Cli::command()].into_iter().chain(others());
+    let named = all.find(|command| command.get_name() == args.program);
     let Some(mut command) = named else { return ExitCode::from(EXIT_USAGE) };
     generate(args.shell, &mut command, &args.program, &mut script);
     // What clap generates is text.

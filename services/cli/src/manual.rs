@@ -41,7 +41,7 @@ fn write_pages(directory: &Path) -> io::Result<()> {
 /// Every command that is shown, with the name of its page.
 fn commands() -> Vec<(String, Command)> {
     let mut commands = Vec::new();
-    for program in programs() {
+    for program in [Cli::command()].into_iter().chain(others()) {
         let mut program = program.disable_help_subcommand(true);
         program.build();
         let name = program.get_name().to_owned();
@@ -52,11 +52,10 @@ fn commands() -> Vec<(String, Command)> {
     commands
 }
 
-/// The command line of every program.
-pub(crate) fn programs() -> Vec<Command> {
+/// The command line of every program but this one, which lists them.
+pub(crate) fn others() -> Vec<Command> {
     let workers = zibrato_worker::backends::ALL.iter().map(|kind| (kind.command)());
     let others = [
-        Cli::command(),
         zibrato_broker::Args::command(),
         zibrato_gateway::Args::command(),
         zibrato_local::Args::command(),
