@@ -7,7 +7,7 @@ use clap::builder::PossibleValuesParser;
 use clap_complete::{Shell, generate};
 use zibrato_service::{EXIT_USAGE, run_main};
 
-use crate::manual::programs;
+use crate::manual::{other_programs, programs};
 use crate::paint::print;
 
 /// Prints a completion script for a shell, of `zibrato` or of another of its programs.
@@ -29,7 +29,11 @@ pub(crate) struct CompletionsArgs {
 
 /// Leaked, which a parser asks for: a handful of names, once.
 fn names() -> Vec<&'static str> {
-    programs().iter().map(|command| &*command.get_name().to_owned().leak()).collect()
+    let others = other_programs();
+    ["zibrato"]
+        .into_iter()
+        .chain(others.iter().map(|command| &*command.get_name().to_owned().leak()))
+        .collect()
 }
 
 pub(crate) fn main(args: &CompletionsArgs) -> ExitCode {

@@ -54,9 +54,13 @@ fn commands() -> Vec<(String, Command)> {
 
 /// The command line of every program.
 pub(crate) fn programs() -> Vec<Command> {
+    [Cli::command()].into_iter().chain(other_programs()).collect()
+}
+
+/// The command line of every program but this one, whose own parser asks for their names while it is built.
+pub(crate) fn other_programs() -> Vec<Command> {
     let workers = zibrato_worker::backends::ALL.iter().map(|kind| (kind.command)());
     let others = [
-        Cli::command(),
         zibrato_broker::Args::command(),
         zibrato_gateway::Args::command(),
         zibrato_local::Args::command(),
