@@ -206,7 +206,7 @@ fn serve(stream: TcpStream, shared: &Mutex<Shared>) -> Option<()> {
                 step: step.clone(),
                 batch: header("x-zibrato-batch").to_owned(),
                 authorization: header("authorization").to_owned(),
-                body: body,
+                body,
             });
             step
         };
