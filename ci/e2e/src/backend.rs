@@ -1,19 +1,32 @@
-//! A receiver of the Librato API that does as it is told.
+//! A receiver over HTTP that does as it is told: of the Librato API, and of all else that is posted.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::until::until;
+
+/// The longest body that has nothing in it: what Snappy makes of no bytes.
+const EMPTY_BYTES_MAX: usize = 1;
+/// Between two bytes of a slow answer.
+const DRIP: Duration = Duration::from_millis(50);
 
 /// What the receiver does with a POST.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Step {
     /// Answers with this status and these further header lines.
     Answer(u16, Vec<String>),
+    /// Answers with this status and this body.
+    Say(u16, String),
+    /// Answers with this status and a body that never ends.
+    Endless(u16),
+    /// Answers with headers that never end.
+    EndlessHeaders,
+    /// Begins to answer, a byte at a time, and is never done.
+    Drip,
     /// Reads the request and closes the connection without a word.
     Close,
     /// Reads the request and says nothing, while the connection stays open.
@@ -32,7 +45,7 @@ pub struct Request {
     /// Its `Authorization`, empty without one.
     pub authorization: String,
     /// Its body.
-    pub body: String,
+    pub body: Vec<u8>,
 }
 
 impl Request {
@@ -41,7 +54,7 @@ impl Request {
     /// # Panics
     /// If the body is not what a worker posts.
     pub fn gauges(&self) -> Vec<serde_json::Value> {
-        let json: serde_json::Value = serde_json::from_str(&self.body).unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&self.body).unwrap();
         json["gauges"].as_array().unwrap().clone()
     }
 
@@ -51,13 +64,24 @@ impl Request {
     }
 }
 
-#[derive(Debug, Default)]
+/// What is done with bodies when the script is over.
+type Rule = dyn Fn(&[u8]) -> Step + Send;
+
+#[derive(Default)]
 struct Shared {
     script: VecDeque<Step>,
+    rule: Option<Box<Rule>>,
     requests: Vec<Request>,
 }
 
-/// The receiver. It follows its script, a step a POST, and then answers 200; HEAD is always answered 200.
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("script", &self.script).finish_non_exhaustive()
+    }
+}
+
+/// The receiver. It follows its script, a step a POST, then a rule if it has one, and then answers 200. HEAD, and a
+/// POST with nothing in it as it is sent to try a remote write, is always answered 200.
 ///
 /// Its threads end with the process.
 #[derive(Clone, Debug)]
@@ -73,10 +97,18 @@ impl Backend {
     /// # Panics
     /// If there is none.
     pub fn start(script: impl IntoIterator<Item = Step>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::on("127.0.0.1:0", script)
+    }
+
+    /// Listens at an address.
+    ///
+    /// # Panics
+    /// If it is taken.
+    pub fn on(addr: &str, script: impl IntoIterator<Item = Step>) -> Self {
+        let listener = TcpListener::bind(addr).unwrap();
         let url = format!("http://{}/v1/metrics", listener.local_addr().unwrap());
         let script = script.into_iter().collect();
-        let shared = Arc::new(Mutex::new(Shared { script, requests: Vec::new() }));
+        let shared = Arc::new(Mutex::new(Shared { script, ..Shared::default() }));
         let for_threads = Arc::clone(&shared);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -123,6 +155,11 @@ impl Backend {
         self.lock().script = steps.into_iter().collect();
     }
 
+    /// Decides by the bodies once the script is over.
+    pub fn obey(&self, rule: impl Fn(&[u8]) -> Step + Send + 'static) {
+        self.lock().rule = Some(Box::new(rule));
+    }
+
     fn lock(&self) -> MutexGuard<'_, Shared> {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -154,20 +191,22 @@ fn serve(stream: TcpStream, shared: &Mutex<Shared>) -> Option<()> {
         };
         let mut body = vec![0; header("content-length").parse().unwrap_or(0)];
         reader.read_exact(&mut body).ok()?;
-        if !head.first()?.starts_with("POST") {
+        if !head.first()?.starts_with("POST") || body.len() <= EMPTY_BYTES_MAX {
             writer.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").ok()?;
             continue;
         }
         let step = {
             let mut shared = shared.lock().unwrap_or_else(PoisonError::into_inner);
-            let step = shared.script.pop_front().unwrap_or(Step::Answer(200, Vec::new()));
+            let told = shared.script.pop_front();
+            let ruled = || shared.rule.as_ref().map(|rule| rule(&body));
+            let step = told.or_else(ruled).unwrap_or(Step::Answer(200, Vec::new()));
             let at_ms = SystemTime::now().duration_since(UNIX_EPOCH).ok()?.as_millis() as u64;
             shared.requests.push(Request {
                 at_ms,
                 step: step.clone(),
                 batch: header("x-zibrato-batch").to_owned(),
                 authorization: header("authorization").to_owned(),
-                body: String::from_utf8_lossy(&body).into_owned(),
+                body,
             });
             step
         };
@@ -177,6 +216,30 @@ fn serve(stream: TcpStream, shared: &Mutex<Shared>) -> Option<()> {
             Step::Silence => {
                 reader.read_line(&mut String::new()).ok()?;
                 return None;
+            }
+            Step::Say(status, text) => {
+                let length = text.len();
+                write!(writer, "HTTP/1.1 {status} Told\r\nContent-Length: {length}\r\n\r\n{text}").ok()?;
+            }
+            // These end when the client gives up.
+            Step::Endless(status) => {
+                write!(writer, "HTTP/1.1 {status} Told\r\nContent-Length: {}\r\n\r\n", u64::MAX / 2).ok()?;
+                loop {
+                    writer.write_all(&[b'x'; 8_192]).ok()?;
+                }
+            }
+            Step::EndlessHeaders => {
+                writer.write_all(b"HTTP/1.1 200 Told\r\n").ok()?;
+                loop {
+                    writer.write_all(b"X-More: and more\r\n").ok()?;
+                }
+            }
+            Step::Drip => {
+                writer.write_all(b"HTTP/1.1 200 Told\r\nX-Slow: ").ok()?;
+                loop {
+                    writer.write_all(b"x").ok()?;
+                    thread::sleep(DRIP);
+                }
             }
             Step::Answer(status, headers) => {
                 let headers: String = headers.iter().map(|line| format!("{line}\r\n")).collect();

@@ -6,11 +6,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "support of tests: what fails here fails a test")]
 
 mod backend;
+mod bodies;
 mod browser;
 mod device;
 mod http;
 mod law;
 mod legacy;
+mod peer;
 mod ports;
 mod process;
 mod proxy;
@@ -26,11 +28,13 @@ mod until;
 pub mod workload;
 
 pub use backend::{Backend, Request, Step};
+pub use bodies::{Format, Point};
 pub use browser::{Chromium, Key, Tab};
 pub use device::{Device, Gateway, together};
 pub use http::{Answer, Metrics, encoded, get, metrics, request};
 pub use law::{BrokerSum, ClientLaw, Flow};
 pub use legacy::{Publisher, now_s};
+pub use peer::{Peer, PeerStep};
 pub use ports::PortPair;
 pub use process::{Ended, Process, command, field};
 pub use proxy::{Done, Harm, Proxy, Random};

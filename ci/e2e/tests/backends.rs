@@ -8,8 +8,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use zibrato_e2e::workload::{DEPTH, LOAD, ORDERS, Workload, near, same};
 use zibrato_e2e::{
-    Broker, Graphite, Influx, Labels, Prometheus, Rotel, Statsd, StatsdTotals, VictoriaMetrics, Worker,
-    directory, get, promtool_check_metrics, until,
+    Broker, Graphite, Influx, Labels, Process, Prometheus, Responses, Rotel, Statsd, StatsdTotals, TcpProxy,
+    VictoriaMetrics, Worker, directory, field, get, promtool_check_metrics, until,
 };
 
 /// Rounds of the workload: several flushes.
@@ -115,6 +115,47 @@ fn victoria_metrics_by_remote_write() {
     let run = Run::of("zibrato-prometheus", &["--url", &server.url, "--instance", "w1"]);
     compare(&server, run.workload);
     run.finish();
+}
+
+/// Writes 1, 2 and 4 to a counter, each in a flush of its own whose first answer is lost after the server gave it.
+fn lose_answers(addr: &str) {
+    let (broker, spool, proxy) = (Broker::start(), directory(), TcpProxy::start(addr));
+    let url = format!("http://{}/api/v1/write", proxy.addr);
+    let spool = spool.path().to_str().unwrap();
+    let args = ["--endpoint", &broker.workers, "--spool", spool, "--url", &url, "--instance", "w1"];
+    let mut worker = Worker::of("zibrato-prometheus", &args);
+    worker.probed();
+    broker.subscribed(1);
+    for (at, hits) in ["hits=1", "hits=2", "hits=4"].iter().enumerate() {
+        proxy.set(Responses::Lose);
+        let program = Process::run("once", &["--endpoint", &broker.publishers, "--counter", hits]);
+        assert_eq!(program.code, Some(0), "{}", program.stderr);
+        worker.counted("zibrato_worker_ambiguous_total", &[], at as f64 + 1.0);
+        proxy.set(Responses::Pass);
+        worker.counted("zibrato_worker_batches_delivered_total", &[], at as f64 + 1.0);
+    }
+    let delivery = worker.finish();
+    let ambiguous: u64 = field(&delivery.line, "ambiguous").parse().unwrap();
+    assert!(delivery.held == 0 && ambiguous >= 3, "{}", delivery.line);
+    assert!(delivery.line.contains("dropped [none]"), "{}", delivery.line);
+    broker.finish();
+}
+
+#[test]
+fn prometheus_stores_a_batch_once_whose_answer_was_lost() {
+    let server = Prometheus::start();
+    lose_answers(&server.addr);
+    assert_eq!(number(&server, "hits_total"), Some(7.0));
+    assert_eq!(number(&server, "count_over_time(hits_total[1h])"), Some(3.0));
+}
+
+#[test]
+fn victoria_metrics_has_the_right_totals_after_answers_were_lost() {
+    let server = VictoriaMetrics::start();
+    lose_answers(&server.addr);
+    // It may keep a sample twice, which changes no total.
+    assert_eq!(number(&server, "hits_total"), Some(7.0));
+    assert!(number(&server, "count_over_time(hits_total[1h])") >= Some(3.0));
 }
 
 #[test]
