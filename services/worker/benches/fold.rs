@@ -139,7 +139,6 @@ fn bytes(series: u64, frames: impl Fn(u64, &mut u64) -> Vec<Vec<u8>>) -> (f64, f
     let before = live_bytes();
     let (mut ledger, mut seq) = (ledger(), 0);
     let mut table = SeriesTable::restore(SeriesLimits::default(), TOTALS, []);
-    let mut of_table = 0;
     for round in 0..2 {
         for message in incoming(frames(round, &mut seq)) {
             ledger.receive(&message, NOW_MS + round);
@@ -147,17 +146,13 @@ fn bytes(series: u64, frames: impl Fn(u64, &mut u64) -> Vec<Vec<u8>>) -> (f64, f
         let flush = ledger.prepare_flush(NOW_MS + round);
         let measurements = merge_series(&flush.measurements, true);
         drop(flush);
-        let before = live_bytes();
         let time = FlushTime { unix_ms: NOW_MS + round, interval: Duration::from_secs(10) };
-        drop(table.prepare(measurements, time));
+        drop(table.prepare(measurements, time, |identity| ledger.name(identity)));
         table.commit();
-        of_table += live_bytes() - before;
         ledger.commit_flush();
     }
     assert_eq!((ledger.series() as u64, table.len() as u64), (series, series));
     let all = (live_bytes() - before) as f64;
-    // What the measurements took was freed in between and is in neither.
-    let _ = of_table;
     drop(table);
     let of_ledger = (live_bytes() - before) as f64;
     ((of_ledger / series as f64), (all - of_ledger) / series as f64)

@@ -26,7 +26,7 @@ mod series;
 mod stream;
 mod timer;
 
-use std::collections::{HashMap, HashSet};
+use hashbrown::{HashMap, HashSet};
 use std::sync::Arc;
 
 use zibrato_core::frame::PublisherId;
@@ -226,6 +226,11 @@ impl Ledger {
     #[must_use]
     pub fn series(&self) -> usize {
         self.native_series + self.legacy.len()
+    }
+
+    /// The one copy of a native series' identity, if the ledger has the series.
+    pub fn name(&self, identity: &[u8]) -> Option<Arc<[u8]>> {
+        self.names.get(identity).cloned()
     }
 
     fn held(&self) -> Amounts {

@@ -1,6 +1,6 @@
 //! Merges what a store cannot tell apart: series that are equal but for their level.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 

@@ -10,9 +10,11 @@
 mod known;
 
 use std::collections::btree_map::{BTreeMap, Entry};
-use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::time::Duration;
+
+use hashbrown::{DefaultHashBuilder, HashMap, HashSet};
 
 use crate::backend::{FlushTime, Shape};
 use crate::ledger::identity;
@@ -80,8 +82,10 @@ pub struct SeriesTable {
     limits: SeriesLimits,
     shape: Shape,
     known: HashMap<Arc<[u8]>, Known>,
-    /// Series of each metric, overflow series apart.
-    of_metric: HashMap<Box<str>, usize>,
+    /// Series of each metric by a hash of its name, overflow series apart. Two metrics of one hash share a limit, which
+    /// is cheaper than to keep each name again.
+    of_metric: HashMap<u64, u32>,
+    hasher: DefaultHashBuilder,
     /// Series of all metrics, overflow series apart.
     counted: usize,
     staged: Staged,
@@ -102,7 +106,7 @@ struct Staged {
 #[derive(Debug, Default)]
 struct Admission {
     series: usize,
-    of_metric: HashMap<Box<str>, usize>,
+    of_metric: HashMap<u64, u32>,
 }
 
 impl SeriesTable {
@@ -114,6 +118,7 @@ impl SeriesTable {
             shape,
             known: HashMap::new(),
             of_metric: HashMap::new(),
+            hasher: DefaultHashBuilder::default(),
             counted: 0,
             staged: Staged::default(),
             rows_damaged: 0,
@@ -145,14 +150,21 @@ impl SeriesTable {
         self.rows_damaged
     }
 
-    /// Brings a flush, in which each series is once, within the limits and adds it up.
-    pub fn prepare(&mut self, measurements: Vec<Measurement>, flush: FlushTime) -> Prepared {
+    /// Brings a flush, in which each series is once, within the limits and adds it up. `shared` may have the identity of
+    /// a series already, so that it is kept once.
+    pub fn prepare(
+        &mut self,
+        measurements: Vec<Measurement>,
+        flush: FlushTime,
+        shared: impl Fn(&[u8]) -> Option<Arc<[u8]>>,
+    ) -> Prepared {
         self.staged = Staged { at_ms: flush.unix_ms, ..Staged::default() };
         let mut prepared = Prepared::default();
         let mut overflow: BTreeMap<Vec<u8>, Measurement> = BTreeMap::new();
         let mut new = Admission::default();
         for measurement in measurements {
             let identity = self.identity(&measurement.series);
+            let identity = shared(&identity).unwrap_or_else(|| identity.into());
             if self.known.contains_key(&identity[..]) || self.admit(&measurement.series.name, &mut new) {
                 self.add(identity, measurement, flush, &mut prepared);
                 continue;
@@ -165,7 +177,7 @@ impl SeriesTable {
             }
         }
         for (identity, measurement) in overflow {
-            self.add(identity, measurement, flush, &mut prepared);
+            self.add(identity.into(), measurement, flush, &mut prepared);
         }
         self.look_at_the_idle(flush, &mut prepared);
         prepared
@@ -184,11 +196,11 @@ impl SeriesTable {
         }
         for identity in expired {
             self.known.remove(&identity);
-            let Some(name) = counted_name(&identity) else { continue };
-            if let Some(series) = self.of_metric.get_mut(name) {
+            let Some(metric) = self.counted_metric(&identity) else { continue };
+            if let Some(series) = self.of_metric.get_mut(&metric) {
                 (*series, self.counted) = (*series - 1, self.counted - 1);
                 if *series == 0 {
-                    self.of_metric.remove(name);
+                    self.of_metric.remove(&metric);
                 }
             }
         }
@@ -209,20 +221,21 @@ impl SeriesTable {
     }
 
     fn admit(&self, name: &str, new: &mut Admission) -> bool {
-        let of = |metrics: &HashMap<Box<str>, usize>| metrics.get(name).copied().unwrap_or(0);
+        let metric = self.hasher.hash_one(name);
+        let of = |metrics: &HashMap<u64, u32>| metrics.get(&metric).copied().unwrap_or(0) as usize;
         let of_metric = of(&self.of_metric) + of(&new.of_metric);
         if of_metric >= self.limits.metric_series_max || self.counted + new.series >= self.limits.series_max {
             return false;
         }
         new.series += 1;
-        *new.of_metric.entry(name.into()).or_default() += 1;
+        *new.of_metric.entry(metric).or_default() += 1;
         true
     }
 
     fn overflow_series(&self, series: &SeriesKey, new: &Admission) -> SeriesKey {
-        let name = &series.name[..];
+        let metric = self.hasher.hash_one(&series.name[..]);
         // Overflow series of metrics that nobody knows would be without number.
-        let name = if self.of_metric.contains_key(name) || new.of_metric.contains_key(name) {
+        let name = if self.of_metric.contains_key(&metric) || new.of_metric.contains_key(&metric) {
             series.name.clone()
         } else {
             format!("zibrato.overflow.{}", series.kind.as_str())
@@ -233,14 +246,14 @@ impl SeriesTable {
     /// Adds a measurement to what its series has come to.
     fn add(
         &mut self,
-        identity: Vec<u8>,
+        identity: Arc<[u8]>,
         mut measurement: Measurement,
         flush: FlushTime,
         prepared: &mut Prepared,
     ) {
         let (identity, mut known) = match self.known.get_key_value(&identity[..]) {
             Some((identity, known)) => (Arc::clone(identity), known.clone()),
-            None => (identity.into(), Known::new(flush)),
+            None => (identity, Known::new(flush)),
         };
         (known.changed_ms, known.told_ms) = (flush.unix_ms, flush.unix_ms);
         if self.shape.totals {
@@ -290,24 +303,21 @@ impl SeriesTable {
         (self.staged.expired, self.staged.refreshed) = (expired, refreshed);
     }
 
+    /// The metric that a series counts for; `None` of overflow series.
+    fn counted_metric(&self, identity: &[u8]) -> Option<u64> {
+        let (name, source) = identity::name_and_source(identity)?;
+        (source != OVERFLOW_SOURCE).then(|| self.hasher.hash_one(name))
+    }
+
     fn insert(&mut self, identity: Arc<[u8]>, known: Known) {
-        if let Some(name) = counted_name(&identity)
+        if let Some(metric) = self.counted_metric(&identity)
             && !self.known.contains_key(&identity)
         {
             self.counted += 1;
-            match self.of_metric.get_mut(name) {
-                Some(series) => *series += 1,
-                None => _ = self.of_metric.insert(name.into(), 1),
-            }
+            *self.of_metric.entry(metric).or_default() += 1;
         }
         self.known.insert(identity, known);
     }
-}
-
-/// The metric that a series counts for; `None` of overflow series.
-fn counted_name(identity: &[u8]) -> Option<&str> {
-    let (name, source) = identity::name_and_source(identity)?;
-    (source != OVERFLOW_SOURCE).then_some(name)
 }
 
 /// Counts a series for its metric, or for others if too many metrics are counted already.

@@ -3,7 +3,9 @@
 //! Between both nothing is lost and nothing is counted twice: what arrives meanwhile belongs to the
 //! next flush, and an aborted flush is part of the next one.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
+
+use hashbrown::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::identity;

@@ -1,11 +1,12 @@
 //! Taking in messages: native frames here, legacy text in its neighbour.
 
+use hashbrown::hash_map::EntryRef;
 use zibrato_core::frame::{Forwarded, Frame, TOPIC_FORWARDED, TOPIC_STATE};
 use zibrato_core::legacy::Message as LegacyMessage;
 
 use super::points::HeldPoint;
 use super::series::{Arrival, Series};
-use super::stream::Stream;
+use super::stream::{Stream, follows};
 use super::{Amounts, Ledger, drop_reason, identity, refusal};
 use crate::subscription::{Incoming, Message};
 
@@ -154,31 +155,33 @@ impl Ledger {
                 }
             };
             identity::write_entry(scratch, frame.level, frame.prelude.source, &entry);
-            let known_seq = stream.series.get(&scratch[..]).map(|series| series.seq);
-            let arrival = Arrival {
-                seq: header.seq,
-                key,
-                follows: stream.follows(known_seq, header.seq),
-                awake_ms: *awake_ms,
-            };
             let from_zero = stream.counts_from_zero();
-            let series = match known_seq {
-                Some(_) => stream.series.get_mut(&scratch[..]),
-                None if room == 0 => None,
-                None => {
+            // Looked up once: this is what a worker does most.
+            let (mut place, known_seq) = match stream.series.entry_ref(&scratch[..]) {
+                EntryRef::Occupied(place) => {
+                    let seq = place.get().seq;
+                    (place, Some(seq))
+                }
+                EntryRef::Vacant(_) if room == 0 => {
+                    (stream.refused, stream.dirty) = (true, true);
+                    counts.refuse(refusal::SERIES_LIMIT);
+                    continue;
+                }
+                EntryRef::Vacant(place) => {
                     room -= 1;
                     *native_series += 1;
                     let name = names.get(&scratch[..]).cloned().unwrap_or_else(|| scratch[..].into());
                     names.insert(name.clone());
-                    Some(stream.series.entry(name).or_insert_with(|| Series::zero(&entry.state)))
+                    (place.insert_entry_with_key(name, Series::zero(&entry.state)), None)
                 }
             };
-            let Some(series) = series else {
-                stream.refused = true;
-                stream.dirty = true;
-                counts.refuse(refusal::SERIES_LIMIT);
-                continue;
+            let arrival = Arrival {
+                seq: header.seq,
+                key,
+                follows: follows(&stream.sequence, known_seq, header.seq),
+                awake_ms: *awake_ms,
             };
+            let series = place.get_mut();
             if known_seq.is_some_and(|seq| header.seq <= seq) {
                 counts.old_states += 1;
                 if let Some(key) = key {
@@ -189,9 +192,12 @@ impl Ledger {
             let change = series.apply(&entry.state, arrival);
             counts.buckets_waiting += u64::from(change.waits);
             counts.buckets_unknown += change.buckets_unknown;
-            let Some(name) = names.get(&scratch[..]) else { continue };
+            let is_new_in_flush = !std::mem::replace(&mut series.dirty, true);
             if known_seq.is_none() && !from_zero {
                 series.settle();
+            }
+            let name = place.key();
+            if known_seq.is_none() && !from_zero {
                 counts.joined_late += change.amounts;
                 counts.joined_late_series += 1;
             } else {
@@ -205,8 +211,7 @@ impl Ledger {
                     points.push(HeldPoint { series: name.clone(), point }, counts);
                 }
             }
-            if !series.dirty {
-                series.dirty = true;
+            if is_new_in_flush {
                 dirty.push((slot, name.clone()));
             }
         }

@@ -1,6 +1,6 @@
 //! One publisher on one level: which of its frames came, and its series.
 
-use std::collections::HashMap;
+use hashbrown::HashMap;
 use std::sync::Arc;
 
 use zibrato_core::frame::{Header, PublisherId};
@@ -121,13 +121,6 @@ impl Stream {
         header.flags.end && !std::mem::replace(&mut self.ended, true)
     }
 
-    /// Whether no window is missing between the state of a series and part `seq`. `None` is a
-    /// series that was not seen before; the last complete key frame says when it was not there.
-    pub(super) fn follows(&self, series_seq: Option<u64>, seq: u64) -> bool {
-        let first = series_seq.unwrap_or(0).saturating_add(1);
-        self.sequence.covers(first, seq.saturating_sub(1))
-    }
-
     /// Notes the length of a window; 0 says nothing.
     pub(super) fn note_window(&mut self, window_ms: u32) {
         if window_ms > 0 {
@@ -225,4 +218,11 @@ impl Stream {
         (self.owed, self.synced, self.dirty) = (false, false, true);
         self.sequence = Sequence::new(false);
     }
+}
+
+/// Whether no window is missing between the state of a series and part `seq`. `None` is a series that was not seen
+/// before; the last complete key frame says when it was not there.
+pub(super) fn follows(sequence: &Sequence, series_seq: Option<u64>, seq: u64) -> bool {
+    let first = series_seq.unwrap_or(0).saturating_add(1);
+    sequence.covers(first, seq.saturating_sub(1))
 }

@@ -52,6 +52,7 @@ fn changes_add_up_only_when_they_are_committed_and_survive_a_restart() {
                 raw_timer("info", "old", "web", &[(1, 0.5)]),
             ],
             at(ms),
+            |_| None,
         );
         if is_kept {
             table.commit();
@@ -91,7 +92,7 @@ fn a_series_that_does_not_change_is_told_again_and_forgotten_at_last() {
     let limits = SeriesLimits { idle: Duration::from_secs(100), ..SeriesLimits::default() };
     let mut table = table(limits, TOTALS);
     let mut flush = |ms, measurements| {
-        let prepared = table.prepare(measurements, at(ms));
+        let prepared = table.prepare(measurements, at(ms), |_| None);
         table.commit();
         prepared
     };
@@ -116,14 +117,14 @@ fn beyond_the_limit_of_its_metric_a_series_goes_to_the_metrics_overflow() {
     let expected =
         [row("hits", "a", 1.0, None), row("hits", "b", 1.0, None), row("hits", "overflow", 2.0, None)];
     for ms in [10_000, 20_000] {
-        let prepared = table.prepare(all.to_vec(), at(ms));
+        let prepared = table.prepare(all.to_vec(), at(ms), |_| None);
         assert_eq!(counters(&prepared), expected);
         assert_eq!(prepared.overflowed, [("hits".to_owned(), 2)].into());
         assert!(units_of(&prepared.measurements).same(&units_of(&all)));
         table.commit();
         assert_eq!(table.len(), 3);
     }
-    let other = table.prepare(vec![counter("info", "misses", "z", 1.0)], at(30_000));
+    let other = table.prepare(vec![counter("info", "misses", "z", 1.0)], at(30_000), |_| None);
     assert_eq!(counters(&other), [row("misses", "z", 1.0, None)], "other metrics notice nothing");
 }
 
@@ -132,7 +133,8 @@ fn beyond_the_limit_in_total_unknown_metrics_share_one_series() {
     let limits = SeriesLimits { series_max: 2, idle: Duration::from_secs(60), ..SeriesLimits::default() };
     let mut table = table(limits, Shape::default());
     let all = ["m1", "m2", "m3", "m4"].map(|name| counter("info", name, "web", 1.0));
-    let prepared = table.prepare([&all[..], &[counter("info", "m1", "api", 5.0)]].concat(), at(10_000));
+    let prepared =
+        table.prepare([&all[..], &[counter("info", "m1", "api", 5.0)]].concat(), at(10_000), |_| None);
     table.commit();
     let expected = [
         row("m1", "web", 1.0, None),
@@ -142,10 +144,10 @@ fn beyond_the_limit_in_total_unknown_metrics_share_one_series() {
     ];
     assert_eq!(counters(&prepared), expected);
     // There is room again once the known ones are forgotten.
-    let _ = table.prepare(vec![], at(80_000));
+    let _ = table.prepare(vec![], at(80_000), |_| None);
     table.commit();
     assert!(table.is_empty());
-    let prepared = table.prepare(vec![counter("info", "m3", "web", 1.0)], at(90_000));
+    let prepared = table.prepare(vec![counter("info", "m3", "web", 1.0)], at(90_000), |_| None);
     assert_eq!(counters(&prepared), [row("m3", "web", 1.0, None)]);
 }
 
@@ -154,7 +156,7 @@ fn levels_stay_apart_only_where_the_backend_keeps_them() {
     for (keeps_levels, known) in [(true, 2), (false, 1)] {
         let mut table = table(SeriesLimits::default(), Shape { keeps_levels, ..TOTALS });
         for (ms, level) in [(10_000, "info"), (20_000, "debug")] {
-            let _ = table.prepare(vec![counter(level, "hits", "web", 1.0)], at(ms));
+            let _ = table.prepare(vec![counter(level, "hits", "web", 1.0)], at(ms), |_| None);
             table.commit();
         }
         assert_eq!(table.len(), known);
@@ -166,7 +168,7 @@ fn offenders_without_number_are_counted_together() {
     let limits = SeriesLimits { series_max: 0, ..SeriesLimits::default() };
     let mut table = table(limits, Shape::default());
     let all = (0..OFFENDERS_MAX + 5).map(|at| counter("info", &format!("m{at}"), "s", 1.0)).collect();
-    let prepared = table.prepare(all, at(10_000));
+    let prepared = table.prepare(all, at(10_000), |_| None);
     assert_eq!((prepared.overflowed.len(), prepared.overflowed["others"]), (OFFENDERS_MAX + 1, 5));
     assert_eq!(counters(&prepared).len(), 1);
 }

@@ -134,7 +134,7 @@ impl Flusher {
         self.naming.apply(&mut named, &mut left_out);
         let merged = merge_series(&named, self.backend.shape().keeps_levels);
         let Prepared { mut measurements, expired, rows, removed, overflowed } =
-            self.table.prepare(merged, flush_time);
+            self.table.prepare(merged, flush_time, |identity| self.ledger.name(identity));
         let merged_sets = keep_last_points(&mut measurements, self.backend.limits().points_per_series_max);
         let content = Content { measurements: &measurements, expired: &expired, flush: flush_time };
         let Encoded { bodies, refused, clashes, merged_sets: overwritten } = self.backend.encode(&content);

@@ -23,7 +23,7 @@ pub(super) fn otlp(url: &str, gzip: bool) -> Otlp {
 /// What the library makes of measurements of the first flush.
 pub(super) fn prepared(measurements: &[Measurement]) -> Prepared {
     let shape = otlp("http://h/", false).shape();
-    SeriesTable::restore(SeriesLimits::default(), shape, []).prepare(measurements.to_vec(), FLUSH)
+    SeriesTable::restore(SeriesLimits::default(), shape, []).prepare(measurements.to_vec(), FLUSH, |_| None)
 }
 
 pub(super) fn encoded(otlp: &Otlp, measurements: &[Measurement], expired: &[Arc<SeriesKey>]) -> Encoded {

@@ -164,7 +164,7 @@ fn totals_grow_with_one_start_and_a_series_that_does_not_change_is_told_again() 
     let mut table = SeriesTable::restore(SeriesLimits::default(), otlp.shape(), []);
     let mut flush = |unix_ms, measurements: Vec<Measurement>| {
         let flush = FlushTime { unix_ms, ..FLUSH };
-        let prepared = table.prepare(measurements, flush);
+        let prepared = table.prepare(measurements, flush, |_| None);
         table.commit();
         let encoded =
             otlp.encode(&Content { measurements: &prepared.measurements, expired: &prepared.expired, flush });
@@ -228,7 +228,7 @@ fn a_counter_that_fell_is_not_monotonic_from_then_on_until_it_expires() {
             .into_iter()
             .filter_map(|(source, delta)| Some(counter("info", "hits", source, *delta?)))
             .collect();
-        let measurements = table.prepare(all, FLUSH).measurements;
+        let measurements = table.prepare(all, FLUSH, |_| None).measurements;
         table.commit();
         let encoded = otlp.encode(&Content { measurements: &measurements, expired, flush: FLUSH });
         let metrics = encoded.bodies.iter().flat_map(|body| metrics(&body.bytes)).collect::<Vec<_>>();
