@@ -17,7 +17,7 @@
 //! escaped, ends the line's grammar when it stands last, and becomes `/`; control characters become `_`. Series that
 //! become equal by that are counted as clashes.
 //!
-//! A point that is sent again overwrites itself, so a batch may be sent as often as needed. [`classify`] says what each
+//! A point that is sent again overwrites itself, so a batch may be sent as often as needed. The module `classify` says what each
 //! answer means.
 
 mod args;

@@ -28,7 +28,7 @@ const NAME_BYTES_MAX: usize = 64;
 ///
 /// Each backend has its own flush, spool, retries and order, so that one that is dead holds up no other. The file is TOML:
 /// at its top the flags --host, --port, --endpoint, --levels, --http, --no-http, --insecure-bind and --state of a worker as
-/// keys without the dashes, and for each backend a table [[backend]] with `kind` (which program, without zibrato-), `name`
+/// keys without the dashes, and for each backend a table `[[backend]]` with `kind` (which program, without zibrato-), `name`
 /// (default: the kind) and the flags of that program. A flag that may be given several times is an array, one without a
 /// value is true or false.
 ///

@@ -21,7 +21,7 @@ pub struct UrlArgs {
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
 
-    /// Environment variable that holds the token or password. Default: ZIBRATO_<BACKEND>_TOKEN.
+    /// Environment variable that holds the token or password. Default: ZIBRATO_NAME_TOKEN with the name of the backend.
     #[arg(long, value_name = "NAME", conflicts_with = "token_file")]
     pub token_variable: Option<String>,
 

@@ -18,7 +18,7 @@ const AGE_S_MAX: u64 = 315_360_000;
 /// A carbon, or anything that takes one of its protocols over TCP.
 #[derive(Clone, Debug, clap::Args)]
 pub struct GraphiteArgs {
-    /// Address and port of the receiver, as HOST:PORT or [IPV6]:PORT. Default: 127.0.0.1:2003, with pickle
+    /// Address and port of the receiver, as HOST:PORT, an IPv6 address in brackets. Default: 127.0.0.1:2003, with pickle
     /// 127.0.0.1:2004. The way there is neither encrypted nor does anybody ask who we are.
     #[arg(long, value_name = "HOST:PORT", value_parser = parse_address)]
     pub address: Option<String>,
