@@ -1,6 +1,8 @@
 # Sourced by every script of ci/: strict mode, and the repository's root as working directory.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# What could be compiled again in parts costs as much disk as the programs; a run compiles each part once.
+export CARGO_INCREMENTAL=0
 
 # step TEXT COMMAND...: says what runs and how long it took.
 step() {
