@@ -136,10 +136,30 @@ impl Process {
     /// Bytes of memory it has resident now.
     ///
     /// # Panics
-    /// If it has ended, or the system has no `/proc`.
+    /// If it has ended, or the system has no `/proc`; so for the two below.
     pub fn resident_bytes(&self) -> u64 {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// Bytes of memory it had resident at most.
+    pub fn resident_bytes_max(&self) -> u64 {
+        self.status_bytes("VmHWM:")
+    }
+
+    /// Time of processors that its threads have had. Threads that ended are left out.
+    pub fn cpu(&self) -> Duration {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap();
+        // One that ends meanwhile is left out as well.
+        let times = threads.flatten().filter_map(|thread| {
+            let line = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+            line.split(' ').next()?.parse::<u64>().ok()
+        });
+        Duration::from_nanos(times.sum())
+    }
+
+    fn status_bytes(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         1_024 * line.trim().trim_end_matches("kB").trim().parse::<u64>().unwrap()
     }
 

@@ -37,7 +37,7 @@ pub use flush::Flush;
 pub(crate) use publishers::{is_spilled, loss_name};
 pub use receive::Applied;
 pub use replay::REPLAY_INTERVAL_MS;
-pub use rows::Row;
+pub use rows::Rows;
 
 use flush::InFlight;
 use legacy::{Folded, LegacyLink};

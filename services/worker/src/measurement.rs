@@ -60,7 +60,7 @@ pub enum Value {
         points: Vec<GaugePoint>,
     },
     /// A distribution of durations.
-    Timer(TimerDelta),
+    Timer(Box<TimerDelta>),
     /// Legacy timer messages one by one, when `--timers raw` asks for it: time and seconds.
     RawTimer {
         /// Points in the order of arrival; `value` in seconds.

@@ -1,10 +1,13 @@
 //! Merges what a store cannot tell apart: series that are equal but for their level.
 
-use hashbrown::HashMap;
+use std::hash::BuildHasher as _;
 use std::mem::{Discriminant, discriminant};
 use std::sync::Arc;
 
-use crate::measurement::{GaugePoint, Measurement, SeriesKey, TimerDelta, Value};
+use hashbrown::hash_table::Entry;
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+use crate::measurement::{GaugePoint, Measurement, TimerDelta, Value};
 use crate::units::Units;
 
 type Identity<'a> = (&'a str, &'a str, &'a str, &'a str, &'a [(String, String)], u8, Discriminant<Value>);
@@ -15,24 +18,35 @@ type Identity<'a> = (&'a str, &'a str, &'a str, &'a str, &'a [(String, String)],
 /// Counters are added, distributions are merged, gauge points are put in the order of their times.
 /// Records of a timer that came as distribution and one by one stay apart. A merged series is its
 /// first part, which remembers the others.
-pub fn merge_series(measurements: &[Measurement], keeps_levels: bool) -> Vec<Measurement> {
-    let mut places: HashMap<Identity<'_>, usize> = HashMap::with_capacity(measurements.len());
-    let mut merged: Vec<Measurement> = Vec::with_capacity(measurements.len());
-    for measurement in measurements {
-        let place = *places
-            .entry(identity(&measurement.series, &measurement.value, keeps_levels))
-            .or_insert(merged.len());
-        match merged.get_mut(place) {
-            Some(present) => {
-                join(&mut present.value, &measurement.value);
-                if !present.levels().any(|level| level == measurement.series.level) {
-                    present.merged.push(Arc::clone(&measurement.series));
+pub fn merge_series(mut measurements: Vec<Measurement>, keeps_levels: bool) -> Vec<Measurement> {
+    let hasher = DefaultHashBuilder::default();
+    let of = |measurement: &Measurement| hasher.hash_one(identity(measurement, keeps_levels));
+    let mut places: HashTable<usize> = HashTable::with_capacity(measurements.len());
+    // What was merged stays where it is until the end, behind the first part of its series.
+    let mut is_merged = vec![false; measurements.len()];
+    for at in 0..measurements.len() {
+        let (before, rest) = measurements.split_at_mut(at);
+        let Some(measurement) = rest.first() else { continue };
+        let same = |&place: &usize| {
+            before
+                .get(place)
+                .is_some_and(|first| identity(first, keeps_levels) == identity(measurement, keeps_levels))
+        };
+        match places.entry(of(measurement), same, |&place| before.get(place).map_or(0, of)) {
+            Entry::Vacant(place) => _ = place.insert(at),
+            Entry::Occupied(place) => {
+                let Some(first) = before.get_mut(*place.get()) else { continue };
+                join(&mut first.value, &measurement.value);
+                if !first.levels().any(|level| level == measurement.series.level) {
+                    first.merged.push(Arc::clone(&measurement.series));
                 }
+                is_merged[at] = true;
             }
-            None => merged.push(measurement.clone()),
         }
     }
-    merged
+    let mut is_merged = is_merged.into_iter();
+    measurements.retain(|_| !is_merged.next().unwrap_or(false));
+    measurements
 }
 
 /// Keeps the last `max` points of each gauge; returns how many sets were given up.
@@ -66,7 +80,8 @@ pub fn units_of(measurements: &[Measurement]) -> Units {
     units
 }
 
-fn identity<'a>(series: &'a SeriesKey, value: &Value, keeps_levels: bool) -> Identity<'a> {
+fn identity(measurement: &Measurement, keeps_levels: bool) -> Identity<'_> {
+    let (series, value) = (&*measurement.series, &measurement.value);
     let level = if keeps_levels { &series.level } else { "" };
     (level, &series.name, &series.source, &series.unit, &series.tags, series.kind.code(), discriminant(value))
 }
@@ -103,7 +118,7 @@ mod tests {
     #[test]
     fn series_equal_but_for_their_level_become_one() {
         let merged = merge_series(
-            &[
+            vec![
                 counter("info", "hits", "web", 2.0),
                 gauge("info", "depth", "web", &[(3_000, 1.0)]),
                 counter("debug", "hits", "web", 3.5),
@@ -138,7 +153,7 @@ mod tests {
             raw_timer("info", "lat", "web", &[(1, 0.5)]),
             tagged,
         ];
-        let merged = merge_series(&all, false);
+        let merged = merge_series(all.to_vec(), false);
         assert_eq!(merged.len(), all.len());
         assert!(units_of(&merged).same(&units_of(&all)));
         assert_eq!(units_of(&merged).timer_records, 2);
@@ -149,7 +164,7 @@ mod tests {
         let all =
             [("info", 1.0), ("debug", 2.0), ("info", 4.0)].map(|(level, n)| counter(level, "hits", "web", n));
         let deltas = |keeps_levels| {
-            let merged = merge_series(&all, keeps_levels);
+            let merged = merge_series(all.to_vec(), keeps_levels);
             merged
                 .iter()
                 .map(|m| (units_of(std::slice::from_ref(m)).counter_sum, m.levels().count()))

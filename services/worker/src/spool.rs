@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, params};
 
 use crate::backend::{Batch, Body};
+use crate::ledger::Rows;
 use crate::units::{Units, decode_units, encode_units};
 
 pub use directory::{NoStateDirectory, default_directory};
@@ -72,7 +73,7 @@ pub struct Commit<'a> {
     /// The bodies with their batch ids, in the order in which they are to be sent.
     pub bodies: &'a [(String, Body)],
     /// Ledger rows to write.
-    pub rows: &'a [LedgerRow],
+    pub rows: &'a [Rows],
     /// Keys of ledger rows to delete.
     pub removed: &'a [Vec<u8>],
 }
@@ -137,7 +138,7 @@ impl Spool {
                 "INSERT INTO ledger (key, value) VALUES (?1, ?2) \
                  ON CONFLICT (key) DO UPDATE SET value = excluded.value",
             )?;
-            for (key, value) in commit.rows {
+            for (key, value) in commit.rows.iter().flat_map(Rows::iter) {
                 write.execute([key, value])?;
             }
             let mut delete = transaction.prepare("DELETE FROM ledger WHERE key = ?1")?;

@@ -17,7 +17,7 @@ use std::time::Duration;
 use hashbrown::{DefaultHashBuilder, HashMap, HashSet};
 
 use crate::backend::{FlushTime, Shape};
-use crate::ledger::identity;
+use crate::ledger::{Rows, identity};
 use crate::measurement::{Measurement, SeriesKey};
 use crate::merge::join;
 use crate::spool::LedgerRow;
@@ -69,7 +69,7 @@ pub struct Prepared {
     /// Series that are forgotten with the commit.
     pub expired: Vec<Arc<SeriesKey>>,
     /// Rows to keep.
-    pub rows: Vec<LedgerRow>,
+    pub rows: Rows,
     /// Keys of rows to remove.
     pub removed: Vec<Vec<u8>>,
     /// How many series were folded into overflow series, by metric.
@@ -154,7 +154,7 @@ impl SeriesTable {
     /// a series already, so that it is kept once.
     pub fn prepare(
         &mut self,
-        measurements: Vec<Measurement>,
+        mut measurements: Vec<Measurement>,
         flush: FlushTime,
         shared: impl Fn(&[u8]) -> Option<Arc<[u8]>>,
     ) -> Prepared {
@@ -162,23 +162,27 @@ impl SeriesTable {
         let mut prepared = Prepared::default();
         let mut overflow: BTreeMap<Vec<u8>, Measurement> = BTreeMap::new();
         let mut new = Admission::default();
-        for measurement in measurements {
+        // In place: a second list of millions would cost as much memory again.
+        measurements.retain_mut(|measurement| {
             let identity = self.identity(&measurement.series);
             let identity = shared(&identity).unwrap_or_else(|| identity.into());
             if self.known.contains_key(&identity[..]) || self.admit(&measurement.series.name, &mut new) {
-                self.add(identity, measurement, flush, &mut prepared);
-                continue;
+                self.add(identity, measurement, flush, &mut prepared.rows);
+                return true;
             }
             note(&mut prepared.overflowed, &measurement.series.name);
             let series = Arc::new(self.overflow_series(&measurement.series, &new));
             match overflow.entry(self.identity(&series)) {
                 Entry::Occupied(mut present) => join(&mut present.get_mut().value, &measurement.value),
-                Entry::Vacant(place) => _ = place.insert(Measurement { series, ..measurement }),
+                Entry::Vacant(place) => _ = place.insert(Measurement { series, ..measurement.clone() }),
             }
+            false
+        });
+        for (identity, mut measurement) in overflow {
+            self.add(identity.into(), &mut measurement, flush, &mut prepared.rows);
+            measurements.push(measurement);
         }
-        for (identity, measurement) in overflow {
-            self.add(identity.into(), measurement, flush, &mut prepared);
-        }
+        prepared.measurements = measurements;
         self.look_at_the_idle(flush, &mut prepared);
         prepared
     }
@@ -244,13 +248,7 @@ impl SeriesTable {
     }
 
     /// Adds a measurement to what its series has come to.
-    fn add(
-        &mut self,
-        identity: Arc<[u8]>,
-        mut measurement: Measurement,
-        flush: FlushTime,
-        prepared: &mut Prepared,
-    ) {
+    fn add(&mut self, identity: Arc<[u8]>, measurement: &mut Measurement, flush: FlushTime, rows: &mut Rows) {
         let (identity, mut known) = match self.known.get_key_value(&identity[..]) {
             Some((identity, known)) => (Arc::clone(identity), known.clone()),
             None => (identity, Known::new(flush)),
@@ -259,9 +257,8 @@ impl SeriesTable {
         if self.shape.totals {
             known.add(&measurement.value);
             measurement.total = known.total();
-            prepared.rows.extend(known.row(&identity));
+            known.keep(&identity, rows);
         }
-        prepared.measurements.push(measurement);
         self.staged.changed.push((identity, known));
     }
 

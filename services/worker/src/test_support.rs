@@ -30,7 +30,7 @@ pub(crate) fn timer(level: &str, name: &str, source: &str, records_ns: &[u64]) -
         max_ns: records_ns.iter().copied().max().unwrap_or(0),
         histogram,
     };
-    measurement(key(level, Kind::Timer, name, source), Value::Timer(delta))
+    measurement(key(level, Kind::Timer, name, source), Value::Timer(Box::new(delta)))
 }
 
 fn measurement(series: Arc<SeriesKey>, value: Value) -> Measurement {

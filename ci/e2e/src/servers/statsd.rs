@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -12,8 +13,8 @@ use crate::process::Process;
 use crate::services::directory;
 use crate::until::until;
 
-/// How often it flushes.
-const FLUSH_MS: u64 = 100;
+/// How often it flushes, so that tests need not wait for long.
+const FLUSH: Duration = Duration::from_millis(100);
 
 /// A running statsd.
 ///
@@ -66,6 +67,11 @@ impl Statsd {
     /// # Panics
     /// If it is not installed or does not start; so for all here.
     pub fn start() -> Self {
+        Self::flushing(FLUSH)
+    }
+
+    /// Starts one with another interval between flushes.
+    pub fn flushing(interval: Duration) -> Self {
         let home = directory();
         let ports = PortPair::reserve();
         let (host, port) = ("127.0.0.1", ports.port);
@@ -78,7 +84,7 @@ impl Statsd {
             ],
             "mgmt_address": host,
             "mgmt_port": port + 1,
-            "flushInterval": FLUSH_MS,
+            "flushInterval": interval.as_millis() as u64,
             "deleteCounters": true,
             "deleteTimers": true,
             "deleteSets": true,

@@ -288,14 +288,14 @@ mod tests {
     fn timer(key: &Arc<SeriesKey>, ns: u64, count: u64) -> Measurement {
         let mut histogram = Histogram::new();
         histogram.record_ns(ns, count);
-        let value = Value::Timer(TimerDelta {
+        let value = Value::Timer(Box::new(TimerDelta {
             count,
             sum_ns: u128::from(ns * count),
             sum_squares_ns2: 0,
             min_ns: ns,
             max_ns: ns,
             histogram,
-        });
+        }));
         measurement(key, value)
     }
 

@@ -178,7 +178,7 @@ mod tests {
             max_ns: 1_000_000_000,
             histogram,
         };
-        measurement(name, Kind::Timer, tags, Value::Timer(value))
+        measurement(name, Kind::Timer, tags, Value::Timer(Box::new(value)))
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::identity;
 use super::legacy::{Folded, merge_timers};
 use super::points::HeldPoint;
-use super::rows::{self, Decoded, Row};
+use super::rows::{self, Decoded, Rows};
 use super::series::{Series, Taken, Undo};
 use super::stream::Stream;
 use super::{Amounts, Config, Ledger};
@@ -24,7 +24,7 @@ pub struct Flush {
     /// Per series what changed, in a fixed order; publishers are merged.
     pub measurements: Vec<Measurement>,
     /// Rows to add or replace.
-    pub rows: Vec<Row>,
+    pub rows: Rows,
     /// Keys of rows to remove; none of them is in `rows`.
     pub removed: Vec<Vec<u8>>,
 }
@@ -43,13 +43,17 @@ pub(super) struct InFlight {
     buckets_unknown: u64,
 }
 
-/// Changes of one series, over all its publishers.
-#[derive(Debug, Default)]
-struct Group {
-    counter: Option<(u128, f64)>,
-    timer: Option<TimerDelta>,
-    points: Vec<GaugePoint>,
+/// A change of a series by one publisher, or by text.
+#[derive(Debug)]
+enum Part {
+    Counter(u64),
+    LegacyCounter(f64),
+    Timer(Box<TimerDelta>),
+    Point(GaugePoint),
 }
+
+/// Changes of all series, each of them by its name.
+type Parts = Vec<(Arc<[u8]>, Part)>;
 
 impl Ledger {
     /// Rebuilds a ledger from the rows of all its committed flushes.
@@ -125,20 +129,25 @@ impl Ledger {
         self.advance(now_ms);
         self.forget_silent();
         let mut in_flight = InFlight { amounts: self.held(), ..InFlight::default() };
-        let mut groups: HashMap<Arc<[u8]>, Group> = HashMap::new();
-        let mut rows = Vec::new();
-        self.take_series(&mut in_flight, &mut groups, &mut rows);
-        self.take_legacy(&mut in_flight, &mut groups);
+        let (mut parts, mut rows) = (Parts::new(), Rows::default());
+        self.take_series(&mut in_flight, &mut parts, &mut rows);
+        self.take_legacy(&mut in_flight, &mut parts);
         self.take_rows(&mut in_flight, &mut rows);
         if !self.removed.is_empty() {
             // A publisher may have come back since its rows were given up.
-            let kept: HashSet<&[u8]> = rows.iter().map(|row| &row.key[..]).collect();
+            let kept: HashSet<&[u8]> = rows.iter().map(|(key, _)| key).collect();
             self.removed.retain(|key| !kept.contains(&key[..]));
         }
-        let mut groups: Vec<_> = groups.into_iter().collect();
-        groups.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        let mut measurements = Vec::with_capacity(groups.len());
-        for (name, group) in groups {
+        // Stable, so that of two points of one time the later one stays last.
+        parts.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let mut measurements = Vec::with_capacity(parts.len());
+        let mut parts = parts.into_iter().peekable();
+        while let Some((name, first)) = parts.next() {
+            let mut group = Group::default();
+            group.add(first);
+            while let Some((_, more)) = parts.next_if(|(other, _)| *other == name) {
+                group.add(more);
+            }
             if let Some(key) = identity::read(&name) {
                 group.into_measurements(Arc::new(key), &mut measurements);
             }
@@ -188,28 +197,22 @@ impl Ledger {
         self.created_dirty |= in_flight.created;
     }
 
-    fn take_series(
-        &mut self,
-        in_flight: &mut InFlight,
-        groups: &mut HashMap<Arc<[u8]>, Group>,
-        rows: &mut Vec<Row>,
-    ) {
+    fn take_series(&mut self, in_flight: &mut InFlight, parts: &mut Parts, rows: &mut Rows) {
         for (slot, name) in std::mem::take(&mut self.dirty) {
             let Some(stream) = &mut self.streams[slot] else { continue };
             let patience_ms = stream.bucket_patience_ms();
             let Some(series) = stream.series.get_mut(&name) else { continue };
             let taken = series.take(self.awake_ms, patience_ms);
-            rows.extend(rows::series(stream.publisher, &name, &series.kept()));
+            rows::series(rows, stream.publisher, &name, &series.kept());
             series.dirty = false;
             let undo = match taken {
                 Taken::Nothing => Undo::Nothing,
                 Taken::Counter(delta) => {
-                    let (sum, _) = group(groups, &name).counter.get_or_insert((0, 0.0));
-                    *sum += u128::from(delta);
+                    parts.push((Arc::clone(&name), Part::Counter(delta)));
                     Undo::Counter(delta)
                 }
                 Taken::Timer(delta, undo) => {
-                    group(groups, &name).add_timer(*delta);
+                    parts.push((Arc::clone(&name), Part::Timer(delta)));
                     in_flight.buckets_unknown += undo.buckets_unknown;
                     Undo::Timer(Box::new(undo))
                 }
@@ -223,57 +226,61 @@ impl Ledger {
         }
     }
 
-    fn take_legacy(&mut self, in_flight: &mut InFlight, groups: &mut HashMap<Arc<[u8]>, Group>) {
+    fn take_legacy(&mut self, in_flight: &mut InFlight, parts: &mut Parts) {
         in_flight.legacy = std::mem::take(&mut self.legacy);
         for (name, folded) in &in_flight.legacy {
-            match folded {
-                Folded::Counter { sum, .. } => {
-                    let (_, legacy) = group(groups, name).counter.get_or_insert((0, 0.0));
-                    *legacy += sum;
-                }
-                Folded::Timer(timer) => group(groups, name).add_timer(TimerDelta::clone(timer)),
-                Folded::Points => {}
-            }
+            let part = match folded {
+                Folded::Counter { sum, .. } => Part::LegacyCounter(*sum),
+                Folded::Timer(timer) => Part::Timer(timer.clone()),
+                Folded::Points => continue,
+            };
+            parts.push((Arc::clone(name), part));
         }
         (in_flight.points, in_flight.points_amounts) = self.points.take();
         for held in &in_flight.points {
-            group(groups, &held.series).points.push(held.point);
+            parts.push((Arc::clone(&held.series), Part::Point(held.point)));
         }
     }
 
-    fn take_rows(&mut self, in_flight: &mut InFlight, rows: &mut Vec<Row>) {
+    fn take_rows(&mut self, in_flight: &mut InFlight, rows: &mut Rows) {
         if std::mem::take(&mut self.created_dirty) {
-            rows.extend(rows::meta(self.created_ms));
+            rows::meta(rows, self.created_ms);
             in_flight.created = true;
         }
         for (at, level) in self.levels.iter_mut().enumerate() {
             if std::mem::take(&mut level.dirty) {
-                rows.extend(rows::level(&level.label, level.horizon_ms));
+                rows::level(rows, &level.label, level.horizon_ms);
                 in_flight.levels.push(at);
             }
         }
         for (slot, stream) in self.streams.iter_mut().enumerate() {
             let Some(stream) = stream.as_mut().filter(|stream| stream.dirty) else { continue };
             stream.dirty = false;
-            rows.extend(rows::stream(
-                stream.publisher,
-                &self.levels[stream.level].label,
-                &stream.kept(self.awake_ms),
-            ));
+            let label = &self.levels[stream.level].label;
+            rows::stream(rows, stream.publisher, label, &stream.kept(self.awake_ms));
             in_flight.streams.push(slot);
         }
     }
 }
 
-fn group<'a>(groups: &'a mut HashMap<Arc<[u8]>, Group>, name: &Arc<[u8]>) -> &'a mut Group {
-    groups.entry(name.clone()).or_default()
+/// Changes of one series, over all its publishers.
+#[derive(Debug, Default)]
+struct Group {
+    counter: Option<(u128, f64)>,
+    timer: Option<Box<TimerDelta>>,
+    points: Vec<GaugePoint>,
 }
 
 impl Group {
-    fn add_timer(&mut self, delta: TimerDelta) {
-        match &mut self.timer {
-            Some(timer) => merge_timers(timer, &delta),
-            None => self.timer = Some(delta),
+    fn add(&mut self, part: Part) {
+        match part {
+            Part::Counter(more) => self.counter.get_or_insert_default().0 += u128::from(more),
+            Part::LegacyCounter(more) => self.counter.get_or_insert_default().1 += more,
+            Part::Timer(more) => match &mut self.timer {
+                Some(timer) => merge_timers(timer, &more),
+                None => self.timer = Some(more),
+            },
+            Part::Point(point) => self.points.push(point),
         }
     }
 
@@ -292,7 +299,6 @@ impl Group {
         if series.kind == zibrato_core::kind::Kind::Timer {
             push(Value::RawTimer { points: self.points });
         } else {
-            // The sort is stable: of two points of one time the later one stays last.
             self.points.sort_by_key(|point| point.time_ms);
             push(Value::Gauge { points: self.points });
         }

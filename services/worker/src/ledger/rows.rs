@@ -27,13 +27,74 @@ const PUBLISHER_BYTES: usize = 16;
 /// A count of 64 bits takes at most 10 bytes.
 pub(crate) const BUCKET_BYTES_MAX: usize = HISTOGRAM_BUCKETS_MAX * 10;
 
-/// One row to be kept: opaque to whoever keeps it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
-    /// Unique among the ledger's rows; a row replaces an earlier one of the same key.
-    pub key: Vec<u8>,
-    /// Content.
-    pub value: Vec<u8>,
+/// Rows to be kept: opaque to whoever keeps them. They lie one behind the other, since a flush may have millions.
+///
+/// A row has a key, unique among all rows, and a value; it replaces an earlier one of the same key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rows {
+    bytes: Vec<u8>,
+    /// Where the key and the value of each row end.
+    ends: Vec<(usize, usize)>,
+}
+
+impl Rows {
+    /// Key and value of each row, in the order in which they came.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let starts = std::iter::once(0).chain(self.ends.iter().map(|&(_, end)| end));
+        let parts = starts.zip(&self.ends);
+        parts.map(|(start, &(key, value))| (&self.bytes[start..key], &self.bytes[key..value]))
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Adds a row whose key is these parts behind one another, with a version and a checksum.
+    pub(crate) fn seal(&mut self, key: &[&[u8]], fields: &impl Serialize) {
+        let start = self.bytes.len();
+        key.iter().for_each(|part| self.bytes.extend_from_slice(part));
+        let key_end = self.bytes.len();
+        self.bytes.push(VERSION);
+        // It cannot fail: nothing that is encoded here can be refused.
+        if postcard::to_extend(fields, Appended(&mut self.bytes)).is_err() {
+            self.bytes.truncate(start);
+            return;
+        }
+        let checksum = checksum(&self.bytes[start..]);
+        self.bytes.extend_from_slice(&checksum);
+        self.ends.push((key_end, self.bytes.len()));
+    }
+}
+
+/// Bytes behind those that are there.
+struct Appended<'a>(&'a mut Vec<u8>);
+
+impl Extend<u8> for Appended<'_> {
+    fn extend<T: IntoIterator<Item = u8>>(&mut self, bytes: T) {
+        self.0.extend(bytes);
+    }
+}
+
+impl<'a> FromIterator<(&'a [u8], &'a [u8])> for Rows {
+    /// Rows as they are.
+    fn from_iter<T: IntoIterator<Item = (&'a [u8], &'a [u8])>>(rows: T) -> Self {
+        let mut all = Self::default();
+        for (key, value) in rows {
+            all.bytes.extend_from_slice(key);
+            let key_end = all.bytes.len();
+            all.bytes.extend_from_slice(value);
+            all.ends.push((key_end, all.bytes.len()));
+        }
+        all
+    }
 }
 
 /// A row, read.
@@ -84,35 +145,33 @@ struct TimerRow<'a> {
     behind: bool,
 }
 
-pub(super) fn meta(created_ms: u64) -> Option<Row> {
-    seal(vec![META], &created_ms)
+pub(super) fn meta(rows: &mut Rows, created_ms: u64) {
+    rows.seal(&[&[META]], &created_ms);
 }
 
-pub(super) fn level(level: &str, horizon_ms: u64) -> Option<Row> {
-    seal([&[LEVEL], level.as_bytes()].concat(), &horizon_ms)
+pub(super) fn level(rows: &mut Rows, level: &str, horizon_ms: u64) {
+    rows.seal(&[&[LEVEL], level.as_bytes()], &horizon_ms);
 }
 
-pub(super) fn stream(publisher: PublisherId, level: &str, kept: &KeptStream) -> Option<Row> {
-    seal(stream_key(publisher, level), kept)
+pub(super) fn stream(rows: &mut Rows, publisher: PublisherId, level: &str, kept: &KeptStream) {
+    rows.seal(&[&[STREAM], &publisher.0, level.as_bytes()], kept);
 }
 
 pub(super) fn stream_key(publisher: PublisherId, level: &str) -> Vec<u8> {
     [&[STREAM], &publisher.0[..], level.as_bytes()].concat()
 }
 
-pub(super) fn series(publisher: PublisherId, identity: &[u8], kept: &Kept) -> Option<Row> {
-    let key = series_key(publisher, identity);
+pub(super) fn series(rows: &mut Rows, publisher: PublisherId, identity: &[u8], kept: &Kept) {
+    let key: [&[u8]; 3] = [&[SERIES], &publisher.0, identity];
     match kept {
-        Kept::Counter { seq, sum } => seal(key, &(seq, sum)),
-        Kept::Gauge { seq, sets } => seal(key, &(seq, sets)),
+        Kept::Counter { seq, sum } => rows.seal(&key, &(seq, sum)),
+        Kept::Gauge { seq, sets } => rows.seal(&key, &(seq, sets)),
         Kept::Timer(kept) => {
             let mut counts = [0; BUCKET_BYTES_MAX];
-            let histogram = match &kept.histogram {
-                Some(histogram) => Some(histogram_state(histogram, &mut counts)?),
-                None => None,
-            };
+            let histogram =
+                kept.histogram.as_ref().and_then(|histogram| histogram_state(histogram, &mut counts));
             let KeptTimer { seq, count, sum_ns, sum_squares_ns2, behind, .. } = *kept;
-            seal(key, &TimerRow { seq, count, sum_ns, sum_squares_ns2, histogram, behind })
+            rows.seal(&key, &TimerRow { seq, count, sum_ns, sum_squares_ns2, histogram, behind });
         }
     }
 }
@@ -127,19 +186,11 @@ pub(crate) fn histogram_state<'a>(histogram: &Histogram, out: &'a mut [u8]) -> O
     Some(HistogramState { scale, zero, base: 0, offset, counts: &out[..used] })
 }
 
-/// `None` cannot happen: nothing that is encoded here can be refused.
-pub(crate) fn seal(key: Vec<u8>, fields: &impl Serialize) -> Option<Row> {
-    let mut value = postcard::to_extend(fields, vec![VERSION]).ok()?;
-    let checksum = checksum(&key, &value);
-    value.extend_from_slice(&checksum);
-    Some(Row { key, value })
-}
-
-/// The fields of a row that [`seal`] made; `None` if it is damaged or of another version.
+/// The fields of a row that [`Rows::seal`] made; `None` if it is damaged or of another version.
 pub(crate) fn unseal<'a>(key: &[u8], value: &'a [u8]) -> Option<&'a [u8]> {
     let (content, sum) = value.split_last_chunk::<CHECKSUM_BYTES>()?;
     let (&version, fields) = content.split_first()?;
-    (version == VERSION && *sum == checksum(key, content)).then_some(fields)
+    (version == VERSION && *sum == checksum(key.iter().chain(content))).then_some(fields)
 }
 
 /// Reads a row; `None` if it is damaged or of another version.
@@ -200,9 +251,9 @@ fn level_of(bytes: &[u8]) -> Option<String> {
 }
 
 /// FNV-1a of 32 bits. It guards against damage, not against malice.
-fn checksum(key: &[u8], content: &[u8]) -> [u8; CHECKSUM_BYTES] {
+fn checksum<'a>(bytes: impl IntoIterator<Item = &'a u8>) -> [u8; CHECKSUM_BYTES] {
     let mut hash = 0x811c_9dc5_u32;
-    for byte in key.iter().chain(content) {
+    for byte in bytes {
         hash = (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193);
     }
     hash.to_le_bytes()
@@ -214,7 +265,7 @@ mod tests {
 
     const ID: PublisherId = PublisherId([7; 16]);
 
-    fn examples() -> Vec<Row> {
+    fn examples() -> Rows {
         let mut buckets = Histogram::new();
         for ns in [0, 5, 1_000_000, u64::MAX] {
             buckets.record_ns(ns, 3);
@@ -241,56 +292,64 @@ mod tests {
             vanished: true,
             silent_ms: 5,
         };
-        vec![
-            meta(1_700_000_000_000).unwrap(),
-            level("info", u64::MAX).unwrap(),
-            stream(ID, "info", &kept).unwrap(),
-            series(ID, b"info\0\0n\0s\0", &Kept::Counter { seq: 3, sum: u64::MAX }).unwrap(),
-            series(ID, b"info\0\x01n\0s\0u", &Kept::Gauge { seq: 3, sets: 9 }).unwrap(),
-            series(ID, b"info\0\x02n\0s\0\0k\0v", &timer(Some(Arc::new(buckets)), false)).unwrap(),
-            series(ID, b"info\0\x02n\0s\0", &timer(None, true)).unwrap(),
-        ]
+        let mut rows = Rows::default();
+        meta(&mut rows, 1_700_000_000_000);
+        level(&mut rows, "info", u64::MAX);
+        stream(&mut rows, ID, "info", &kept);
+        series(&mut rows, ID, b"info\0\0n\0s\0", &Kept::Counter { seq: 3, sum: u64::MAX });
+        series(&mut rows, ID, b"info\0\x01n\0s\0u", &Kept::Gauge { seq: 3, sets: 9 });
+        series(&mut rows, ID, b"info\0\x02n\0s\0\0k\0v", &timer(Some(Arc::new(buckets)), false));
+        series(&mut rows, ID, b"info\0\x02n\0s\0", &timer(None, true));
+        assert_eq!(rows.len(), 7);
+        rows
     }
 
     #[test]
     fn every_row_comes_back() {
-        for row in examples() {
-            let again = match decode(&row.key, &row.value).unwrap() {
-                Decoded::Meta { created_ms } => meta(created_ms),
-                Decoded::Level { level: label, horizon_ms } => level(&label, horizon_ms),
-                Decoded::Stream { publisher, level, kept } => stream(publisher, &level, &kept),
-                Decoded::Series { publisher, identity, kept, .. } => series(publisher, &identity, &kept),
-            };
-            assert_eq!(again.unwrap(), row);
+        let mut again = Rows::default();
+        for (key, value) in examples().iter() {
+            match decode(key, value).unwrap() {
+                Decoded::Meta { created_ms } => meta(&mut again, created_ms),
+                Decoded::Level { level: label, horizon_ms } => level(&mut again, &label, horizon_ms),
+                Decoded::Stream { publisher, level, kept } => stream(&mut again, publisher, &level, &kept),
+                Decoded::Series { publisher, identity, kept, .. } => {
+                    series(&mut again, publisher, &identity, &kept);
+                }
+            }
         }
+        assert_eq!(again, examples());
+        assert_eq!(Rows::from_iter(again.iter()), again);
     }
 
     #[test]
     fn every_flipped_bit_and_every_cut_is_noticed() {
-        for row in examples() {
-            for length in 0..row.value.len() {
-                assert_eq!(decode(&row.key, &row.value[..length]), None);
+        for (key, value) in examples().iter() {
+            for length in 0..value.len() {
+                assert_eq!(decode(key, &value[..length]), None);
             }
-            for bit in 0..row.value.len() * 8 {
-                let mut value = row.value.clone();
-                value[bit / 8] ^= 1 << (bit % 8);
-                assert_eq!(decode(&row.key, &value), None);
+            let flipped = |bytes: &[u8], bit: usize| {
+                let mut bytes = bytes.to_vec();
+                bytes[bit / 8] ^= 1 << (bit % 8);
+                bytes
+            };
+            for bit in 0..value.len() * 8 {
+                assert_eq!(decode(key, &flipped(value, bit)), None);
             }
-            for bit in 0..row.key.len() * 8 {
-                let mut key = row.key.clone();
-                key[bit / 8] ^= 1 << (bit % 8);
-                assert_eq!(decode(&key, &row.value), None);
+            for bit in 0..key.len() * 8 {
+                assert_eq!(decode(&flipped(key, bit), value), None);
             }
         }
     }
 
     #[test]
     fn a_row_of_another_version_is_refused() {
-        let mut row = meta(1).unwrap();
-        let content = row.value.len() - CHECKSUM_BYTES;
-        row.value[0] = VERSION + 1;
-        let sum = checksum(&row.key, &row.value[..content]);
-        row.value[content..].copy_from_slice(&sum);
-        assert_eq!(decode(&row.key, &row.value), None);
+        let mut rows = Rows::default();
+        meta(&mut rows, 1);
+        let (key, mut value) = rows.iter().next().map(|(key, value)| (key, value.to_vec())).unwrap();
+        let content = value.len() - CHECKSUM_BYTES;
+        value[0] = VERSION + 1;
+        let sum = checksum(key.iter().chain(&value[..content]));
+        value[content..].copy_from_slice(&sum);
+        assert_eq!(decode(key, &value), None);
     }
 }

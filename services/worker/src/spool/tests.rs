@@ -56,7 +56,11 @@ fn batches_leave_in_the_order_of_their_commits_and_survive_a_restart() {
 fn bodies_and_ledger_rows_are_committed_together_or_not_at_all() {
     let directory = tempfile::tempdir().unwrap();
     let (mut spool, _) = open(directory.path());
-    let rows = |value: &[u8]| vec![(b"k1".to_vec(), value.to_vec()), (b"k2".to_vec(), b"x".to_vec())];
+    let found_rows = |value: &[u8]| vec![(b"k1".to_vec(), value.to_vec()), (b"k2".to_vec(), b"x".to_vec())];
+    let rows = |value| {
+        let rows: Rows = found_rows(value).iter().map(|(key, value)| (&key[..], &value[..])).collect();
+        [rows]
+    };
     let first = Commit { flushed_ms: 1, bodies: &[], rows: &rows(b"one"), removed: &[] };
     spool.commit(&first).unwrap();
     // The disk has no room for the second commit.
@@ -75,7 +79,7 @@ fn bodies_and_ledger_rows_are_committed_together_or_not_at_all() {
     limit(&spool, 1_000_000);
     drop(spool);
     let (mut spool, found) = open(directory.path());
-    assert_eq!((found.last_flush_ms, found.ledger), (1, rows(b"one")));
+    assert_eq!((found.last_flush_ms, found.ledger), (1, found_rows(b"one")));
     spool.commit(&second).unwrap();
     drop(spool);
     let (spool, found) = open(directory.path());

@@ -7,9 +7,9 @@ use zibrato_core::frame::HistogramState;
 use zibrato_core::histogram::Histogram;
 
 use crate::backend::FlushTime;
+use crate::ledger::Rows;
 use crate::ledger::rows::{self, BUCKET_BYTES_MAX, histogram_state};
-use crate::measurement::{TimerDelta, TimerTotal, Total, TotalValue, Value};
-use crate::spool::LedgerRow;
+use crate::measurement::{TimerTotal, Total, TotalValue, Value};
 
 /// First byte of the key of a table's row; the ledger's begin with others.
 const TABLE: u8 = b't';
@@ -122,24 +122,25 @@ impl Known {
         Some(match self.total.as_ref()? {
             TotalValue::Counter(_) => Value::Counter { delta: 0.0 },
             TotalValue::Gauge(_) => Value::Gauge { points: Vec::new() },
-            TotalValue::Timer(_) => Value::Timer(TimerDelta::default()),
+            TotalValue::Timer(_) => Value::Timer(Box::default()),
         })
     }
 
-    /// Its row; `None` without totals.
-    pub(super) fn row(&self, identity: &[u8]) -> Option<LedgerRow> {
+    /// Adds its row; there is none without totals.
+    pub(super) fn keep(&self, identity: &[u8], rows: &mut Rows) {
         let mut counts = [0; BUCKET_BYTES_MAX];
-        let total = match self.total.as_ref()? {
-            TotalValue::Counter(sum) => RowTotal::Counter(*sum),
-            TotalValue::Gauge(last) => RowTotal::Gauge(*last),
-            TotalValue::Timer(total) => RowTotal::Timer(TimerRow {
-                count: total.count,
-                sum_ns: total.sum_ns,
-                histogram: histogram_state(&total.histogram, &mut counts)?,
-            }),
+        let total = match &self.total {
+            None => return,
+            Some(TotalValue::Counter(sum)) => RowTotal::Counter(*sum),
+            Some(TotalValue::Gauge(last)) => RowTotal::Gauge(*last),
+            Some(TotalValue::Timer(total)) => {
+                // All buckets fit.
+                let Some(histogram) = histogram_state(&total.histogram, &mut counts) else { return };
+                RowTotal::Timer(TimerRow { count: total.count, sum_ns: total.sum_ns, histogram })
+            }
         };
         let row = Row { changed_ms: self.changed_ms, since_ms: self.since_ms, total };
-        rows::seal(row_key(identity), &row).map(|row| (row.key, row.value))
+        rows.seal(&[&[TABLE], identity], &row);
     }
 
     /// Reads a row; `None` if it is damaged.

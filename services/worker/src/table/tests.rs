@@ -56,7 +56,7 @@ fn changes_add_up_only_when_they_are_committed_and_survive_a_restart() {
         );
         if is_kept {
             table.commit();
-            rows.extend(prepared.rows);
+            rows.extend(prepared.rows.iter().map(|(key, value)| (key.to_vec(), value.to_vec())));
         } else {
             table.abort();
         }

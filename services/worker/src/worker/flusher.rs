@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use crate::backend::{Backend, Body, Content, Encoded, FlushTime};
 use crate::batch_id::batch_id;
 use crate::flush::FlushClock;
-use crate::ledger::{Flush, Ledger};
+use crate::ledger::{Flush, Ledger, Rows};
 use crate::merge::{keep_last_points, merge_series, units_of};
 use crate::naming::Naming;
 use crate::spool::{Commit, Spool, SpoolError};
@@ -132,7 +132,7 @@ impl Flusher {
         let flush_time = FlushTime { unix_ms: stamp_ms, interval: self.interval };
         let (mut named, mut left_out) = (flush.measurements, ByReason::default());
         self.naming.apply(&mut named, &mut left_out);
-        let merged = merge_series(&named, self.backend.shape().keeps_levels);
+        let merged = merge_series(named, self.backend.shape().keeps_levels);
         let Prepared { mut measurements, expired, rows, removed, overflowed } =
             self.table.prepare(merged, flush_time, |identity| self.ledger.name(identity));
         let merged_sets = keep_last_points(&mut measurements, self.backend.limits().points_per_series_max);
@@ -142,14 +142,17 @@ impl Flusher {
             .into_iter()
             .map(|body| Ok((batch_id()?, body)))
             .collect::<Result<Vec<(String, Body)>, getrandom::Error>>()?;
-        let rows: Vec<_> = flush.rows.into_iter().map(|row| (row.key, row.value)).chain(rows).collect();
+        // The disk takes its time, and so much memory is not needed for it.
+        let expired_len = expired.len() as u64;
+        drop((measurements, expired));
+        let rows = [flush.rows, rows];
         let removed = [flush.removed, removed].concat();
         let mut accepted = Units::default();
         bodies.iter().for_each(|(_, body)| accepted.add(&Units::of(&body.points)));
 
         let mut spool = self.spool.lock().unwrap_or_else(PoisonError::into_inner);
         // A flush without any change would only cost a write.
-        if !(bodies.is_empty() && rows.is_empty() && removed.is_empty()) {
+        if !(bodies.is_empty() && rows.iter().all(Rows::is_empty) && removed.is_empty()) {
             spool.commit(&Commit {
                 flushed_ms: stamp_ms,
                 bodies: &bodies,
@@ -168,7 +171,7 @@ impl Flusher {
         totals.accepted.add(&accepted);
         (totals.held, totals.oldest_ms) = (spool.held(), oldest_ms);
         totals.overflowed += overflowed.values().sum::<u64>();
-        totals.expired += expired.len() as u64;
+        totals.expired += expired_len;
         drop(totals);
         drop(spool);
         for (reason, units) in refused.iter() {

@@ -229,7 +229,7 @@ fn an_aborted_flush_is_part_of_the_next_one() {
         worker.receive(format!("{LEVEL}|Timer|old_t|{n}|1700000001|s").as_bytes(), now_ms);
         for fate in [Fate::Aborted, if n == 2 { Fate::Committed } else { Fate::Aborted }] {
             let flush = worker.flush(fate, now_ms);
-            let keys: Vec<_> = flush.rows.into_iter().map(|row| row.key).collect();
+            let keys: Vec<_> = flush.rows.iter().map(|(key, _)| key.to_vec()).collect();
             assert!(
                 aborted.iter().all(|key| keys.contains(key)),
                 "rows of an aborted flush are written again"

@@ -370,8 +370,8 @@ impl Worker {
     }
 
     fn keep(&mut self, flush: &Flush) {
-        for row in &flush.rows {
-            self.rows.insert(row.key.clone(), row.value.clone());
+        for (key, value) in flush.rows.iter() {
+            self.rows.insert(key.to_vec(), value.to_vec());
         }
         for key in &flush.removed {
             self.rows.remove(key);

@@ -176,7 +176,7 @@ fn an_origin_names_kind_levels_and_unit_where_the_receiver_takes_it() {
         raw_timer("debug", "raw", "web", &[(1_700_000_002_000, 0.5)]),
         counter("debug", "hits", "web", 1.0),
     ];
-    let merged = crate::merge::merge_series(&all, false);
+    let merged = crate::merge::merge_series(all.to_vec(), false);
     let with = &encode_all(&merged, &LIMITS, ORIGIN).bodies[0];
     let origin = |kind: &str, levels: &[&str]| json!({"kind": kind, "levels": levels});
     let mut timed = origin("timer", &["info"]);
