@@ -66,8 +66,10 @@ pub struct Prepared {
     /// Series, those beyond the limits folded into overflow series; with totals also those that did not change
     /// for [`REFRESH`].
     pub measurements: Vec<Measurement>,
-    /// Series that are forgotten with the commit.
+    /// Series that are forgotten with the commit, of which a backend that wants totals is told.
     pub expired: Vec<Arc<SeriesKey>>,
+    /// How many series are forgotten with the commit.
+    pub forgotten: u64,
     /// Rows to keep.
     pub rows: Rows,
     /// Keys of rows to remove.
@@ -280,6 +282,7 @@ impl SeriesTable {
         // In a fixed order, so that bodies are.
         expired.sort_unstable();
         refreshed.sort_unstable();
+        prepared.forgotten = expired.len() as u64;
         for identity in &expired {
             if self.shape.totals {
                 prepared.removed.push(known::row_key(identity));

@@ -144,9 +144,10 @@ fn beyond_the_limit_in_total_unknown_metrics_share_one_series() {
     ];
     assert_eq!(counters(&prepared), expected);
     // There is room again once the known ones are forgotten.
-    let _ = table.prepare(vec![], at(80_000), |_| None);
+    let gone = table.prepare(vec![], at(80_000), |_| None);
     table.commit();
     assert!(table.is_empty());
+    assert_eq!((gone.forgotten, gone.expired.len()), (4, 0), "only who wants totals is told");
     let prepared = table.prepare(vec![counter("info", "m3", "web", 1.0)], at(90_000), |_| None);
     assert_eq!(counters(&prepared), [row("m3", "web", 1.0, None)]);
 }

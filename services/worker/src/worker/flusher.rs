@@ -133,7 +133,7 @@ impl Flusher {
         let (mut named, mut left_out) = (flush.measurements, ByReason::default());
         self.naming.apply(&mut named, &mut left_out);
         let merged = merge_series(named, self.backend.shape().keeps_levels);
-        let Prepared { mut measurements, expired, rows, removed, overflowed } =
+        let Prepared { mut measurements, expired, forgotten, rows, removed, overflowed } =
             self.table.prepare(merged, flush_time, |identity| self.ledger.name(identity));
         let merged_sets = keep_last_points(&mut measurements, self.backend.limits().points_per_series_max);
         let content = Content { measurements: &measurements, expired: &expired, flush: flush_time };
@@ -143,7 +143,6 @@ impl Flusher {
             .map(|body| Ok((batch_id()?, body)))
             .collect::<Result<Vec<(String, Body)>, getrandom::Error>>()?;
         // The disk takes its time, and so much memory is not needed for it.
-        let expired_len = expired.len() as u64;
         drop((measurements, expired));
         let rows = [flush.rows, rows];
         let removed = [flush.removed, removed].concat();
@@ -171,7 +170,7 @@ impl Flusher {
         totals.accepted.add(&accepted);
         (totals.held, totals.oldest_ms) = (spool.held(), oldest_ms);
         totals.overflowed += overflowed.values().sum::<u64>();
-        totals.expired += expired_len;
+        totals.expired += forgotten;
         drop(totals);
         drop(spool);
         for (reason, units) in refused.iter() {
