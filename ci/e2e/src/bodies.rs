@@ -21,6 +21,8 @@ pub enum Format {
     Graphite,
     /// StatsD's lines.
     Statsd,
+    /// An object of JSON a line.
+    Jsonl,
 }
 
 /// A counter or a timer of a body.
@@ -47,6 +49,7 @@ impl Format {
             Self::RemoteWrite => remote_write(&snap::raw::Decoder::new().decompress_vec(body).unwrap()),
             Self::Graphite => graphite(std::str::from_utf8(body).unwrap()),
             Self::Statsd => statsd(std::str::from_utf8(body).unwrap()),
+            Self::Jsonl => jsonl(std::str::from_utf8(body).unwrap()),
         }
     }
 }
@@ -101,6 +104,15 @@ fn statsd(text: &str) -> Vec<Point> {
         // name.source.SOURCE of a counter, and a field more of a timer.
         let is_count = nodes.len() == 3 || nodes.last() == Some(&"count");
         is_count.then(|| point(nodes[0], value.parse().unwrap(), path))
+    };
+    text.lines().filter_map(read).collect()
+}
+
+fn jsonl(text: &str) -> Vec<Point> {
+    let read = |line: &str| {
+        let json: serde_json::Value = serde_json::from_str(line).unwrap();
+        let name = json["name"].as_str().unwrap();
+        Some(point(name, json["delta"].as_f64().or(json["count"].as_f64())?, name))
     };
     text.lines().filter_map(read).collect()
 }

@@ -16,8 +16,10 @@ mod peer;
 mod ports;
 mod process;
 mod proxy;
+mod receiver;
 mod recorder;
 mod recording;
+mod rows;
 mod scripted;
 mod servers;
 mod services;
@@ -38,8 +40,13 @@ pub use peer::{Peer, PeerStep};
 pub use ports::PortPair;
 pub use process::{Ended, Process, command, field};
 pub use proxy::{Done, Harm, Proxy, Random};
+pub use receiver::Receiver;
 pub use recorder::Recorder;
 pub use recording::{Recording, Truth, Truths, arrived, assert_arrives, assert_truths, settle};
+pub use rows::{
+    GRAPHITE, INFLUX, JSONL, KINDS, Kind, LIBRATO, OTLP, PROMETHEUS, STATSD, each, record, worker_args,
+    worker_of,
+};
 pub use scripted::{INFO_TOPICS, ScriptedBroker};
 pub use servers::{
     Graphite, Influx, InfluxSeries, Labels, Prometheus, Rotel, Statsd, StatsdTimer, StatsdTotals,

@@ -9,11 +9,13 @@ use std::path::Path;
 use serde_json::Value;
 use zibrato_e2e::{
     Backend, Broker, ClientLaw, Local, PortPair, Process, Request, Responses, Step, TcpProxy, Worker,
-    batches, directory, field, read, until,
+    batches, directory, field, now_s, read, until,
 };
 
 /// Seconds between two flushes where their times are looked at.
 const FLUSH_S: u64 = 2;
+/// Batches that wait for the backend there, at least.
+const HELD_MIN: usize = 3;
 /// What a worker may grow by during an outage of some seconds.
 const GROWTH_BYTES_MAX: u64 = 24 * 1024 * 1024;
 
@@ -51,7 +53,8 @@ fn each_once(requests: &[Request]) {
 #[test]
 fn after_500_and_429_and_a_closed_connection_one_copy_is_stored_and_flushes_keep_their_times() {
     let home = directory();
-    let backend = Backend::start([answer(500, &[]), answer(429, &["Retry-After: 1"]), Step::Close]);
+    let script = [answer(500, &[]), answer(429, &["Retry-After: 1"]), Step::Close];
+    let backend = Backend::start(script.into_iter().chain(unavailable(1_000)));
     let broker = Broker::start();
     let (flush, spool) = (FLUSH_S.to_string(), home.path().join("spool"));
     let worker = Worker::with(&[
@@ -72,23 +75,33 @@ fn after_500_and_429_and_a_closed_connection_one_copy_is_stored_and_flushes_keep
     );
     assert_eq!(program.code, Some(0), "{}", program.stderr);
     let truth: Value = serde_json::from_str(&program.stdout).unwrap();
+    let held = || worker.metrics().sum("zibrato_worker_spool_batches", &[]);
+    // A slow disk makes few flushes of the seconds that it ran.
+    until("the program's batch", || (held() >= 1.0).then_some(()));
+    while held() < HELD_MIN as f64 {
+        let before = held();
+        once(&broker);
+        until("one more batch", || (held() > before).then_some(()));
+    }
     broker.finish();
+    let recovered_s = now_s();
+    backend.follow([]);
     // Everything but the last flush is there; the rest comes with the end.
-    until("recovery", || (worker.metrics().sum("zibrato_worker_spool_batches", &[]) == 0.0).then_some(()));
+    until("recovery", || (held() == 0.0).then_some(()));
     let page = worker.metrics();
     let delivery = worker.finish();
     let requests = backend.requests();
 
     let first = &requests[0].batch;
-    let steps: Vec<&Step> = requests[..4].iter().map(|request| &request.step).collect();
-    assert!(requests[..4].iter().all(|request| request.batch == *first), "{requests:?}");
-    assert_eq!(*steps[2], Step::Close);
-    assert_eq!(*steps[3], answer(200, &[]));
+    let failed = requests.iter().take_while(|request| !request.is_stored()).count();
+    assert!(failed >= 3 && requests[..=failed].iter().all(|request| request.batch == *first), "{requests:?}");
+    assert_eq!(requests[2].step, Step::Close);
     assert!(requests[2].at_ms - requests[1].at_ms >= 1_000, "Retry-After was not honoured");
     each_once(&requests);
-    assert_eq!(page.sum("zibrato_worker_retries_total", &[]), 3.0);
+    assert_eq!(page.sum("zibrato_worker_retries_total", &[]), failed as f64);
     // Only of the closed connection is unknown what became of the request.
-    assert_eq!((field(&delivery.line, "retries"), field(&delivery.line, "ambiguous")), ("3", "1"));
+    let retries = failed.to_string();
+    assert_eq!((field(&delivery.line, "retries"), field(&delivery.line, "ambiguous")), (&retries[..], "1"));
     assert_eq!(delivery.held, 0);
 
     let stored = backend.stored();
@@ -97,15 +110,18 @@ fn after_500_and_429_and_a_closed_connection_one_copy_is_stored_and_flushes_keep
     assert_eq!(backend.sum("loop.iterations"), counted.unwrap()["sum"].as_f64().unwrap());
     let mut times: Vec<u64> = Vec::new();
     for request in &stored {
-        let counters = request.gauges().into_iter().filter(|gauge| gauge["name"] == "loop.iterations");
-        times.extend(counters.map(|gauge| gauge["measure_time"].as_u64().unwrap()));
+        let is_counter =
+            |gauge: &Value| ["loop.iterations", "hits"].map(Value::from).contains(&gauge["name"]);
+        let counters = request.gauges().into_iter().filter(is_counter);
+        let of_batch: HashSet<u64> = counters.map(|gauge| gauge["measure_time"].as_u64().unwrap()).collect();
+        times.extend(of_batch);
     }
-    // The last flush is that of the end and stands where it was made.
-    let aligned = &times[..times.len() - 1];
-    assert!(aligned.len() >= 3, "{times:?}");
-    assert!(aligned.iter().all(|time| time % FLUSH_S == 0), "{times:?}");
-    assert!(aligned.windows(2).all(|pair| pair[1] - pair[0] == FLUSH_S), "{times:?}");
+    // What waited has the time at which it was flushed, not that at which it was sent.
+    assert!(times[HELD_MIN - 1] <= recovered_s, "{times:?}, and the backend was back at {recovered_s}");
     assert!(times.is_sorted_by(|earlier, later| earlier < later), "{times:?}");
+    // A busy disk makes a flush late, but no interval has two. The last one is that of the end.
+    let intervals: HashSet<u64> = times[..HELD_MIN].iter().map(|time| time / FLUSH_S).collect();
+    assert_eq!(intervals.len(), HELD_MIN, "{times:?}");
 }
 
 #[test]
@@ -120,19 +136,22 @@ fn during_an_outage_spool_and_memory_stay_flat_and_everything_arrives_after_it()
         &["--endpoint", &broker.publishers, "--wait-subscribed-ms", "20000", "--seconds", "5"],
     );
     let held = || worker.metrics().sum("zibrato_worker_spool_batches", &[]);
-    until("first batches", || (held() >= 2.0).then_some(()));
+    until("first batch", || (held() >= 1.0).then_some(()));
     let (before, mut most) = (worker.process.resident_bytes(), 0);
     until("end of the program", || {
         most = most.max(worker.process.resident_bytes());
         (!program.is_running()).then_some(())
     });
     let program = program.wait();
+    // A slow disk makes few flushes of five seconds, but this is one more.
+    let before_last = held();
+    once(&broker);
+    until("one more batch", || (held() > before_last).then_some(()));
     broker.finish();
     let page = worker.metrics();
     let (batches, flushes) =
         (page.sum("zibrato_worker_spool_batches", &[]), page.sum("zibrato_worker_flushes_total", &[]));
-    // The program runs for five flushes; the first and the last may have nothing of it.
-    assert!(batches >= 3.0 && batches <= flushes, "{batches} batches of {flushes} flushes");
+    assert!(batches >= 2.0 && batches <= flushes, "{batches} batches of {flushes} flushes");
     // A series takes its hundred bytes a flush, however often it was recorded.
     let bytes = page.sum("zibrato_worker_spool_bytes", &[]) / batches;
     assert!(bytes < 16_384.0, "{bytes} bytes a batch");
@@ -145,7 +164,8 @@ fn during_an_outage_spool_and_memory_stay_flat_and_everything_arrives_after_it()
     assert_eq!((delivery.held, field(&delivery.line, "ambiguous")), (0, "0"));
     each_once(&backend.requests().into_iter().filter(Request::is_stored).collect::<Vec<_>>());
     let truth: Value = serde_json::from_str(&program.stdout).unwrap();
-    let mut records = 0;
+    // One is that of the last program.
+    let mut records = 1;
     for timer in truth["metrics"].as_array().unwrap().iter().filter(|metric| metric["kind"] == "timer") {
         let stored = backend.stored();
         let gauges = stored.iter().flat_map(Request::gauges).filter(|gauge| gauge["name"] == timer["name"]);

@@ -10,8 +10,9 @@ use std::time::Instant;
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use tempfile::TempDir;
 use zibrato_e2e::{
-    Backend, Broker, Delivery, Format, Peer, PeerStep, Point, PortPair, Process, Request, Step, Worker,
-    command, directory, field, until,
+    Backend, Broker, Delivery, GRAPHITE, INFLUX, Kind, LIBRATO, OTLP, PROMETHEUS, Peer, PeerStep, Point,
+    PortPair, Process, Request, STATSD, Step, Worker, command, directory, each, field, record, until,
+    worker_args, worker_of,
 };
 
 /// What a worker may grow by during an outage of some seconds.
@@ -23,18 +24,10 @@ const EVER: usize = 1_000;
 /// Nobody listens there.
 const NOWHERE: &str = "127.0.0.1:9";
 
-/// A backend that sends something over a network.
-#[derive(Debug)]
-struct Kind {
-    program: &'static str,
-    /// Where to, given a host and port.
-    flags: fn(&str) -> Vec<String>,
-    format: Format,
-    /// Whether it tells what series have come to, and not by how much they changed.
-    totals: bool,
-}
-
 /// What a backend over HTTP makes of answers.
+///
+/// Graphite and StatsD answer nothing, and a file neither: nobody there refuses a point (row 17) or asks for a pause (row 18),
+/// so the rows of answers are of HTTP alone.
 #[derive(Debug)]
 struct Http {
     kind: Kind,
@@ -49,12 +42,7 @@ struct Http {
 
 const HTTP: [Http; 4] = [
     Http {
-        kind: Kind {
-            program: "zibrato-librato",
-            flags: |addr| url_and(addr, "/v1/metrics", &[]),
-            format: Format::Librato,
-            totals: false,
-        },
+        kind: LIBRATO,
         retried: &[(503, false), (500, false), (504, true), (429, false)],
         dropped: &[402, 409],
         named: |point| {
@@ -63,24 +51,14 @@ const HTTP: [Http; 4] = [
         named_reason: "refused_by_backend",
     },
     Http {
-        kind: Kind {
-            program: "zibrato-otlp",
-            flags: |addr| url_and(addr, "", &[]),
-            format: Format::Otlp,
-            totals: true,
-        },
+        kind: OTLP,
         retried: &[(503, false), (502, true), (504, true), (429, false)],
         dropped: &[402, 500],
         named: |point| format!("metric \"{}\" is not allowed", point.name),
         named_reason: "refused_by_backend",
     },
     Http {
-        kind: Kind {
-            program: "zibrato-influx",
-            flags: |addr| url_and(addr, "", &["--database", "shop"]),
-            format: Format::Influx,
-            totals: false,
-        },
+        kind: INFLUX,
         retried: &[(503, false), (500, true), (504, true), (429, false)],
         dropped: &[402, 409],
         named: |point| {
@@ -90,50 +68,13 @@ const HTTP: [Http; 4] = [
         named_reason: "unparsable",
     },
     Http {
-        kind: Kind {
-            program: "zibrato-prometheus",
-            flags: |addr| url_and(addr, "", &["--instance", "w1"]),
-            format: Format::RemoteWrite,
-            totals: true,
-        },
+        kind: PROMETHEUS,
         retried: &[(503, false), (500, true), (504, true), (429, false)],
         dropped: &[402, 406],
         named: |point| format!("label value is not allowed: {}", point.series),
         named_reason: "refused_by_backend",
     },
 ];
-
-const GRAPHITE: Kind = Kind {
-    program: "zibrato-graphite",
-    flags: |addr| vec!["--address".to_owned(), addr.to_owned()],
-    format: Format::Graphite,
-    totals: false,
-};
-
-const STATSD: Kind = Kind {
-    program: "zibrato-statsd",
-    flags: |addr| vec!["--address".to_owned(), format!("tcp://{addr}")],
-    format: Format::Statsd,
-    totals: false,
-};
-
-fn url_and(addr: &str, path: &str, more: &[&str]) -> Vec<String> {
-    let url = format!("http://{addr}{path}");
-    ["--url", &url].iter().chain(more).map(|text| (*text).to_owned()).collect()
-}
-
-/// Does a row for each of a table at the same time.
-fn each<T: Sync>(table: &[T], name: impl Fn(&T) -> &str, row: impl Fn(&T) + Sync) {
-    let failed: Vec<&str> = thread::scope(|scope| {
-        let start = |one| {
-            let thread = thread::Builder::new().name(name(one).to_owned());
-            (name(one), thread.spawn_scoped(scope, || row(one)).unwrap())
-        };
-        let running: Vec<_> = table.iter().map(start).collect();
-        running.into_iter().filter_map(|(name, thread)| thread.join().is_err().then_some(name)).collect()
-    });
-    assert!(failed.is_empty(), "failed for {failed:?}");
-}
 
 fn each_http(row: impl Fn(&Http) + Sync) {
     each(&HTTP, |http| http.kind.program, row);
@@ -187,35 +128,9 @@ impl Rig {
     }
 }
 
-fn worker_of(program: &str, flags: &[String], broker: &Broker, home: &Path) -> Worker {
-    let args = all_args(flags, &broker.workers, home);
-    Worker::of(program, &args.iter().map(String::as_str).collect::<Vec<_>>())
-}
-
-fn all_args(flags: &[String], endpoint: &str, home: &Path) -> Vec<String> {
-    let spool = home.join("spool");
-    let own = ["--endpoint", endpoint, "--spool", spool.to_str().unwrap()].map(str::to_owned);
-    own.iter().chain(flags).cloned().collect()
-}
-
-/// A program that records once; `hits=3` is a counter.
-fn record(broker: &Broker, records: &[&str]) {
-    let flag = |record: &&str| if record.starts_with("lat=") { "--timer" } else { "--counter" };
-    let records: Vec<&str> = records.iter().flat_map(|record| [flag(record), *record]).collect();
-    let program = Process::run("once", &[&["--endpoint", &broker.publishers], &records[..]].concat());
-    assert_eq!(program.code, Some(0), "{}", program.stderr);
-}
-
-/// What bodies say about a name, in their order.
-fn values<'a>(format: Format, bodies: impl IntoIterator<Item = &'a [u8]>, name: &str) -> Vec<f64> {
-    let points = bodies.into_iter().flat_map(|body| format.points(body));
-    points.filter(|point| point.name == name).map(|point| point.value).collect()
-}
-
 /// What a name comes to after all bodies.
 fn total(kind: &Kind, stored: &[Request], name: &str) -> f64 {
-    let values = values(kind.format, stored.iter().map(|request| &request.body[..]), name);
-    if kind.totals { values.last().copied().unwrap_or_default() } else { values.iter().sum() }
+    kind.total(stored.iter().map(|request| &request.body[..]), name)
 }
 
 fn addr_of(backend: &Backend) -> &str {
@@ -273,7 +188,7 @@ fn a_backend_that_is_down_for_several_flushes_gets_all_of_them_in_their_order() 
                 (Some(http), _) => http.stored().into_iter().map(|request| request.body).collect(),
                 (None, peer) => peer.unwrap().connections().into_iter().map(|(_, bytes)| bytes).collect(),
             };
-            let values = |name| values(kind.format, bodies.iter().map(|body| &body[..]), name);
+            let values = |name| kind.values(bodies.iter().map(|body| &body[..]), name);
             let (hits, lat) = if kind.totals {
                 ([1.0, 3.0, 7.0], [1.0, 2.0, 3.0])
             } else {
@@ -414,7 +329,7 @@ fn carbon_gets_the_same_bytes_again_after_a_reset_and_after_a_kill() {
             );
             let connections = peer.connections();
             assert_eq!((connections.len(), &connections[0].1), (2, &connections[1].1));
-            assert_eq!(values(GRAPHITE.format, [&connections[1].1[..]], "hits"), [3.0]);
+            assert_eq!(GRAPHITE.values([&connections[1].1[..]], "hits"), [3.0]);
         },
     );
 }
@@ -577,7 +492,7 @@ fn while_the_disk_takes_nothing_changes_wait_in_memory_and_are_there_afterwards(
         // The signal that comes with a file that is too long would end it; without it a write fails, as on a full disk.
         let mut shell = Command::new("sh");
         shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(command(program).get_program());
-        shell.args(all_args(flags, &broker.workers, home));
+        shell.args(worker_args(flags, &broker.workers, home));
         shell.args(["--flush", "1", "--http", "127.0.0.1:0"]);
         let mut process = Process::spawn(shell);
         let http = field(&process.line("worker started"), "status").to_owned();
@@ -605,7 +520,7 @@ fn while_the_disk_takes_nothing_changes_wait_in_memory_and_are_there_afterwards(
 fn a_spool_that_cannot_be_made_is_a_failure_that_names_it() {
     each_program(|program, flags, home| {
         std::fs::write(home.join("spool"), "").unwrap();
-        let ended = Process::run(program, &refs(&all_args(flags, "tcp://127.0.0.1:9", home)));
+        let ended = Process::run(program, &refs(&worker_args(flags, "tcp://127.0.0.1:9", home)));
         assert_eq!((ended.code, ended.stderr.lines().count()), (Some(1), 1), "{}", ended.stderr);
         let path = home.join("spool");
         assert!(ended.stderr.contains(path.to_str().unwrap()), "{}", ended.stderr);
@@ -679,7 +594,7 @@ fn a_second_worker_on_a_spool_refuses_with_one_line_and_leaves_it_alone() {
         let broker = Broker::start();
         let worker = worker_of(program, flags, &broker, home);
         broker.subscribed(1);
-        let second = Process::run(program, &refs(&all_args(flags, &broker.workers, home)));
+        let second = Process::run(program, &refs(&worker_args(flags, &broker.workers, home)));
         assert_eq!((second.code, second.stderr.lines().count()), (Some(1), 1), "{}", second.stderr);
         assert!(second.stderr.contains("is used by another worker"), "{}", second.stderr);
         record(&broker, &["hits=3"]);

@@ -93,8 +93,8 @@ pub enum Next {
 }
 
 impl Spool {
-    /// Opens the spool of a directory, which is created if it is missing. A file that is not a
-    /// sound spool is renamed to `spool.db.damaged-<unix seconds>`, and a new one is started.
+    /// Opens the spool of a directory, which is created if it is missing. What is not a sound
+    /// spool, be it a file or a directory, is renamed to `spool.db.damaged-<unix seconds>`, and a new one is started.
     ///
     /// # Errors
     ///

@@ -87,7 +87,8 @@ pub(super) fn open_or_quarantine(
     let path = directory.join(SPOOL_FILE);
     match open(&path) {
         Ok(connection) => Ok((connection, None)),
-        Err(SpoolError::Database { source }) if is_damage(&source) => {
+        // What is no file at all cannot be opened, which SQLite does not call damage.
+        Err(SpoolError::Database { source }) if is_damage(&source) || path.is_dir() => {
             let quarantined = quarantine(directory, now_ms)?;
             tracing::error!(error = %source, kept = %quarantined.display(), "the spool is damaged; starting a new one");
             Ok((open(&path)?, Some(quarantined)))

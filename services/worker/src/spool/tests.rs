@@ -169,6 +169,16 @@ fn damaged_and_foreign_files_are_put_away_and_a_new_spool_is_started() {
 }
 
 #[test]
+fn a_directory_in_the_place_of_the_file_is_put_away() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join(SPOOL_FILE)).unwrap();
+    let (mut spool, found) = open(directory.path());
+    assert!(found.quarantined.unwrap().is_dir());
+    commit(&mut spool, &["a"]).unwrap();
+    assert_eq!(oldest(&spool).unwrap().id, "id-a");
+}
+
+#[test]
 fn a_flipped_bit_inside_a_body_is_found() {
     let directory = tempfile::tempdir().unwrap();
     let (mut spool, _) = open(directory.path());
