@@ -72,9 +72,12 @@ fn accepts(addr: &str) -> bool {
     TcpStream::connect(addr).is_ok()
 }
 
-/// Whether somebody receives datagrams at a port of 127.0.0.1. Nobody would tell, and to try to take the port might
-/// take it from the server.
-fn receives_udp(port: u16) -> bool {
+/// Bytes of datagrams that wait for whoever receives at a port of 127.0.0.1; `None` if nobody does. Nobody would tell,
+/// and to try to take the port might take it from the server.
+fn receive_queue_bytes(port: u16) -> Option<u64> {
     let sockets = std::fs::read_to_string("/proc/net/udp").unwrap();
-    sockets.contains(&format!(" 0100007F:{port:04X} "))
+    let socket = sockets.lines().find(|line| line.contains(&format!(" 0100007F:{port:04X} ")))?;
+    // slot, local address, remote address, state, bytes to send:bytes received
+    let (_, received) = socket.split_whitespace().nth(4)?.split_once(':')?;
+    u64::from_str_radix(received, 16).ok()
 }

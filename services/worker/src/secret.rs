@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 
 /// The longest secret, in bytes.
 pub const SECRET_BYTES_MAX: usize = 1_024;
@@ -66,8 +66,9 @@ struct SecretFile {
     read: Mutex<(Stamp, Secret)>,
 }
 
-/// What tells a file that was changed.
-type Stamp = Option<(SystemTime, u64)>;
+/// What tells a file that was changed or replaced: device, inode, length, and when it was changed, in seconds and
+/// nanoseconds.
+type Stamp = Option<(u64, u64, u64, i64, i64)>;
 
 impl From<Secret> for SecretSource {
     fn from(secret: Secret) -> Self {
@@ -113,10 +114,10 @@ impl SecretSource {
     }
 }
 
-/// When a file was changed last, and its length; `None` if it is not there.
+/// `None` if the file is not there. The time is that of the inode, which nobody can set back.
 fn stamp(path: &Path) -> Stamp {
-    let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
+    let file = std::fs::metadata(path).ok()?;
+    Some((file.dev(), file.ino(), file.len(), file.ctime(), file.ctime_nsec()))
 }
 
 /// Why a secret is refused.
@@ -140,6 +141,8 @@ pub enum SecretError {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     #[test]
@@ -173,21 +176,24 @@ mod tests {
     fn a_token_file_that_changes_is_read_again_and_one_that_breaks_keeps_the_last() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("token");
-        let write = |text: &str, age_s: u64| {
-            std::fs::write(&path, text).unwrap();
-            let file = std::fs::File::options().write(true).open(&path).unwrap();
-            file.set_modified(SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(age_s)).unwrap();
+        // As a tool does that gives all files one time and puts each in place at once.
+        let write = |text: &str| {
+            let new = directory.path().join("new");
+            let mut file = std::fs::File::create(&new).unwrap();
+            file.write_all(text.as_bytes()).unwrap();
+            file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+            std::fs::rename(&new, &path).unwrap();
         };
-        write("one", 1);
+        write("one");
         let source = SecretSource::file(&path).unwrap();
         assert_eq!(source.current().expose(), "one");
-        write("two", 2);
+        write("two");
         assert_eq!(source.clone().current().expose(), "two");
-        write(" ", 3);
+        write(" ");
         assert_eq!(source.current().expose(), "two");
         std::fs::remove_file(&path).unwrap();
         assert_eq!(source.current().expose(), "two");
-        write("three", 4);
+        write("three");
         assert_eq!(source.current().expose(), "three");
         assert!(!format!("{source:?}").contains("three"));
     }

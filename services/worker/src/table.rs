@@ -60,7 +60,7 @@ impl Default for SeriesLimits {
     }
 }
 
-/// A flush as the backend is to have it.
+/// A flush as the backend is to have it; its rows come from [`SeriesTable::rows`].
 #[derive(Debug, Default)]
 pub struct Prepared {
     /// Series, those beyond the limits folded into overflow series; with totals also those that did not change
@@ -70,8 +70,6 @@ pub struct Prepared {
     pub expired: Vec<Arc<SeriesKey>>,
     /// How many series are forgotten with the commit.
     pub forgotten: u64,
-    /// Rows to keep.
-    pub rows: Rows,
     /// Keys of rows to remove.
     pub removed: Vec<Vec<u8>>,
     /// How many series were folded into overflow series, by metric.
@@ -169,7 +167,7 @@ impl SeriesTable {
             let identity = self.identity(&measurement.series);
             let identity = shared(&identity).unwrap_or_else(|| identity.into());
             if self.known.contains_key(&identity[..]) || self.admit(&measurement.series.name, &mut new) {
-                self.add(identity, measurement, flush, &mut prepared.rows);
+                self.add(identity, measurement, flush);
                 return true;
             }
             note(&mut prepared.overflowed, &measurement.series.name);
@@ -181,12 +179,20 @@ impl SeriesTable {
             false
         });
         for (identity, mut measurement) in overflow {
-            self.add(identity.into(), &mut measurement, flush, &mut prepared.rows);
+            self.add(identity.into(), &mut measurement, flush);
             measurements.push(measurement);
         }
         prepared.measurements = measurements;
         self.look_at_the_idle(flush, &mut prepared);
         prepared
+    }
+
+    /// Rows to keep of what was prepared. They are made only here, as those of the ledger are.
+    #[must_use]
+    pub fn rows(&self) -> Rows {
+        let mut rows = Rows::default();
+        self.staged.changed.iter().for_each(|(identity, known)| known.keep(identity, &mut rows));
+        rows
     }
 
     /// What was prepared is kept for good; without it nothing happens.
@@ -250,7 +256,7 @@ impl SeriesTable {
     }
 
     /// Adds a measurement to what its series has come to.
-    fn add(&mut self, identity: Arc<[u8]>, measurement: &mut Measurement, flush: FlushTime, rows: &mut Rows) {
+    fn add(&mut self, identity: Arc<[u8]>, measurement: &mut Measurement, flush: FlushTime) {
         let (identity, mut known) = match self.known.get_key_value(&identity[..]) {
             Some((identity, known)) => (Arc::clone(identity), known.clone()),
             None => (identity, Known::new(flush)),
@@ -259,7 +265,6 @@ impl SeriesTable {
         if self.shape.totals {
             known.add(&measurement.value);
             measurement.total = known.total();
-            known.keep(&identity, rows);
         }
         self.staged.changed.push((identity, known));
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::{accepts, program, ready, receives_udp};
+use super::{accepts, program, ready, receive_queue_bytes};
 use crate::ports::PortPair;
 use crate::process::Process;
 use crate::services::directory;
@@ -64,7 +64,8 @@ impl Graphite {
         let mut process = Process::spawn(command);
         let addr = |port: u16| format!("127.0.0.1:{port}");
         ready(&mut process, "carbon-cache", || {
-            [line, pickle, queries].into_iter().all(|port| accepts(&addr(port))) && receives_udp(line)
+            [line, pickle, queries].into_iter().all(|port| accepts(&addr(port)))
+                && receive_queue_bytes(line).is_some()
         });
         Self { process, plaintext: addr(line), pickle: addr(pickle), home, _ports: ports }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{accepts, file, installed, program, ready, receives_udp};
+use super::{accepts, file, installed, program, ready, receive_queue_bytes};
 use crate::ports::PortPair;
 use crate::process::Process;
 use crate::services::directory;
@@ -26,6 +26,7 @@ pub struct Statsd {
     pub process: Process,
     /// Where it receives, over UDP and TCP.
     pub addr: String,
+    port: u16,
     totals: PathBuf,
     _home: TempDir,
     _ports: PortPair,
@@ -98,8 +99,15 @@ impl Statsd {
         let directory = installed("node/node_modules/statsd");
         command.arg("--no-deprecation").arg("stats.js").arg(&config_file).current_dir(directory);
         let mut process = Process::spawn(command);
-        ready(&mut process, "statsd", || accepts(&addr) && accepts(&management) && receives_udp(port));
-        Self { process, addr, totals, _home: home, _ports: ports }
+        ready(&mut process, "statsd", || {
+            accepts(&addr) && accepts(&management) && receive_queue_bytes(port).is_some()
+        });
+        Self { process, addr, port, totals, _home: home, _ports: ports }
+    }
+
+    /// Whether it has taken all datagrams from the kernel.
+    pub fn is_idle(&self) -> bool {
+        receive_queue_bytes(self.port) == Some(0)
     }
 
     /// What it received up to now. This waits for two flushes, so that all it had read is in it.

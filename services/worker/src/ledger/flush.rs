@@ -17,15 +17,13 @@ use super::stream::Stream;
 use super::{Amounts, Config, Ledger};
 use crate::measurement::{GaugePoint, Measurement, SeriesKey, TimerDelta, Value};
 
-/// What one flush hands over. All of it is to be kept in one transaction before
+/// What one flush hands over. All of it, and what [`Ledger::rows`] then returns, is to be kept in one transaction before
 /// [`Ledger::commit_flush`].
 #[derive(Clone, Debug, Default)]
 pub struct Flush {
     /// Per series what changed, in a fixed order; publishers are merged.
     pub measurements: Vec<Measurement>,
-    /// Rows to add or replace.
-    pub rows: Rows,
-    /// Keys of rows to remove; none of them is in `rows`.
+    /// Keys of rows to remove; none of them is among those to keep.
     pub removed: Vec<Vec<u8>>,
 }
 
@@ -34,6 +32,8 @@ pub struct Flush {
 pub(super) struct InFlight {
     pub(super) amounts: Amounts,
     undo: Vec<(usize, Arc<[u8]>, Undo)>,
+    /// Timers left for a later flush.
+    deferred: Vec<(usize, Arc<[u8]>)>,
     legacy: HashMap<Arc<[u8]>, Folded>,
     points: VecDeque<HeldPoint>,
     points_amounts: Amounts,
@@ -129,15 +129,10 @@ impl Ledger {
         self.advance(now_ms);
         self.forget_silent();
         let mut in_flight = InFlight { amounts: self.held(), ..InFlight::default() };
-        let (mut parts, mut rows) = (Parts::new(), Rows::default());
-        self.take_series(&mut in_flight, &mut parts, &mut rows);
+        let mut parts = Parts::new();
+        self.take_series(&mut in_flight, &mut parts);
         self.take_legacy(&mut in_flight, &mut parts);
-        self.take_rows(&mut in_flight, &mut rows);
-        if !self.removed.is_empty() {
-            // A publisher may have come back since its rows were given up.
-            let kept: HashSet<&[u8]> = rows.iter().map(|(key, _)| key).collect();
-            self.removed.retain(|key| !kept.contains(&key[..]));
-        }
+        self.take_dirty(&mut in_flight);
         // Stable, so that of two points of one time the later one stays last.
         parts.sort_by(|(a, _), (b, _)| a.cmp(b));
         let mut measurements = Vec::with_capacity(parts.len());
@@ -156,7 +151,40 @@ impl Ledger {
         self.in_flight = None;
         in_flight.amounts -= self.held();
         self.in_flight = Some(in_flight);
-        Flush { measurements, rows, removed: self.removed.clone() }
+        if !self.removed.is_empty() {
+            // A publisher may have come back since its rows were given up.
+            let rows = self.rows();
+            let kept: HashSet<&[u8]> = rows.iter().map(|(key, _)| key).collect();
+            self.removed.retain(|key| !kept.contains(&key[..]));
+        }
+        Flush { measurements, removed: self.removed.clone() }
+    }
+
+    /// Rows that the prepared flush adds or replaces. To be asked for before anything else is received: they are made
+    /// only here, when the measurements may be gone already, since each of both takes as much memory as the ledger.
+    #[must_use]
+    pub fn rows(&self) -> Rows {
+        let mut rows = Rows::default();
+        let Some(in_flight) = &self.in_flight else { return rows };
+        if in_flight.created {
+            rows::meta(&mut rows, self.created_ms);
+        }
+        for &level in &in_flight.levels {
+            let level = &self.levels[level];
+            rows::level(&mut rows, &level.label, level.horizon_ms);
+        }
+        for stream in in_flight.streams.iter().filter_map(|&slot| self.streams[slot].as_ref()) {
+            let label = &self.levels[stream.level].label;
+            rows::stream(&mut rows, stream.publisher, label, &stream.kept(self.awake_ms));
+        }
+        let taken = in_flight.undo.iter().map(|(slot, name, _)| (*slot, name));
+        for (slot, name) in taken.chain(in_flight.deferred.iter().map(|(slot, name)| (*slot, name))) {
+            let Some(stream) = &self.streams[slot] else { continue };
+            if let Some(series) = stream.series.get(name) {
+                rows::series(&mut rows, stream.publisher, name, &series.kept());
+            }
+        }
+        rows
     }
 
     /// The prepared flush is kept for good; without one nothing happens.
@@ -197,13 +225,12 @@ impl Ledger {
         self.created_dirty |= in_flight.created;
     }
 
-    fn take_series(&mut self, in_flight: &mut InFlight, parts: &mut Parts, rows: &mut Rows) {
+    fn take_series(&mut self, in_flight: &mut InFlight, parts: &mut Parts) {
         for (slot, name) in std::mem::take(&mut self.dirty) {
             let Some(stream) = &mut self.streams[slot] else { continue };
             let patience_ms = stream.bucket_patience_ms();
             let Some(series) = stream.series.get_mut(&name) else { continue };
             let taken = series.take(self.awake_ms, patience_ms);
-            rows::series(rows, stream.publisher, &name, &series.kept());
             series.dirty = false;
             let undo = match taken {
                 Taken::Nothing => Undo::Nothing,
@@ -218,6 +245,7 @@ impl Ledger {
                 }
                 Taken::Deferred => {
                     series.dirty = true;
+                    in_flight.deferred.push((slot, Arc::clone(&name)));
                     self.dirty.push((slot, name));
                     continue;
                 }
@@ -242,22 +270,16 @@ impl Ledger {
         }
     }
 
-    fn take_rows(&mut self, in_flight: &mut InFlight, rows: &mut Rows) {
-        if std::mem::take(&mut self.created_dirty) {
-            rows::meta(rows, self.created_ms);
-            in_flight.created = true;
-        }
+    fn take_dirty(&mut self, in_flight: &mut InFlight) {
+        in_flight.created = std::mem::take(&mut self.created_dirty);
         for (at, level) in self.levels.iter_mut().enumerate() {
             if std::mem::take(&mut level.dirty) {
-                rows::level(rows, &level.label, level.horizon_ms);
                 in_flight.levels.push(at);
             }
         }
         for (slot, stream) in self.streams.iter_mut().enumerate() {
             let Some(stream) = stream.as_mut().filter(|stream| stream.dirty) else { continue };
             stream.dirty = false;
-            let label = &self.levels[stream.level].label;
-            rows::stream(rows, stream.publisher, label, &stream.kept(self.awake_ms));
             in_flight.streams.push(slot);
         }
     }

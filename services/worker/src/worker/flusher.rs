@@ -133,7 +133,7 @@ impl Flusher {
         let (mut named, mut left_out) = (flush.measurements, ByReason::default());
         self.naming.apply(&mut named, &mut left_out);
         let merged = merge_series(named, self.backend.shape().keeps_levels);
-        let Prepared { mut measurements, expired, forgotten, rows, removed, overflowed } =
+        let Prepared { mut measurements, expired, forgotten, removed, overflowed } =
             self.table.prepare(merged, flush_time, |identity| self.ledger.name(identity));
         let merged_sets = keep_last_points(&mut measurements, self.backend.limits().points_per_series_max);
         let content = Content { measurements: &measurements, expired: &expired, flush: flush_time };
@@ -142,9 +142,9 @@ impl Flusher {
             .into_iter()
             .map(|body| Ok((batch_id()?, body)))
             .collect::<Result<Vec<(String, Body)>, getrandom::Error>>()?;
-        // The disk takes its time, and so much memory is not needed for it.
+        // Rows take as much memory again.
         drop((measurements, expired));
-        let rows = [flush.rows, rows];
+        let rows = [self.ledger.rows(), self.table.rows()];
         let removed = [flush.removed, removed].concat();
         let mut accepted = Units::default();
         bodies.iter().for_each(|(_, body)| accepted.add(&Units::of(&body.points)));

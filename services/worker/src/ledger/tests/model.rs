@@ -8,8 +8,8 @@ use zibrato_core::frame::{
 };
 use zibrato_core::histogram::Histogram;
 
-use crate::ledger::{Applied, Config, Flush, Ledger};
-use crate::measurement::{GaugePoint, Value};
+use crate::ledger::{Applied, Config, Flush, Ledger, Rows};
+use crate::measurement::{GaugePoint, Measurement, Value};
 use crate::subscription::{Incoming, Message};
 
 /// Wall time at which tests begin.
@@ -298,6 +298,14 @@ pub(super) enum Fate {
     KilledAfter,
 }
 
+/// A flush and its rows.
+#[derive(Clone, Debug)]
+pub(super) struct Flushed {
+    pub(super) measurements: Vec<Measurement>,
+    pub(super) rows: Rows,
+    pub(super) removed: Vec<Vec<u8>>,
+}
+
 /// A ledger with the spool behind it.
 pub(super) struct Worker {
     pub(super) ledger: Ledger,
@@ -345,9 +353,10 @@ impl Worker {
             .receive(&Incoming { endpoint: 0, message: Message::Replayed { level, untopiced } }, now_ms)
     }
 
-    pub(super) fn flush(&mut self, fate: Fate, now_ms: u64) -> Flush {
+    pub(super) fn flush(&mut self, fate: Fate, now_ms: u64) -> Flushed {
         assert_law(&self.ledger);
-        let flush = self.ledger.prepare_flush(now_ms);
+        let Flush { measurements, removed } = self.ledger.prepare_flush(now_ms);
+        let flush = Flushed { measurements, rows: self.ledger.rows(), removed };
         assert_law(&self.ledger);
         if matches!(fate, Fate::Committed | Fate::KilledAfter) {
             self.keep(&flush);
@@ -369,7 +378,7 @@ impl Worker {
         }
     }
 
-    fn keep(&mut self, flush: &Flush) {
+    fn keep(&mut self, flush: &Flushed) {
         for (key, value) in flush.rows.iter() {
             self.rows.insert(key.to_vec(), value.to_vec());
         }
