@@ -42,8 +42,8 @@ pub use recorder::Recorder;
 pub use recording::{Recording, Truth, Truths, arrived, assert_arrives, assert_truths, settle};
 pub use scripted::{INFO_TOPICS, ScriptedBroker};
 pub use servers::{
-    Graphite, Influx, InfluxSeries, Labels, Prometheus, Rotel, Statsd, StatsdTimer, StatsdTotals,
-    VictoriaMetrics, decode_otlp, promtool_check_metrics,
+    Graphite, Influx, InfluxSeries, Labels, OPENMETRICS, OpenMetricsFamily, Prometheus, Rotel, Statsd,
+    StatsdTimer, StatsdTotals, VictoriaMetrics, decode_otlp, openmetrics_families, promtool_check_metrics,
 };
 pub use services::{Account, Broker, Delivery, Local, Worker, directory};
 pub use sqlite::{Stored, Totals, batches, read};
