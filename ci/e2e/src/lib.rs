@@ -49,8 +49,8 @@ pub use rows::{
 };
 pub use scripted::{INFO_TOPICS, ScriptedBroker};
 pub use servers::{
-    Graphite, Influx, InfluxSeries, Labels, Prometheus, Rotel, Statsd, StatsdTimer, StatsdTotals,
-    VictoriaMetrics, decode_otlp, promtool_check_metrics,
+    Graphite, Influx, InfluxSeries, Labels, OPENMETRICS, OpenMetricsFamily, Prometheus, Rotel, Statsd,
+    StatsdTimer, StatsdTotals, VictoriaMetrics, decode_otlp, openmetrics_families, promtool_check_metrics,
 };
 pub use services::{Account, Broker, Delivery, Local, Worker, directory};
 pub use sqlite::{Stored, Totals, batches, read};

@@ -5,6 +5,7 @@
 
 mod graphite;
 mod influx;
+mod openmetrics;
 mod prometheus;
 mod promql;
 mod rotel;
@@ -22,6 +23,7 @@ use crate::until::until;
 
 pub use graphite::Graphite;
 pub use influx::{Influx, InfluxSeries};
+pub use openmetrics::{OPENMETRICS, OpenMetricsFamily, openmetrics_families};
 pub use prometheus::{Prometheus, promtool_check_metrics};
 pub use rotel::{Rotel, decode_otlp};
 pub use statsd::{Statsd, StatsdTimer, StatsdTotals};

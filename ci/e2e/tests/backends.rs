@@ -8,8 +8,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 use zibrato_e2e::workload::{DEPTH, LOAD, ORDERS, Workload, near, same};
 use zibrato_e2e::{
-    Broker, Graphite, Influx, Labels, Process, Prometheus, Responses, Rotel, Statsd, StatsdTotals, TcpProxy,
-    VictoriaMetrics, Worker, directory, field, get, promtool_check_metrics, until,
+    Broker, Device, Gateway, Graphite, Influx, Labels, Local, Metrics, OPENMETRICS, Process, Prometheus,
+    Responses, Rotel, Statsd, StatsdTotals, TcpProxy, VictoriaMetrics, Worker, directory, field, get,
+    metrics, openmetrics_families, promtool_check_metrics, request, until,
 };
 
 /// Rounds of the workload: several flushes.
@@ -33,8 +34,10 @@ impl Run {
         Self { broker, worker, workload, _spool: spool }
     }
 
-    /// Ends worker and broker; nothing may be held or lost.
+    /// Ends worker and broker; nothing may be held or lost, and what they say of themselves is well written.
     fn finish(self) {
+        lint(&self.worker.metrics());
+        lint(&self.broker.metrics());
         let delivery = self.worker.finish();
         assert_eq!(delivery.held, 0, "{}", delivery.stderr);
         assert!(
@@ -45,6 +48,11 @@ impl Run {
         assert_eq!(delivery.timer_records as f64, self.workload.records());
         self.broker.finish();
     }
+}
+
+/// promtool finds no fault with a page.
+fn lint(page: &Metrics) {
+    promtool_check_metrics(&page.page).unwrap_or_else(|said| panic!("{said}\n{}", page.page));
 }
 
 /// A server that answers queries in Prometheus' language.
@@ -73,21 +81,28 @@ fn number(server: &impl Queried, query: &str) -> Option<f64> {
     }
 }
 
-/// Waits until all records of the workload are there, then compares all.
-fn compare(server: &impl Queried, truth: Workload) {
-    let records =
-        || number(server, "shop_latency_seconds_count{level=\"info\"}").filter(|n| *n == truth.records());
-    until("all records", records);
-    let exact = [
+/// Waits until a query gives a number.
+fn arrives(server: &impl Queried, query: &str, expected: f64) {
+    until(format!("{expected} of {query}"), || number(server, query).filter(|value| *value == expected));
+}
+
+/// Waits until all counters and gauges of the workload are there.
+fn compare_numbers(server: &impl Queried, truth: Workload) {
+    for (query, expected) in [
         ("shop_orders_total{route=\"/a b\",source=\"shop-1\",level=\"info\"}", truth.orders(0)),
         ("shop_orders_total{route=\"/c\"}", truth.orders(1)),
         ("shop_bytes_total{level=\"audit\"}", truth.bytes()),
         ("shop_depth", DEPTH),
         ("shop_load", LOAD),
-    ];
-    for (query, expected) in exact {
-        assert_eq!(number(server, query), Some(expected), "{query}");
+    ] {
+        arrives(server, query, expected);
     }
+}
+
+/// Waits until all of the workload is there, its timer with classic buckets.
+fn compare(server: &impl Queried, truth: Workload) {
+    compare_numbers(server, truth);
+    arrives(server, "shop_latency_seconds_count{level=\"info\"}", truth.records());
     let sum = number(server, "shop_latency_seconds_sum").unwrap();
     assert!(same(sum, truth.seconds()), "{sum}");
     let top = number(server, "shop_latency_seconds_bucket{le=\"+Inf\"}").unwrap();
@@ -101,12 +116,85 @@ fn compare(server: &impl Queried, truth: Workload) {
     }
 }
 
+/// Waits until all of the workload is there, its timer as a native histogram and as nothing else.
+fn compare_native(server: &impl Queried, truth: Workload) {
+    compare_numbers(server, truth);
+    arrives(
+        server,
+        "histogram_count(shop_latency_seconds{source=\"shop-1\",level=\"info\"})",
+        truth.records(),
+    );
+    let sum = number(server, "histogram_sum(shop_latency_seconds)").unwrap();
+    assert!(same(sum, truth.seconds()), "{sum}");
+    for percentile in [50.0, 90.0, 99.0] {
+        let query = format!("histogram_quantile({}, shop_latency_seconds)", percentile / 100.0);
+        let value = number(server, &query).unwrap();
+        assert!(near(value, truth.percentile(percentile), 0.0), "p{percentile} {value}");
+    }
+    assert_eq!(number(server, "count({__name__=~\"shop_latency_seconds_.+\"})"), None);
+}
+
+/// Reads a page of the whole workload as OpenMetrics. Text has classic buckets alone.
+fn compare_openmetrics(addr: &str, truth: Workload) {
+    let answer = request(addr, "GET", "/metrics", &[("Accept", OPENMETRICS)], b"").unwrap();
+    assert!(answer.head.contains(&format!("content-type: {OPENMETRICS}")), "{}", answer.head);
+    let families =
+        openmetrics_families(&answer.body).unwrap_or_else(|said| panic!("{said}\n{}", answer.body));
+    let said: Vec<_> =
+        families.iter().map(|of| [&of.name, &of.kind, &of.unit, &of.help].map(|text| &**text)).collect();
+    let expected = [
+        ["shop_bytes", "counter", "bytes", "The counter shop.bytes of zibrato, declared in B."],
+        ["shop_depth", "gauge", "", "The gauge shop.depth of zibrato."],
+        ["shop_latency_seconds", "histogram", "seconds", "The timer shop.latency of zibrato."],
+        ["shop_load", "gauge", "", "The gauge shop.load of zibrato."],
+        ["shop_orders", "counter", "", "The counter shop.orders of zibrato."],
+    ];
+    assert_eq!(said, expected, "{}", answer.body);
+    let sum = |name: &str| {
+        let samples = families.iter().flat_map(|family| &family.samples);
+        samples.filter(|(sample, ..)| sample == name).map(|(.., value)| value).sum::<f64>()
+    };
+    let orders = (0..ORDERS.len()).map(|at| truth.orders(at)).sum();
+    let exact = [
+        ("shop_bytes_total", truth.bytes()),
+        ("shop_depth", DEPTH),
+        ("shop_latency_seconds_count", truth.records()),
+        ("shop_load", LOAD),
+        ("shop_orders_total", orders),
+    ];
+    for (name, expected) in exact {
+        assert_eq!(sum(name), expected, "{name}");
+    }
+    assert!(same(sum("shop_latency_seconds_sum"), truth.seconds()));
+}
+
 #[test]
 fn prometheus_by_remote_write() {
     let server = Prometheus::start();
     let run = Run::of("zibrato-prometheus", &["--url", &server.url, "--instance", "w1"]);
     compare(&server, run.workload);
     run.finish();
+}
+
+#[test]
+fn prometheus_by_remote_write_of_native_histograms() {
+    let server = Prometheus::native(&[]);
+    let args = ["--url", &server.url, "--instance", "w1", "--histogram", "native"];
+    let run = Run::of("zibrato-prometheus", &args);
+    compare_native(&server, run.workload);
+    run.finish();
+}
+
+#[test]
+fn a_prometheus_without_native_histograms_loses_none() {
+    let server = Prometheus::start();
+    let args = ["--url", &server.url, "--instance", "w1", "--histogram", "native"];
+    let run = Run::of("zibrato-prometheus", &args);
+    run.worker.counted("zibrato_worker_rejections_total", &[], 1.0);
+    let delivery = run.worker.finish();
+    assert!(delivery.held > 0 && delivery.line.contains("dropped [none]"), "{}", delivery.line);
+    assert!(delivery.stderr.contains("native histograms are disabled"), "{}", delivery.stderr);
+    run.broker.finish();
 }
 
 #[test]
@@ -162,9 +250,13 @@ fn victoria_metrics_has_the_right_totals_after_answers_were_lost() {
 fn prometheus_by_scraping() {
     let port = zibrato_e2e::PortPair::reserve();
     let addr = format!("127.0.0.1:{}", port.port);
-    let server = Prometheus::scraping(&[&addr]);
+    // The one asks for OpenMetrics, the other for protobuf.
+    let servers = [Prometheus::scraping(&[&addr]), Prometheus::native(&[&addr])];
     let run = Run::of("zibrato-prometheus", &["--scrape", &addr]);
-    compare(&server, run.workload);
+    for server in &servers {
+        compare(server, run.workload);
+    }
+    compare_openmetrics(&addr, run.workload);
     let page = get(&addr, "/metrics").1;
     promtool_check_metrics(&page).unwrap();
     for family in ["shop_orders_total", "shop_bytes_total", "shop_depth", "shop_latency_seconds"] {
@@ -173,6 +265,32 @@ fn prometheus_by_scraping() {
         }
     }
     run.finish();
+}
+
+#[test]
+fn prometheus_by_scraping_of_native_histograms() {
+    let port = zibrato_e2e::PortPair::reserve();
+    let addr = format!("127.0.0.1:{}", port.port);
+    let (text, protobuf) = (Prometheus::scraping(&[&addr]), Prometheus::native(&[&addr]));
+    let run = Run::of("zibrato-prometheus", &["--scrape", &addr, "--histogram", "native"]);
+    compare_native(&protobuf, run.workload);
+    compare(&text, run.workload);
+    compare_openmetrics(&addr, run.workload);
+    run.finish();
+}
+
+#[test]
+fn gateway_and_local_store_have_well_written_pages_too() {
+    let home = directory();
+    let local = Local::start(home.path());
+    let run = Run::of("zibrato-librato", &["--url", &local.url()]);
+    let gateway = Gateway::start(&run.broker.publishers, &["--pty=board"]);
+    let mut board = Device::open(1, &gateway.terminal(), &[]);
+    board.run(500);
+    gateway.counted("zibrato_gateway_samples_total", &[("device", "board")], 1.0);
+    lint(&gateway.metrics());
+    run.worker.counted("zibrato_worker_delivered_timer_records_total", &[], run.workload.records());
+    lint(&metrics(&local.addr));
 }
 
 #[test]

@@ -8,8 +8,9 @@ use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use zibrato_e2e::{
-    Answer, Graphite, Influx, Labels, Prometheus, Recorder, Rotel, Statsd, VictoriaMetrics, decode_otlp,
-    directory, now_s, promtool_check_metrics, request, until,
+    Answer, Graphite, Influx, Labels, OpenMetricsFamily, Prometheus, Recorder, Rotel, Statsd,
+    VictoriaMetrics, decode_otlp, directory, now_s, openmetrics_families, promtool_check_metrics, request,
+    until,
 };
 
 /// Protobuf and what travels in it, by hand.
@@ -135,6 +136,29 @@ fn promtool_tells_good_pages_from_bad_ones() {
     assert!(said.contains("counter metrics should have \"_total\" suffix"), "{said}");
     let said = promtool_check_metrics("made{ 1\n").unwrap_err();
     assert!(said.contains("error while linting"), "{said}");
+}
+
+#[test]
+fn the_reader_of_openmetrics_tells_good_pages_from_bad_ones() {
+    let page = "# HELP made_bytes What was made.\n# TYPE made_bytes counter\n# UNIT made_bytes bytes\n\
+                made_bytes_total{kind=\"a\"} 1.5\n# EOF\n";
+    let family = OpenMetricsFamily {
+        name: "made_bytes".to_owned(),
+        help: "What was made.".to_owned(),
+        kind: "counter".to_owned(),
+        unit: "bytes".to_owned(),
+        samples: vec![("made_bytes_total".to_owned(), labels(&[("kind", "a")]), 1.5)],
+    };
+    assert_eq!(openmetrics_families(page), Ok(vec![family]));
+    for (good, bad, expected) in [
+        ("UNIT made_bytes bytes", "UNIT made_bytes seconds", "Unit does not match metric name"),
+        ("# EOF\n", "", "Missing # EOF"),
+        ("1.5\n", "1.5\n# HELP made_bytes Again.\n", "Received metadata after samples"),
+        ("1.5", "-1.5", "Counter-like samples cannot be negative"),
+    ] {
+        let said = openmetrics_families(&page.replace(good, bad)).unwrap_err();
+        assert!(said.contains(expected), "{said}");
+    }
 }
 
 #[test]

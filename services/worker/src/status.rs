@@ -231,15 +231,16 @@ fn wide(value: u128) -> u64 {
 
 fn write_units(text: &mut MetricsText, name: &str, help: &str, backend: &str, amounts: &Units) {
     let labels = [("backend", backend)];
-    for (unit, value) in [
-        ("points", amounts.points),
-        ("timer_records", amounts.timer_records),
-        ("gauge_sets", amounts.gauge_sets),
+    // A name must not say that it is a counter's, a gauge's or a sum: to Prometheus these are types.
+    for (unit, what, value) in [
+        ("points", "points", amounts.points),
+        ("timer_records", "records of timers", amounts.timer_records),
+        ("sets", "sets of gauges", amounts.gauge_sets),
     ] {
-        text.counter(&format!("{name}_{unit}_total"), &format!("{help}: {unit}.")).sample(&labels, value);
+        text.counter(&format!("{name}_{unit}_total"), &format!("{help}: {what}.")).sample(&labels, value);
     }
     // A sum of legacy counters may fall, so it is a gauge for whoever scrapes it.
-    text.gauge(&format!("{name}_counter_sum"), &format!("{help}: sum of counters."))
+    text.gauge(&format!("{name}_counted"), &format!("{help}: sum of counters."))
         .sample(&labels, amounts.counter_sum);
 }
 
@@ -284,7 +285,7 @@ mod tests {
         for line in [
             "zibrato_worker_messages_total{backend=\"librato\"} 7\n",
             "zibrato_worker_delivered_timer_records_total{backend=\"librato\"} 3\n",
-            "zibrato_worker_delivered_counter_sum{backend=\"librato\"} -1.5\n",
+            "zibrato_worker_delivered_counted{backend=\"librato\"} -1.5\n",
             "zibrato_worker_dropped_points_total{backend=\"librato\",reason=\"too_old\"} 1\n",
             "zibrato_worker_publisher_spilled_total{backend=\"librato\"} 5\n",
             "zibrato_worker_publisher_losses_total{backend=\"librato\",reason=\"legacy_queue\"} 4\n",

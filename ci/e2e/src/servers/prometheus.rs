@@ -31,6 +31,15 @@ impl Prometheus {
 
     /// Starts one that also scrapes `/metrics` of these hosts with ports, every second.
     pub fn scraping(targets: &[&str]) -> Self {
+        Self::with(targets, &[])
+    }
+
+    /// Starts one that likewise scrapes, and takes native histograms: it asks its targets for protobuf.
+    pub fn native(targets: &[&str]) -> Self {
+        Self::with(targets, &["--enable-feature=native-histograms"])
+    }
+
+    fn with(targets: &[&str], args: &[&str]) -> Self {
         let home = directory();
         let ports = PortPair::reserve();
         let addr = format!("127.0.0.1:{}", ports.port);
@@ -46,7 +55,8 @@ impl Prometheus {
             .arg(format!("--config.file={}", config_file.display()))
             .arg(format!("--storage.tsdb.path={}", home.path().join("data").display()))
             .arg(format!("--web.listen-address={addr}"))
-            .arg("--web.enable-remote-write-receiver");
+            .arg("--web.enable-remote-write-receiver")
+            .args(args);
         let mut process = Process::spawn(command);
         ready(&mut process, "Prometheus", || answers(&addr, "/-/ready"));
         let url = format!("http://{addr}/api/v1/write");

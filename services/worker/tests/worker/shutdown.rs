@@ -82,7 +82,7 @@ async fn the_status_endpoint_shows_the_totals_and_degrades_when_credentials_are_
     assert!(get(addr, "/healthz").starts_with("HTTP/1.1 200"));
     let page = get(addr, "/metrics");
     for line in [
-        "zibrato_worker_delivered_counter_sum{backend=\"librato\"} 3\n",
+        "zibrato_worker_delivered_counted{backend=\"librato\"} 3\n",
         "zibrato_worker_messages_total{backend=\"librato\"} 1\n",
         "zibrato_worker_batches_delivered_total{backend=\"librato\"} 1\n",
     ] {
