@@ -78,8 +78,9 @@ fn accepts(addr: &str) -> bool {
 /// and to try to take the port might take it from the server.
 fn receive_queue_bytes(port: u16) -> Option<u64> {
     let sockets = std::fs::read_to_string("/proc/net/udp").unwrap();
-    let socket = sockets.lines().find(|line| line.contains(&format!(" 0100007F:{port:04X} ")))?;
+    let local = format!("0100007F:{port:04X}");
     // slot, local address, remote address, state, bytes to send:bytes received
-    let (_, received) = socket.split_whitespace().nth(4)?.split_once(':')?;
-    u64::from_str_radix(received, 16).ok()
+    let mut fields = sockets.lines().map(|line| line.split_whitespace().skip(1));
+    let mut socket = fields.find_map(|mut fields| (fields.next()? == local).then_some(fields))?;
+    u64::from_str_radix(socket.nth(2)?.split_once(':')?.1, 16).ok()
 }

@@ -138,10 +138,7 @@ impl Spool {
                 "INSERT INTO ledger (key, value) VALUES (?1, ?2) \
                  ON CONFLICT (key) DO UPDATE SET value = excluded.value",
             )?;
-            // In the order in which the file has them, each page is looked up once.
-            let mut rows: Vec<_> = commit.rows.iter().flat_map(Rows::iter).collect();
-            rows.sort_unstable_by_key(|(key, _)| *key);
-            for (key, value) in rows {
+            for (key, value) in commit.rows.iter().flat_map(Rows::iter) {
                 write.execute([key, value])?;
             }
             let mut delete = transaction.prepare("DELETE FROM ledger WHERE key = ?1")?;

@@ -158,7 +158,8 @@ impl SeriesTable {
         flush: FlushTime,
         shared: impl Fn(&[u8]) -> Option<Arc<[u8]>>,
     ) -> Prepared {
-        self.staged = Staged { at_ms: flush.unix_ms, ..Staged::default() };
+        let changed = Vec::with_capacity(measurements.len());
+        self.staged = Staged { changed, at_ms: flush.unix_ms, ..Staged::default() };
         let mut prepared = Prepared::default();
         let mut overflow: BTreeMap<Vec<u8>, Measurement> = BTreeMap::new();
         let mut new = Admission::default();
@@ -192,7 +193,7 @@ impl SeriesTable {
     pub fn rows(&self) -> Rows {
         let mut rows = Rows::default();
         self.staged.changed.iter().for_each(|(identity, known)| known.keep(identity, &mut rows));
-        rows
+        rows.sorted()
     }
 
     /// What was prepared is kept for good; without it nothing happens.

@@ -19,7 +19,8 @@ const MANY_BYTES_MAX: u64 = 1 << 30;
 const METRICS: u64 = 1_000;
 /// How much of what is slow is waited for.
 const WAIT: Duration = Duration::from_secs(120);
-const POLL: Duration = Duration::from_millis(2);
+/// Between two looks at the worker, which cost it time.
+const POLL: Duration = Duration::from_millis(20);
 
 /// Broker, worker and store, and a publisher of frames.
 struct Way {
@@ -79,10 +80,10 @@ impl Way {
         });
         assert!(now_ms() < due_ms, "publishing {series} series took longer than {:?}", self.flush);
         let stored = (round * series) as f64;
-        while now_ms() < due_ms {
+        until_within(WAIT, "a stored flush", || {
             std::thread::sleep(POLL);
-        }
-        until_within(WAIT, "a stored flush", || (self.delivered() >= stored).then_some(()));
+            (now_ms() >= due_ms && self.delivered() >= stored).then_some(())
+        });
         Duration::from_millis(now_ms() - due_ms)
     }
 
@@ -91,7 +92,7 @@ impl Way {
     }
 
     fn delivered(&self) -> f64 {
-        self.worker.metrics().sum("zibrato_worker_delivered_counter_sum", &[])
+        self.worker.metrics().sum("zibrato_worker_delivered_counted", &[])
     }
 }
 

@@ -128,8 +128,10 @@ impl Ledger {
         self.abort_flush();
         self.advance(now_ms);
         self.forget_silent();
-        let mut in_flight = InFlight { amounts: self.held(), ..InFlight::default() };
-        let mut parts = Parts::new();
+        // Lists that grow into millions would leave holes of half their size behind.
+        let (amounts, undo) = (self.held(), Vec::with_capacity(self.dirty.len()));
+        let mut in_flight = InFlight { amounts, undo, ..InFlight::default() };
+        let mut parts = Parts::with_capacity(self.dirty.len() + self.legacy.len());
         self.take_series(&mut in_flight, &mut parts);
         self.take_legacy(&mut in_flight, &mut parts);
         self.take_dirty(&mut in_flight);
@@ -184,7 +186,7 @@ impl Ledger {
                 rows::series(&mut rows, stream.publisher, name, &series.kept());
             }
         }
-        rows
+        rows.sorted()
     }
 
     /// The prepared flush is kept for good; without one nothing happens.

@@ -30,47 +30,52 @@ pub(crate) const BUCKET_BYTES_MAX: usize = HISTOGRAM_BUCKETS_MAX * 10;
 /// Rows to be kept: opaque to whoever keeps them. They lie one behind the other, since a flush may have millions.
 ///
 /// A row has a key, unique among all rows, and a value; it replaces an earlier one of the same key.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Rows {
     bytes: Vec<u8>,
-    /// Where the key and the value of each row end.
-    ends: Vec<(usize, usize)>,
+    /// Where a row begins, its value begins, and its value ends.
+    bounds: Vec<[usize; 3]>,
 }
 
 impl Rows {
-    /// Key and value of each row, in the order in which they came.
+    /// Key and value of each row.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let starts = std::iter::once(0).chain(self.ends.iter().map(|&(_, end)| end));
-        let parts = starts.zip(&self.ends);
-        parts.map(|(start, &(key, value))| (&self.bytes[start..key], &self.bytes[key..value]))
+        self.bounds.iter().map(|&[key, value, end]| (&self.bytes[key..value], &self.bytes[value..end]))
     }
 
     /// How many there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.ends.len()
+        self.bounds.len()
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.bounds.is_empty()
+    }
+
+    /// The same in the order of their keys, in which a file is written to soonest.
+    pub(crate) fn sorted(mut self) -> Self {
+        let bytes = &self.bytes;
+        self.bounds.sort_unstable_by_key(|&[key, value, _]| &bytes[key..value]);
+        self
     }
 
     /// Adds a row whose key is these parts behind one another, with a version and a checksum.
     pub(crate) fn seal(&mut self, key: &[&[u8]], fields: &impl Serialize) {
-        let start = self.bytes.len();
+        let key_at = self.bytes.len();
         key.iter().for_each(|part| self.bytes.extend_from_slice(part));
-        let key_end = self.bytes.len();
+        let value_at = self.bytes.len();
         self.bytes.push(VERSION);
         // It cannot fail: nothing that is encoded here can be refused.
         if postcard::to_extend(fields, Appended(&mut self.bytes)).is_err() {
-            self.bytes.truncate(start);
+            self.bytes.truncate(key_at);
             return;
         }
-        let checksum = checksum(&self.bytes[start..]);
+        let checksum = checksum(&self.bytes[key_at..]);
         self.bytes.extend_from_slice(&checksum);
-        self.ends.push((key_end, self.bytes.len()));
+        self.bounds.push([key_at, value_at, self.bytes.len()]);
     }
 }
 
@@ -88,10 +93,11 @@ impl<'a> FromIterator<(&'a [u8], &'a [u8])> for Rows {
     fn from_iter<T: IntoIterator<Item = (&'a [u8], &'a [u8])>>(rows: T) -> Self {
         let mut all = Self::default();
         for (key, value) in rows {
+            let key_at = all.bytes.len();
             all.bytes.extend_from_slice(key);
-            let key_end = all.bytes.len();
+            let value_at = all.bytes.len();
             all.bytes.extend_from_slice(value);
-            all.ends.push((key_end, all.bytes.len()));
+            all.bounds.push([key_at, value_at, all.bytes.len()]);
         }
         all
     }
@@ -317,8 +323,11 @@ mod tests {
                 }
             }
         }
-        assert_eq!(again, examples());
-        assert_eq!(Rows::from_iter(again.iter()), again);
+        assert!(again.iter().eq(examples().iter()));
+        assert!(Rows::from_iter(again.iter()).iter().eq(again.iter()));
+        let (sorted, mut keys) = (again.clone().sorted(), Vec::from_iter(again.iter()));
+        keys.sort_unstable();
+        assert!(sorted.iter().eq(keys));
     }
 
     #[test]
