@@ -10,14 +10,14 @@ use crate::units::PointUnits;
 /// What identifies a series for a backend; publishers are merged already, levels are not.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SeriesKey {
-    /// Level label.
-    pub level: String,
+    /// Level label. Series share the text, as that of the source: there are few of both.
+    pub level: Arc<str>,
     /// Counter, gauge or timer.
     pub kind: Kind,
     /// Metric name, 1 to 255 of `A-Za-z0-9.:_-`.
     pub name: String,
     /// Source, 1 to 255 of `A-Za-z0-9.:_-`.
-    pub source: String,
+    pub source: Arc<str>,
     /// Unit, may be empty.
     pub unit: String,
     /// Tags in the order of their keys.
@@ -41,7 +41,7 @@ pub struct Measurement {
 impl Measurement {
     /// The levels at which it was measured, each once.
     pub fn levels(&self) -> impl Iterator<Item = &str> {
-        [&self.series].into_iter().chain(&self.merged).map(|series| series.level.as_str())
+        [&self.series].into_iter().chain(&self.merged).map(|series| &*series.level)
     }
 }
 

@@ -37,7 +37,7 @@ pub fn merge_series(mut measurements: Vec<Measurement>, keeps_levels: bool) -> V
             Entry::Occupied(place) => {
                 let Some(first) = before.get_mut(*place.get()) else { continue };
                 join(&mut first.value, &measurement.value);
-                if !first.levels().any(|level| level == measurement.series.level) {
+                if !first.levels().any(|level| *level == *measurement.series.level) {
                     first.merged.push(Arc::clone(&measurement.series));
                 }
                 is_merged[at] = true;

@@ -164,8 +164,8 @@ impl Template {
         let piece = |piece: &Piece| match piece {
             Piece::Text(text) => text.clone(),
             Piece::Name => name.to_owned(),
-            Piece::Source => series.source.clone(),
-            Piece::Level => series.level.clone(),
+            Piece::Source => series.source.to_string(),
+            Piece::Level => series.level.to_string(),
             Piece::Unit => series.unit.clone(),
             Piece::Tag(key) => {
                 let tag = series.tags.iter().find(|(known, _)| known == key);

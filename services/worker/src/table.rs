@@ -229,7 +229,7 @@ impl SeriesTable {
             identity::of(series)
         } else {
             // Which of its levels a merged series is named after differs from flush to flush.
-            identity::of(&SeriesKey { level: String::new(), ..series.clone() })
+            identity::of(&SeriesKey { level: "".into(), ..series.clone() })
         }
     }
 
@@ -253,7 +253,7 @@ impl SeriesTable {
         } else {
             format!("zibrato.overflow.{}", series.kind.as_str())
         };
-        SeriesKey { name, source: OVERFLOW_SOURCE.to_owned(), tags: Vec::new(), ..series.clone() }
+        SeriesKey { name, source: OVERFLOW_SOURCE.into(), tags: Vec::new(), ..series.clone() }
     }
 
     /// Adds a measurement to what its series has come to.

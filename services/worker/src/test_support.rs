@@ -43,10 +43,10 @@ fn list(points: &[(u64, f64)]) -> Vec<GaugePoint> {
 
 fn key(level: &str, kind: Kind, name: &str, source: &str) -> Arc<SeriesKey> {
     Arc::new(SeriesKey {
-        level: level.to_owned(),
+        level: level.into(),
         kind,
         name: name.to_owned(),
-        source: source.to_owned(),
+        source: source.into(),
         unit: String::new(),
         tags: Vec::new(),
     })

@@ -93,8 +93,8 @@ impl Column {
             Self::Low => value(figures.low),
             Self::P99 => value(figures.p99),
             Self::Max => value(figures.max),
-            Self::Source => series.key.source.clone(),
-            Self::Level => series.key.level.clone(),
+            Self::Source => series.key.source.to_string(),
+            Self::Level => series.key.level.to_string(),
             Self::Spark => String::new(),
         }
     }

@@ -59,10 +59,10 @@ impl Gauges {
             let source = if entry.source.is_empty() { frame.prelude.source } else { entry.source };
             let tags = entry.tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
             let key = Arc::new(SeriesKey {
-                level: level.to_owned(),
+                level: level.into(),
                 kind: entry.state.kind(),
                 name: entry.name.to_owned(),
-                source: source.to_owned(),
+                source: source.into(),
                 unit: entry.unit.to_owned(),
                 tags: tags.collect(),
             });
@@ -98,7 +98,7 @@ mod tests {
         gauges.look(&message);
         let news = gauges.news();
         assert!(gauges.news().is_empty());
-        news.into_iter().map(|(key, value)| (key.name.clone(), key.source.clone(), value)).collect()
+        news.into_iter().map(|(key, value)| (key.name.clone(), key.source.to_string(), value)).collect()
     }
 
     #[test]

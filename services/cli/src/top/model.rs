@@ -268,10 +268,10 @@ mod tests {
 
     fn key(name: &str, kind: Kind) -> Arc<SeriesKey> {
         Arc::new(SeriesKey {
-            level: "info".to_owned(),
+            level: "info".into(),
             kind,
             name: name.to_owned(),
-            source: "s".to_owned(),
+            source: "s".into(),
             unit: String::new(),
             tags: Vec::new(),
         })

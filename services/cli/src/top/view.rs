@@ -220,10 +220,10 @@ mod tests {
     fn model() -> Model {
         let counter = |name: &str, level: &str, source: &str, delta| {
             let series = Arc::new(SeriesKey {
-                level: level.to_owned(),
+                level: level.into(),
                 kind: Kind::Counter,
                 name: name.to_owned(),
-                source: source.to_owned(),
+                source: source.into(),
                 unit: String::new(),
                 tags: Vec::new(),
             });

@@ -155,10 +155,10 @@ mod tests {
     fn measurement(name: &str, kind: Kind, tags: &[(&str, &str)], value: Value) -> Measurement {
         let tags = tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let series = SeriesKey {
-            level: "info".to_owned(),
+            level: "info".into(),
             kind,
             name: name.to_owned(),
-            source: "s".to_owned(),
+            source: "s".into(),
             unit: String::new(),
             tags,
         };

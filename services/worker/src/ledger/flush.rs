@@ -138,14 +138,14 @@ impl Ledger {
         // Stable, so that of two points of one time the later one stays last.
         parts.sort_by(|(a, _), (b, _)| a.cmp(b));
         let mut measurements = Vec::with_capacity(parts.len());
-        let mut parts = parts.into_iter().peekable();
+        let (mut parts, mut reader) = (parts.into_iter().peekable(), identity::Reader::default());
         while let Some((name, first)) = parts.next() {
             let mut group = Group::default();
             group.add(first);
             while let Some((_, more)) = parts.next_if(|(other, _)| *other == name) {
                 group.add(more);
             }
-            if let Some(key) = identity::read(&name) {
+            if let Some(key) = reader.read(&name) {
                 group.into_measurements(Arc::new(key), &mut measurements);
             }
         }

@@ -3,6 +3,9 @@
 //! `level 0x00 kind name 0x00 source 0x00 unit (0x00 key 0x00 value)*`. No text of a frame may have
 //! control characters, so the zeros separate without ambiguity.
 
+use std::sync::Arc;
+
+use hashbrown::HashSet;
 use zibrato_core::frame::Entry;
 use zibrato_core::kind::Kind;
 
@@ -53,17 +56,35 @@ pub(crate) fn of(series: &SeriesKey) -> Vec<u8> {
 
 /// The series behind an identity; `None` for bytes that are none.
 pub(crate) fn read(identity: &[u8]) -> Option<SeriesKey> {
-    let level_bytes = identity.iter().position(|&byte| byte == 0)?;
-    let level = std::str::from_utf8(&identity[..level_bytes]).ok()?.to_owned();
-    let (&code, rest) = identity[level_bytes + 1..].split_first()?;
-    let kind = Kind::from_code(code)?;
-    let mut fields = std::str::from_utf8(rest).ok()?.split('\0').map(str::to_owned);
-    let (name, source, unit) = (fields.next()?, fields.next()?, fields.next()?);
-    let mut tags = Vec::new();
-    while let Some(key) = fields.next() {
-        tags.push((key, fields.next()?));
+    Reader::default().read(identity)
+}
+
+/// Reads identities; what it has read share levels and sources.
+#[derive(Debug, Default)]
+pub(super) struct Reader {
+    texts: HashSet<Arc<str>>,
+}
+
+impl Reader {
+    /// As [`read`].
+    pub(super) fn read(&mut self, identity: &[u8]) -> Option<SeriesKey> {
+        let level_bytes = identity.iter().position(|&byte| byte == 0)?;
+        let level = std::str::from_utf8(&identity[..level_bytes]).ok()?;
+        let (&code, rest) = identity[level_bytes + 1..].split_first()?;
+        let kind = Kind::from_code(code)?;
+        let mut fields = std::str::from_utf8(rest).ok()?.split('\0');
+        let (name, source, unit) = (fields.next()?, fields.next()?, fields.next()?);
+        let mut tags = Vec::new();
+        while let Some(key) = fields.next() {
+            tags.push((key.to_owned(), fields.next()?.to_owned()));
+        }
+        let (level, source) = (self.shared(level), self.shared(source));
+        Some(SeriesKey { level, kind, name: name.to_owned(), source, unit: unit.to_owned(), tags })
     }
-    Some(SeriesKey { level, kind, name, source, unit, tags })
+
+    fn shared(&mut self, text: &str) -> Arc<str> {
+        Arc::clone(self.texts.get_or_insert_with(text, |text| text.into()))
+    }
 }
 
 /// Name and source of an identity; `None` for bytes that are none.
@@ -102,7 +123,7 @@ mod tests {
         assert_eq!(of(&key), bytes);
         entry.source = "own";
         write_entry(&mut bytes, "info", "deathstar", &entry);
-        assert_eq!(read(&bytes).unwrap().source, "own");
+        assert_eq!(&*read(&bytes).unwrap().source, "own");
         write_legacy(&mut bytes, "info", Kind::Timer, "t", "s");
         assert_eq!(read(&bytes).unwrap().kind, Kind::Timer);
         for length in 0..bytes.len() {

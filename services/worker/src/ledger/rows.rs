@@ -215,7 +215,7 @@ pub(super) fn decode(key: &[u8], value: &[u8]) -> Option<Decoded> {
         }
         SERIES => {
             let (publisher, identity) = name.split_first_chunk::<PUBLISHER_BYTES>()?;
-            let level = identity::read(identity)?.level;
+            let level = identity::read(identity)?.level.to_string();
             let kept = decode_series(identity::kind(identity)?, fields)?;
             let publisher = PublisherId(*publisher);
             Some(Decoded::Series { publisher, identity: identity.to_vec(), level, kept })

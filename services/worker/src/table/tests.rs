@@ -25,7 +25,7 @@ fn counters(prepared: &Prepared) -> Vec<(String, String, f64, Option<f64>)> {
                 TotalValue::Counter(sum) => sum,
                 _ => panic!(),
             });
-            Some((measurement.series.name.clone(), measurement.series.source.clone(), delta, total))
+            Some((measurement.series.name.clone(), measurement.series.source.to_string(), delta, total))
         })
         .collect()
 }

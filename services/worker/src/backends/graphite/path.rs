@@ -48,8 +48,8 @@ impl Path {
         if tagged {
             append_tags(&mut tail, series);
         } else {
-            let tags = series.tags.iter().flat_map(|(key, value)| [key, value]);
-            for text in [&series.source].into_iter().chain(tags) {
+            let tags = series.tags.iter().flat_map(|(key, value)| [&**key, value]);
+            for text in [&*series.source].into_iter().chain(tags) {
                 head.push('.');
                 head.push_str(&node(text));
             }

@@ -103,7 +103,7 @@ struct Encoder<'a> {
 
 impl Encoder<'_> {
     fn count_clash<'a>(&mut self, seen: &mut Seen<'a>, series: &'a SeriesKey, source: &str) {
-        let identity = (series.source.as_str(), series.tags.as_slice());
+        let identity = (&*series.source, series.tags.as_slice());
         let key = (series.name.to_ascii_lowercase(), source.to_ascii_lowercase());
         if *seen.entry(key).or_insert(identity) != identity {
             self.encoded.clashes += 1;

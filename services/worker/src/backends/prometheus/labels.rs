@@ -31,8 +31,8 @@ impl Fixed {
     pub(super) fn of(&self, series: &SeriesKey) -> Vec<Label> {
         let mut labels = Vec::with_capacity(self.0.len() + 2 + series.tags.len());
         labels.extend_from_slice(&self.0);
-        labels.push((LEVEL.to_owned(), series.level.clone()));
-        labels.push((SOURCE.to_owned(), series.source.clone()));
+        labels.push((LEVEL.to_owned(), series.level.to_string()));
+        labels.push((SOURCE.to_owned(), series.source.to_string()));
         for (key, value) in &series.tags {
             let mut name = spell(key);
             while name == BOUND || name.starts_with("__") || labels.iter().any(|(taken, _)| *taken == name) {
@@ -61,8 +61,9 @@ mod tests {
         let owned = |pairs: &[(&str, &str)]| {
             pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect::<Vec<_>>()
         };
-        let [level, name, source, unit] = ["info", "n", "web", ""].map(str::to_owned);
-        let series = SeriesKey { level, kind: Kind::Gauge, name, source, unit, tags: owned(tags) };
+        let (level, name, source) = ("info".into(), "n".to_owned(), "web".into());
+        let series =
+            SeriesKey { level, kind: Kind::Gauge, name, source, unit: String::new(), tags: owned(tags) };
         let all = Fixed::new(owned(fixed)).of(&series);
         all.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
     }

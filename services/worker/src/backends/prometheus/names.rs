@@ -88,10 +88,10 @@ mod tests {
 
     fn family(kind: Kind, name: &str, unit: &str) -> Family {
         Family::of(&SeriesKey {
-            level: "info".to_owned(),
+            level: "info".into(),
             kind,
             name: name.to_owned(),
-            source: "web".to_owned(),
+            source: "web".into(),
             unit: unit.to_owned(),
             tags: Vec::new(),
         })
@@ -139,7 +139,7 @@ mod tests {
     fn help_names_the_metric_as_it_was_declared() {
         let help = |kind, unit: &str| {
             let tags = Vec::new();
-            let [level, name, source] = ["info", "a.b", "s"].map(str::to_owned);
+            let (level, name, source) = ("info".into(), "a.b".to_owned(), "s".into());
             help(&SeriesKey { level, kind, name, source, unit: unit.to_owned(), tags })
         };
         assert_eq!(help(Kind::Counter, ""), "The counter a.b of zibrato.");

@@ -48,7 +48,7 @@ impl Name {
 
 /// Appends source and tags as parts of the name.
 fn append_plain(head: &mut String, series: &SeriesKey) {
-    if series.tags.is_empty() && series.source == SOURCE_DEFAULT {
+    if series.tags.is_empty() && *series.source == *SOURCE_DEFAULT {
         return;
     }
     let mut changed = false;
@@ -78,7 +78,7 @@ fn dogstatsd_tags(series: &SeriesKey) -> String {
         text.push(':');
         text.extend(value.chars().map(|char| kept(char, is_tag_value)));
     };
-    if series.source != SOURCE_DEFAULT {
+    if *series.source != *SOURCE_DEFAULT {
         tag(SOURCE, &series.source);
     }
     for (key, value) in &series.tags {
@@ -120,10 +120,10 @@ mod tests {
     fn name(dialect: Dialect, name: &str, source: &str, tags: &[(&str, &str)]) -> String {
         let tags = tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let series = SeriesKey {
-            level: "info".to_owned(),
+            level: "info".into(),
             kind: Kind::Counter,
             name: name.to_owned(),
-            source: source.to_owned(),
+            source: source.into(),
             unit: String::new(),
             tags,
         };
