@@ -38,7 +38,7 @@ pub use law::{BrokerSum, ClientLaw, Flow};
 pub use legacy::{Publisher, now_s};
 pub use peer::{Peer, PeerStep};
 pub use ports::PortPair;
-pub use process::{Ended, Process, command, field};
+pub use process::{Ended, Process, command, field, libfaketime};
 pub use proxy::{Done, Harm, Proxy, Random};
 pub use receiver::Receiver;
 pub use recorder::Recorder;

@@ -107,10 +107,10 @@ fn url_and(addr: &str, path: &str, more: &[&str]) -> Vec<String> {
 ///
 /// # Panics
 /// With the names of those whose row panicked.
-pub fn each<T: Sync>(table: &[T], name: impl Fn(&T) -> &str, row: impl Fn(&T) + Sync) {
-    let failed: Vec<&str> = thread::scope(|scope| {
+pub fn each<T: Sync>(table: &[T], name: impl Fn(&T) -> String, row: impl Fn(&T) + Sync) {
+    let failed: Vec<String> = thread::scope(|scope| {
         let start = |one| {
-            let thread = thread::Builder::new().name(name(one).to_owned());
+            let thread = thread::Builder::new().name(name(one));
             (name(one), thread.spawn_scoped(scope, || row(one)).unwrap())
         };
         let running: Vec<_> = table.iter().map(start).collect();

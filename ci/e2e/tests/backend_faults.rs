@@ -119,7 +119,8 @@ fn after_500_and_429_and_a_closed_connection_one_copy_is_stored_and_flushes_keep
     // What waited has the time at which it was flushed, not that at which it was sent.
     assert!(times[HELD_MIN - 1] <= recovered_s, "{times:?}, and the backend was back at {recovered_s}");
     assert!(times.is_sorted_by(|earlier, later| earlier < later), "{times:?}");
-    // A busy disk makes a flush late, but no interval has two. The last one is that of the end.
+    // A busy disk makes a flush late, but no interval has two. The last one is that of the end. On which second one falls
+    // is for the unit tests of the clock.
     let intervals: HashSet<u64> = times[..HELD_MIN].iter().map(|time| time / FLUSH_S).collect();
     assert_eq!(intervals.len(), HELD_MIN, "{times:?}");
 }

@@ -77,7 +77,7 @@ const HTTP: [Http; 4] = [
 ];
 
 fn each_http(row: impl Fn(&Http) + Sync) {
-    each(&HTTP, |http| http.kind.program, row);
+    each(&HTTP, |http| http.kind.program.to_owned(), row);
 }
 
 /// A broker and a worker of one backend, with a spool.
@@ -158,7 +158,7 @@ fn a_backend_that_is_down_for_several_flushes_gets_all_of_them_in_their_order() 
     let kinds: Vec<&Kind> = HTTP.iter().map(|http| &http.kind).chain([&GRAPHITE, &STATSD]).collect();
     each(
         &kinds,
-        |kind| kind.program,
+        |kind| kind.program.to_owned(),
         |kind| {
             let ports = PortPair::reserve();
             let addr = format!("127.0.0.1:{}", ports.port);
@@ -309,7 +309,7 @@ fn same_twice(kind: &Kind, requests: &[Request]) {
 fn carbon_gets_the_same_bytes_again_after_a_reset_and_after_a_kill() {
     each(
         &[PeerStep::Reset, PeerStep::Silence],
-        |_| GRAPHITE.program,
+        |_| GRAPHITE.program.to_owned(),
         |step| {
             let peer = Peer::on("127.0.0.1:0", [*step]);
             let mut rig = Rig::start(&GRAPHITE, &peer.addr);
@@ -340,7 +340,7 @@ fn a_poisoned_point_is_lost_alone_and_named() {
     let rows: Vec<(&Http, bool)> = HTTP.iter().flat_map(|http| [(http, true), (http, false)]).collect();
     each(
         &rows,
-        |(http, _)| http.kind.program,
+        |(http, _)| http.kind.program.to_owned(),
         |(http, is_named)| {
             let Http { kind, named, named_reason, .. } = http;
             let backend = Backend::start([]);
@@ -408,7 +408,7 @@ fn an_answer_without_an_end_is_cut_and_one_that_does_not_come_is_given_up() {
     let http = || {
         each(
             &rows,
-            |(kind, _)| kind.program,
+            |(kind, _)| kind.program.to_owned(),
             |(kind, script)| {
                 let backend = Backend::start(script.to_vec());
                 // Its status has come, and counts.
@@ -470,7 +470,7 @@ fn nowhere(name: &str, home: &Path) -> Vec<String> {
 fn each_program(row: impl Fn(&str, &[String], &Path) + Sync) {
     each(
         zibrato_worker::backends::ALL,
-        |kind| kind.name,
+        |kind| kind.name.to_owned(),
         |kind| {
             let home = directory();
             row(&format!("zibrato-{}", kind.name), &nowhere(kind.name, home.path()), home.path());

@@ -6,13 +6,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 use tempfile::TempDir;
 use zibrato_e2e::{
-    Backend, Broker, Delivery, Format, Metrics, PortPair, Process, Worker, command, directory, field, until,
+    Backend, Broker, Delivery, Format, Metrics, PortPair, Process, Worker, command, directory, each, field,
+    libfaketime, until,
 };
 
 /// Where the worker's clock begins: at a multiple of all intervals here.
@@ -34,7 +34,7 @@ struct Kind {
     name: fn(&str) -> String,
 }
 
-const KINDS: [Kind; 2] = [
+static KINDS: [Kind; 2] = [
     Kind {
         program: "zibrato-prometheus",
         flags: &["--instance", "w1"],
@@ -53,19 +53,8 @@ const KINDS: [Kind; 2] = [
 
 /// Does the same with a program of each sort at the same time.
 fn each_kind(flush_s: u64, limits: &[&str], test: impl Fn(Rig) + Sync) {
-    let test = &test;
-    let failed: Vec<&str> = thread::scope(|scope| {
-        let start = |kind: &'static Kind| {
-            let thread = thread::Builder::new().name(kind.program.to_owned());
-            (
-                kind.program,
-                thread.spawn_scoped(scope, move || test(Rig::start(kind, flush_s, limits))).unwrap(),
-            )
-        };
-        let running: Vec<_> = KINDS.iter().map(start).collect();
-        running.into_iter().filter_map(|(name, thread)| thread.join().is_err().then_some(name)).collect()
-    });
-    assert!(failed.is_empty(), "failed for {failed:?}");
+    let kinds: Vec<&'static Kind> = KINDS.iter().collect();
+    each(&kinds, |kind| kind.program.to_owned(), |kind| test(Rig::start(kind, flush_s, limits)));
 }
 
 /// A wall clock that goes as fast as the system's and is put forward by a test. ZeroMQ waits by it, so it must not stand
@@ -100,10 +89,7 @@ impl Clock {
     }
 
     fn show_to(&self, command: &mut Command) {
-        let architectures = std::fs::read_dir("/usr/lib").unwrap().flatten();
-        let mut paths = architectures.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1"));
-        let library = paths.find(|path| path.exists()).expect("libfaketime is missing: run ci/setup");
-        command.env("LD_PRELOAD", library);
+        command.env("LD_PRELOAD", libfaketime());
         command.env("FAKETIME_TIMESTAMP_FILE", &self.path).env("FAKETIME_NO_CACHE", "1");
         // Time-outs and intervals are not to change.
         command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
@@ -145,7 +131,12 @@ impl Rig {
         old.finish();
         let worker = worker(kind, &args, &clock);
         broker.subscribed(1);
-        Self { kind, args, clock, backend, worker, broker, ports, _home }
+        let rig = Self { kind, args, clock, backend, worker, broker, ports, _home };
+        // What the broker holds for it comes first, and is counted as what is sent later.
+        until("a replay", || {
+            (rig.metric("replay_pages_total") > 0.0 && rig.metric("messages_total") > 0.0).then_some(())
+        });
+        rig
     }
 
     fn metric(&self, name: &str) -> f64 {

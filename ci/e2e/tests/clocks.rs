@@ -2,14 +2,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "support of tests: what fails here fails a test")]
 
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use zibrato_core::limits::KEY_FRAME_WINDOWS;
 use zibrato_e2e::{
     Broker, DEADLINE, Harm, Local, Process, Proxy, Recording, Stored, Tally, TallyWorker, Truth, Truths,
-    arrived, assert_arrives, assert_truths, command, directory, field, now_s, read, settle, until,
+    arrived, assert_arrives, assert_truths, command, directory, field, libfaketime, now_s, read, settle,
+    until,
 };
 
 /// How far apart the clocks are, in seconds.
@@ -134,12 +134,6 @@ fn with_clock(mut command: Command, ahead_s: i64) -> Command {
     // Time-outs and intervals are not to change; and libfaketime's own handling of them has hung programs.
     command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     command
-}
-
-fn libfaketime() -> PathBuf {
-    let architectures = std::fs::read_dir("/usr/lib").unwrap().flatten();
-    let paths = architectures.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1"));
-    paths.into_iter().find(|path| path.exists()).expect("libfaketime is missing: run ci/setup")
 }
 
 fn assert_times(stored: &Stored, kind: &str, times: &RangeInclusive<i64>) {

@@ -11,7 +11,9 @@ use std::thread;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tempfile::TempDir;
-use zibrato_e2e::{Broker, Delivery, Ended, Format, Process, Worker, command, directory, field, get, until};
+use zibrato_e2e::{
+    Broker, Delivery, Ended, Format, Process, Worker, command, directory, each, field, get, until,
+};
 
 /// What the worker says when its credentials are refused.
 const REFUSED: &str = "the backend refuses credentials or address; batches are kept";
@@ -303,19 +305,6 @@ fn hit(broker: &Broker, hits: u32) {
     let counter = format!("hits={hits}");
     let program = Process::run("once", &["--endpoint", &broker.publishers, "--counter", &counter]);
     assert_eq!(program.code, Some(0), "{}", program.stderr);
-}
-
-/// Does a row for each of a table at the same time.
-fn each<T: Sync>(table: &[T], name: impl Fn(&T) -> String, row: impl Fn(&T) + Sync) {
-    let failed: Vec<String> = thread::scope(|scope| {
-        let start = |one| {
-            let thread = thread::Builder::new().name(name(one));
-            (name(one), thread.spawn_scoped(scope, || row(one)).unwrap())
-        };
-        let running: Vec<_> = table.iter().map(start).collect();
-        running.into_iter().filter_map(|(name, thread)| thread.join().is_err().then_some(name)).collect()
-    });
-    assert!(failed.is_empty(), "failed for {failed:?}");
 }
 
 #[test]

@@ -35,7 +35,7 @@ const FULL: &str = "zibrato_worker_spool_full_total";
 const HELD: &str = "zibrato_worker_spool_batches";
 
 fn each_kind(row: impl Fn(&Kind, &Path) + Sync) {
-    each(&KINDS, |kind| kind.program, |kind| row(kind, directory().path()));
+    each(&KINDS, |kind| kind.program.to_owned(), |kind| row(kind, directory().path()));
 }
 
 fn sum(worker: &Worker, name: &str) -> f64 {

@@ -18,7 +18,7 @@ use hashbrown::{DefaultHashBuilder, HashMap, HashSet};
 
 use crate::backend::{FlushTime, Shape};
 use crate::ledger::{Rows, identity};
-use crate::measurement::{Measurement, SeriesKey};
+use crate::measurement::{Measurement, SeriesKey, Value};
 use crate::merge::join;
 use crate::spool::LedgerRow;
 
@@ -165,7 +165,13 @@ impl SeriesTable {
         let mut new = Admission::default();
         // In place: a second list of millions would cost as much memory again.
         measurements.retain_mut(|measurement| {
-            let identity = self.identity(&measurement.series);
+            let series = &*measurement.series;
+            // One that is what others are folded into is added up with them.
+            if *series.source == *OVERFLOW_SOURCE && series.tags.is_empty() {
+                fold(&mut overflow, self.identity(series), &Arc::clone(&measurement.series), measurement);
+                return false;
+            }
+            let identity = self.identity(series);
             let identity = shared(&identity).unwrap_or_else(|| identity.into());
             if self.known.contains_key(&identity[..]) || self.admit(&measurement.series.name, &mut new) {
                 self.add(identity, measurement, flush);
@@ -173,10 +179,7 @@ impl SeriesTable {
             }
             note(&mut prepared.overflowed, &measurement.series.name);
             let series = Arc::new(self.overflow_series(&measurement.series, &new));
-            match overflow.entry(self.identity(&series)) {
-                Entry::Occupied(mut present) => join(&mut present.get_mut().value, &measurement.value),
-                Entry::Vacant(place) => _ = place.insert(Measurement { series, ..measurement.clone() }),
-            }
+            fold(&mut overflow, self.identity(&series), &series, measurement);
             false
         });
         for (identity, mut measurement) in overflow {
@@ -289,15 +292,17 @@ impl SeriesTable {
         expired.sort_unstable();
         refreshed.sort_unstable();
         prepared.forgotten = expired.len() as u64;
+        let mut reader = identity::Reader::default();
+        prepared.measurements.reserve(refreshed.len());
         for identity in &expired {
             if self.shape.totals {
                 prepared.removed.push(known::row_key(identity));
-                prepared.expired.extend(identity::read(identity).map(Arc::new));
+                prepared.expired.extend(reader.read(identity).map(Arc::new));
             }
         }
         for identity in &refreshed {
             prepared.measurements.extend(self.known.get(identity).and_then(|known| {
-                let series = Arc::new(identity::read(identity)?);
+                let series = Arc::new(reader.read(identity)?);
                 Some(Measurement {
                     series,
                     merged: Vec::new(),
@@ -323,6 +328,23 @@ impl SeriesTable {
             *self.of_metric.entry(metric).or_default() += 1;
         }
         self.known.insert(identity, known);
+    }
+}
+
+/// Puts a measurement into an overflow series; nothing of it is left.
+fn fold(
+    overflow: &mut BTreeMap<Vec<u8>, Measurement>,
+    identity: Vec<u8>,
+    series: &Arc<SeriesKey>,
+    measurement: &mut Measurement,
+) {
+    match overflow.entry(identity) {
+        Entry::Occupied(mut present) => join(&mut present.get_mut().value, &measurement.value),
+        Entry::Vacant(place) => {
+            let value = std::mem::replace(&mut measurement.value, Value::Counter { delta: 0.0 });
+            let merged = std::mem::take(&mut measurement.merged);
+            place.insert(Measurement { series: Arc::clone(series), merged, value, total: None });
+        }
     }
 }
 

@@ -45,7 +45,7 @@ pub struct Totals {
     pub overflowed: u64,
     /// Of the last minute that had such series, the metric with most of them, and how many.
     pub offender: Option<(String, u64)>,
-    /// Series that were forgotten because they did not change, told to the backend.
+    /// Series that were forgotten because they did not change.
     pub expired: u64,
     /// What committed bodies carry.
     pub accepted: Units,

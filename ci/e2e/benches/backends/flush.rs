@@ -114,8 +114,9 @@ fn frame(seq: u64, round: u64, source: u64) -> Vec<u8> {
 pub(crate) fn many_series() -> Option<String> {
     let mut way = Way::start(Duration::from_secs(5), 1_000_000);
     let times: Vec<_> = (1..=FLUSHES).map(|round| way.round(round, SERIES)).collect();
-    let sum = way.store.query("sum({__name__=~\"bench_.*\"})");
-    println!("flushes of {SERIES} counters to VictoriaMetrics: {times:?}, sum {sum:?}");
+    let sum: f64 = way.store.query("sum({__name__=~\"bench_.*\"})").iter().map(|(_, sum)| sum).sum();
+    println!("flushes of {SERIES} counters to VictoriaMetrics: {times:?}");
+    assert_eq!(sum, (SERIES * FLUSHES) as f64, "what VictoriaMetrics has of them");
     let longest = *times.iter().max().unwrap();
     (longest > FLUSH_MAX)
         .then(|| format!("a flush of {SERIES} series took {longest:?}, at most {FLUSH_MAX:?} are accepted"))

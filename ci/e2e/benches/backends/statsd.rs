@@ -51,6 +51,10 @@ impl std::fmt::Display for Cost {
 /// Compares them.
 pub(crate) fn beside_etsy() -> Option<String> {
     let (ours, theirs) = (ours(), theirs());
+    assert!(
+        !ours.servers.is_zero() && !theirs.servers.is_zero(),
+        "the system does not say what a process took"
+    );
     let ratio = theirs.ns() / ours.ns();
     println!("{COUNTS} counts by us: {ours}");
     println!("{COUNTS} counts by etsy's statsd: {theirs}, {ratio:.0} times ours");

@@ -135,6 +135,7 @@ impl Ledger {
         self.take_series(&mut in_flight, &mut parts);
         self.take_legacy(&mut in_flight, &mut parts);
         self.take_dirty(&mut in_flight);
+        self.keep_removed_that_came_back(&in_flight);
         // Stable, so that of two points of one time the later one stays last.
         parts.sort_by(|(a, _), (b, _)| a.cmp(b));
         let mut measurements = Vec::with_capacity(parts.len());
@@ -153,12 +154,6 @@ impl Ledger {
         self.in_flight = None;
         in_flight.amounts -= self.held();
         self.in_flight = Some(in_flight);
-        if !self.removed.is_empty() {
-            // A publisher may have come back since its rows were given up.
-            let rows = self.rows();
-            let kept: HashSet<&[u8]> = rows.iter().map(|(key, _)| key).collect();
-            self.removed.retain(|key| !kept.contains(&key[..]));
-        }
         Flush { measurements, removed: self.removed.clone() }
     }
 
@@ -179,14 +174,34 @@ impl Ledger {
             let label = &self.levels[stream.level].label;
             rows::stream(&mut rows, stream.publisher, label, &stream.kept(self.awake_ms));
         }
-        let taken = in_flight.undo.iter().map(|(slot, name, _)| (*slot, name));
-        for (slot, name) in taken.chain(in_flight.deferred.iter().map(|(slot, name)| (*slot, name))) {
-            let Some(stream) = &self.streams[slot] else { continue };
+        for (stream, name) in self.series_of(in_flight) {
             if let Some(series) = stream.series.get(name) {
                 rows::series(&mut rows, stream.publisher, name, &series.kept());
             }
         }
         rows.sorted()
+    }
+
+    /// The series whose rows a flush writes, with their publishers.
+    fn series_of<'a>(&'a self, in_flight: &'a InFlight) -> impl Iterator<Item = (&'a Stream, &'a Arc<[u8]>)> {
+        let taken = in_flight.undo.iter().map(|(slot, name, _)| (slot, name));
+        let all = taken.chain(in_flight.deferred.iter().map(|(slot, name)| (slot, name)));
+        all.filter_map(|(&slot, name)| Some((self.streams[slot].as_ref()?, name)))
+    }
+
+    /// A publisher may have come back since its rows were given up.
+    fn keep_removed_that_came_back(&mut self, in_flight: &InFlight) {
+        if self.removed.is_empty() {
+            return;
+        }
+        let mut removed: HashSet<Vec<u8>> = std::mem::take(&mut self.removed).into_iter().collect();
+        for stream in in_flight.streams.iter().filter_map(|&slot| self.streams[slot].as_ref()) {
+            removed.remove(&rows::stream_key(stream.publisher, &self.levels[stream.level].label));
+        }
+        for (stream, name) in self.series_of(in_flight) {
+            removed.remove(&rows::series_key(stream.publisher, name));
+        }
+        self.removed = removed.into_iter().collect();
     }
 
     /// The prepared flush is kept for good; without one nothing happens.

@@ -61,13 +61,13 @@ pub(crate) fn read(identity: &[u8]) -> Option<SeriesKey> {
 
 /// Reads identities; what it has read share levels and sources.
 #[derive(Debug, Default)]
-pub(super) struct Reader {
+pub(crate) struct Reader {
     texts: HashSet<Arc<str>>,
 }
 
 impl Reader {
     /// As [`read`].
-    pub(super) fn read(&mut self, identity: &[u8]) -> Option<SeriesKey> {
+    pub(crate) fn read(&mut self, identity: &[u8]) -> Option<SeriesKey> {
         let level_bytes = identity.iter().position(|&byte| byte == 0)?;
         let level = std::str::from_utf8(&identity[..level_bytes]).ok()?;
         let (&code, rest) = identity[level_bytes + 1..].split_first()?;
@@ -126,6 +126,9 @@ mod tests {
         assert_eq!(&*read(&bytes).unwrap().source, "own");
         write_legacy(&mut bytes, "info", Kind::Timer, "t", "s");
         assert_eq!(read(&bytes).unwrap().kind, Kind::Timer);
+        let mut reader = Reader::default();
+        let [one, other] = [(); 2].map(|()| reader.read(&bytes).unwrap());
+        assert!(Arc::ptr_eq(&one.source, &other.source) && Arc::ptr_eq(&one.level, &other.level));
         for length in 0..bytes.len() {
             assert_eq!(read(&bytes[..length]), None, "{length}");
         }

@@ -176,6 +176,10 @@ pub(super) fn series(rows: &mut Rows, publisher: PublisherId, identity: &[u8], k
             let mut counts = [0; BUCKET_BYTES_MAX];
             let histogram =
                 kept.histogram.as_ref().and_then(|histogram| histogram_state(histogram, &mut counts));
+            // All buckets fit; one that did not must not come back as one that has none.
+            if histogram.is_none() && kept.histogram.is_some() {
+                return;
+            }
             let KeptTimer { seq, count, sum_ns, sum_squares_ns2, behind, .. } = *kept;
             rows.seal(&key, &TimerRow { seq, count, sum_ns, sum_squares_ns2, histogram, behind });
         }

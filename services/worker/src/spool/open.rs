@@ -14,9 +14,9 @@ use crate::units::{Units, decode_units};
 pub(super) const SCHEMA_VERSION: i64 = 1;
 /// Marks a SQLite file as a spool of ours: `ZbSp`.
 const APPLICATION_ID: i64 = 0x5A62_5370;
-/// The log is cut back to this after a checkpoint, so that one large flush does not keep the disk.
 /// Most KiB of the file in memory. A flush of 100 000 series changes some 20 MiB of it, in order.
 const CACHE_KIB: i64 = 8_192;
+/// The log is cut back to this after a checkpoint, so that one large flush does not keep the disk.
 const WAL_BYTES_KEPT: i64 = 4 << 20;
 
 const SCHEMA: &str = "

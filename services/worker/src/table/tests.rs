@@ -176,3 +176,20 @@ fn offenders_without_number_are_counted_together() {
     assert_eq!((prepared.overflowed.len(), prepared.overflowed["others"]), (OFFENDERS_MAX + 1, 5));
     assert_eq!(counters(&prepared).len(), 1);
 }
+
+#[test]
+fn a_series_that_looks_like_one_of_the_overflow_is_added_up_with_it() {
+    let limits = SeriesLimits { metric_series_max: 1, ..SeriesLimits::default() };
+    let mut table = table(limits, TOTALS);
+    let mut flush = |ms, others: f64| {
+        let series = [("web", 1.0), (OVERFLOW_SOURCE, 2.0), ("api", others)];
+        let all = series.map(|(source, delta)| counter("info", "hits", source, delta)).to_vec();
+        let prepared = table.prepare(all, at(ms), |_| None);
+        table.commit();
+        counters(&prepared)
+    };
+    let first = flush(10_000, 4.0);
+    assert_eq!(first, [row("hits", "web", 1.0, 1.0), row("hits", OVERFLOW_SOURCE, 6.0, 6.0)]);
+    let second = flush(20_000, 8.0);
+    assert_eq!(second, [row("hits", "web", 1.0, 2.0), row("hits", OVERFLOW_SOURCE, 10.0, 16.0)]);
+}

@@ -3,9 +3,9 @@
 //! Prometheus takes the first sample of a series and time and drops others without a word, so they must be found
 //! before.
 
-use std::hash::BuildHasher as _;
+use std::hash::{BuildHasher as _, RandomState};
 
-use hashbrown::{DefaultHashBuilder, HashSet};
+use hashbrown::HashSet;
 
 use super::labels::Label;
 use crate::backend::Encoded;
@@ -15,7 +15,7 @@ use crate::measurement::Measurement;
 /// flushes.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    hashers: [DefaultHashBuilder; 2],
+    hashers: [RandomState; 2],
     hashes: HashSet<[u64; 2]>,
 }
 
