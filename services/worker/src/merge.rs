@@ -24,7 +24,7 @@ pub fn merge_series(mut measurements: Vec<Measurement>, keeps_levels: bool) -> V
     let mut places: HashTable<usize> = HashTable::with_capacity(measurements.len());
     // What was merged stays where it is until the end, behind the first part of its series.
     let mut is_merged = vec![false; measurements.len()];
-    for at in 0..measurements.len() {
+    for (at, is_merged) in is_merged.iter_mut().enumerate() {
         let (before, rest) = measurements.split_at_mut(at);
         let Some(measurement) = rest.first() else { continue };
         let same = |&place: &usize| {
@@ -40,7 +40,7 @@ pub fn merge_series(mut measurements: Vec<Measurement>, keeps_levels: bool) -> V
                 if !first.levels().any(|level| *level == *measurement.series.level) {
                     first.merged.push(Arc::clone(&measurement.series));
                 }
-                is_merged[at] = true;
+                *is_merged = true;
             }
         }
     }
