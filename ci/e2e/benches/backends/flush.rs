@@ -91,6 +91,10 @@ impl Way {
         self.worker.metrics().sum("zibrato_worker_flushes_total", &[])
     }
 
+    fn points(&self) -> f64 {
+        self.worker.metrics().sum("zibrato_worker_delivered_points_total", &[])
+    }
+
     fn delivered(&self) -> f64 {
         self.worker.metrics().sum("zibrato_worker_delivered_counted", &[])
     }
@@ -126,6 +130,12 @@ pub(crate) fn many_series() -> Option<String> {
 pub(crate) fn a_million_series() -> Option<String> {
     let mut way = Way::start(Duration::from_secs(60), 2_000_000);
     let times: Vec<_> = (1..=2).map(|round| way.round(round, MANY_SERIES)).collect();
+    // When nothing changes any more, all of them are told again in one flush.
+    let told = way.points() + MANY_SERIES as f64;
+    until_within(2 * WAIT, "series told again", || {
+        std::thread::sleep(POLL);
+        (way.points() >= told).then_some(())
+    });
     let (now, most) = (way.worker.process.resident_bytes(), way.worker.process.resident_bytes_max());
     println!(
         "{MANY_SERIES} counters: {} MiB resident at most, {} MiB at rest, flushes {times:?}",
