@@ -97,20 +97,21 @@ fn ledger() -> Ledger {
     ledger
 }
 
-/// States folded each second, and those only looked at.
+/// States folded each second, and those only looked at, in the quickest round of each: others were disturbed by what else
+/// the machine does.
 fn folded() -> (f64, f64) {
     let (mut ledger, mut seq) = (ledger(), 0);
     for message in incoming(counters(0, &mut seq)) {
         ledger.receive(&message, NOW_MS);
     }
-    let (mut folding, mut looking) = (Duration::ZERO, Duration::ZERO);
+    let (mut folding, mut looking) = (Duration::MAX, Duration::MAX);
     for round in 1..=ROUNDS {
         let messages = incoming(counters(round, &mut seq));
         let begun = Instant::now();
         for message in &messages {
             ledger.receive(message, NOW_MS + round);
         }
-        folding += begun.elapsed();
+        folding = folding.min(begun.elapsed());
         let begun = Instant::now();
         let mut sum = 0;
         for message in &messages {
@@ -121,7 +122,7 @@ fn folded() -> (f64, f64) {
                 }
             }
         }
-        looking += begun.elapsed();
+        looking = looking.min(begun.elapsed());
         assert!(sum > 0);
         // As a worker does once a flush.
         if round % 10 == 0 {
@@ -130,7 +131,7 @@ fn folded() -> (f64, f64) {
         }
     }
     assert_eq!(ledger.counts().frames, seq, "all of them were taken in");
-    let states = (ROUNDS * SERIES) as f64;
+    let states = SERIES as f64;
     (states / folding.as_secs_f64(), states / looking.as_secs_f64())
 }
 
