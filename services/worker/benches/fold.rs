@@ -98,20 +98,21 @@ fn ledger() -> Ledger {
 }
 
 /// States folded each second, and those only looked at, in the quickest round of each: others were disturbed by what else
-/// the machine does.
-fn folded() -> (f64, f64) {
+/// the machine does. The third is what was folded each second over all rounds.
+fn folded() -> (f64, f64, f64) {
     let (mut ledger, mut seq) = (ledger(), 0);
     for message in incoming(counters(0, &mut seq)) {
         ledger.receive(&message, NOW_MS);
     }
-    let (mut folding, mut looking) = (Duration::MAX, Duration::MAX);
+    let (mut folding, mut looking, mut all) = (Duration::MAX, Duration::MAX, Duration::ZERO);
     for round in 1..=ROUNDS {
         let messages = incoming(counters(round, &mut seq));
         let begun = Instant::now();
         for message in &messages {
             ledger.receive(message, NOW_MS + round);
         }
-        folding = folding.min(begun.elapsed());
+        let took = begun.elapsed();
+        (folding, all) = (folding.min(took), all + took);
         let begun = Instant::now();
         let mut sum = 0;
         for message in &messages {
@@ -132,7 +133,8 @@ fn folded() -> (f64, f64) {
     }
     assert_eq!(ledger.counts().frames, seq, "all of them were taken in");
     let states = SERIES as f64;
-    (states / folding.as_secs_f64(), states / looking.as_secs_f64())
+    let all = ROUNDS as f64 * states / all.as_secs_f64();
+    (states / folding.as_secs_f64(), states / looking.as_secs_f64(), all)
 }
 
 /// Bytes of a series at rest, once its state was flushed: in the ledger, and in the table.
@@ -160,16 +162,17 @@ fn bytes(series: u64, frames: impl Fn(u64, &mut u64) -> Vec<Vec<u8>>) -> (f64, f
 
 fn main() {
     let mut bad = Vec::new();
-    let (folded, looked) = folded();
+    let (folded, looked, over_all) = folded();
     println!(
-        "folded {:.2} M series states/s on one core, {:.2} of what looking at them takes ({:.2} M/s)",
+        "folded {:.2} M series states/s on one core in the quickest round, {:.2} M/s over all; {:.2} of what looking at them takes ({:.2} M/s)",
         folded / 1e6,
+        over_all / 1e6,
         looked / folded,
         looked / 1e6
     );
-    if folded < STATES_A_SECOND_MIN {
+    if over_all < STATES_A_SECOND_MIN {
         bad.push(format!(
-            "folded {folded:.0} series states/s, at least {STATES_A_SECOND_MIN:.0} are asked for"
+            "folded {over_all:.0} series states/s, at least {STATES_A_SECOND_MIN:.0} are asked for"
         ));
     }
     for (kind, (ledger, table), most) in [
