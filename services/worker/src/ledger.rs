@@ -45,7 +45,7 @@ use points::Points;
 use publishers::Publisher;
 use replay::Asking;
 use series::Series;
-use stream::Stream;
+use stream::{Place, Stream};
 
 /// Age up to which a publisher counts as seen from its start, in milliseconds.
 pub const JOIN_AGE_MS_DEFAULT: u64 = 60_000;
@@ -139,8 +139,8 @@ pub struct Ledger {
     /// One copy of each native series' identity, shared by publishers, lists and points.
     names: HashSet<Arc<[u8]>>,
     native_series: usize,
-    /// Native series that the next flush looks at: slot of the stream and identity.
-    dirty: Vec<(usize, Arc<[u8]>)>,
+    /// Native series that the next flush looks at.
+    dirty: Vec<Place>,
 
     legacy: HashMap<Arc<[u8]>, Folded>,
     legacy_links: HashMap<(usize, usize), LegacyLink>,
@@ -235,9 +235,8 @@ impl Ledger {
 
     fn held(&self) -> Amounts {
         let mut held = self.points.amounts();
-        for (slot, identity) in &self.dirty {
-            if let Some(series) = self.streams[*slot].as_ref().and_then(|stream| stream.series.get(identity))
-            {
+        for place in &self.dirty {
+            if let Some((_, series)) = self.series_at(*place) {
                 held += series.pending();
             }
         }
@@ -246,6 +245,10 @@ impl Ledger {
             held += in_flight.amounts;
         }
         held
+    }
+
+    fn series_at(&self, place: Place) -> Option<(&Arc<[u8]>, &Series)> {
+        self.streams[place.slot].as_ref()?.series.get_index(place.at)
     }
 
     fn live_streams(&self) -> impl Iterator<Item = &Stream> {

@@ -8,12 +8,14 @@ use std::collections::VecDeque;
 use hashbrown::{HashMap, HashSet};
 use std::sync::Arc;
 
+use zibrato_core::frame::PublisherId;
+
 use super::identity;
 use super::legacy::{Folded, merge_timers};
 use super::points::HeldPoint;
 use super::rows::{self, Decoded, Rows};
 use super::series::{Series, Taken, Undo};
-use super::stream::Stream;
+use super::stream::{Place, Stream};
 use super::{Amounts, Config, Ledger};
 use crate::measurement::{GaugePoint, Measurement, SeriesKey, TimerDelta, Value};
 
@@ -31,9 +33,9 @@ pub struct Flush {
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
     pub(super) amounts: Amounts,
-    undo: Vec<(usize, Arc<[u8]>, Undo)>,
+    undo: Vec<(Place, Undo)>,
     /// Timers left for a later flush.
-    deferred: Vec<(usize, Arc<[u8]>)>,
+    deferred: Vec<Place>,
     legacy: HashMap<Arc<[u8]>, Folded>,
     points: VecDeque<HeldPoint>,
     points_amounts: Amounts,
@@ -174,19 +176,23 @@ impl Ledger {
             let label = &self.levels[stream.level].label;
             rows::stream(&mut rows, stream.publisher, label, &stream.kept(self.awake_ms));
         }
-        for (stream, name) in self.series_of(in_flight) {
-            if let Some(series) = stream.series.get(name) {
-                rows::series(&mut rows, stream.publisher, name, &series.kept());
-            }
+        for (publisher, name, series) in self.series_of(in_flight) {
+            rows::series(&mut rows, publisher, name, &series.kept());
         }
         rows.sorted()
     }
 
     /// The series whose rows a flush writes, with their publishers.
-    fn series_of<'a>(&'a self, in_flight: &'a InFlight) -> impl Iterator<Item = (&'a Stream, &'a Arc<[u8]>)> {
-        let taken = in_flight.undo.iter().map(|(slot, name, _)| (slot, name));
-        let all = taken.chain(in_flight.deferred.iter().map(|(slot, name)| (slot, name)));
-        all.filter_map(|(&slot, name)| Some((self.streams[slot].as_ref()?, name)))
+    fn series_of<'a>(
+        &'a self,
+        in_flight: &'a InFlight,
+    ) -> impl Iterator<Item = (PublisherId, &'a Arc<[u8]>, &'a Series)> {
+        let taken = in_flight.undo.iter().map(|(place, _)| place);
+        taken.chain(&in_flight.deferred).filter_map(|place| {
+            let stream = self.streams[place.slot].as_ref()?;
+            let (name, series) = stream.series.get_index(place.at)?;
+            Some((stream.publisher, name, series))
+        })
     }
 
     /// A publisher may have come back since its rows were given up.
@@ -198,8 +204,8 @@ impl Ledger {
         for stream in in_flight.streams.iter().filter_map(|&slot| self.streams[slot].as_ref()) {
             removed.remove(&rows::stream_key(stream.publisher, &self.levels[stream.level].label));
         }
-        for (stream, name) in self.series_of(in_flight) {
-            removed.remove(&rows::series_key(stream.publisher, name));
+        for (publisher, name, _) in self.series_of(in_flight) {
+            removed.remove(&rows::series_key(publisher, name));
         }
         self.removed = removed.into_iter().collect();
     }
@@ -216,14 +222,12 @@ impl Ledger {
     /// The prepared flush was not kept: the next one includes it. Without one nothing happens.
     pub fn abort_flush(&mut self) {
         let Some(in_flight) = self.in_flight.take() else { return };
-        for (slot, name, undo) in in_flight.undo {
-            let Some(series) = self.streams[slot].as_mut().and_then(|stream| stream.series.get_mut(&name))
-            else {
-                continue;
-            };
+        for (place, undo) in in_flight.undo {
+            let Some(stream) = &mut self.streams[place.slot] else { continue };
+            let series = &mut stream.series[place.at];
             series.undo(undo);
             if !std::mem::replace(&mut series.dirty, true) {
-                self.dirty.push((slot, name));
+                self.dirty.push(place);
             }
         }
         for (name, earlier) in in_flight.legacy {
@@ -243,31 +247,31 @@ impl Ledger {
     }
 
     fn take_series(&mut self, in_flight: &mut InFlight, parts: &mut Parts) {
-        for (slot, name) in std::mem::take(&mut self.dirty) {
-            let Some(stream) = &mut self.streams[slot] else { continue };
+        for place in std::mem::take(&mut self.dirty) {
+            let Some(stream) = &mut self.streams[place.slot] else { continue };
             let patience_ms = stream.bucket_patience_ms();
-            let Some(series) = stream.series.get_mut(&name) else { continue };
+            let Some((name, series)) = stream.series.get_index_mut(place.at) else { continue };
             let taken = series.take(self.awake_ms, patience_ms);
             series.dirty = false;
             let undo = match taken {
                 Taken::Nothing => Undo::Nothing,
                 Taken::Counter(delta) => {
-                    parts.push((Arc::clone(&name), Part::Counter(delta)));
+                    parts.push((Arc::clone(name), Part::Counter(delta)));
                     Undo::Counter(delta)
                 }
                 Taken::Timer(delta, undo) => {
-                    parts.push((Arc::clone(&name), Part::Timer(delta)));
+                    parts.push((Arc::clone(name), Part::Timer(delta)));
                     in_flight.buckets_unknown += undo.buckets_unknown;
                     Undo::Timer(Box::new(undo))
                 }
                 Taken::Deferred => {
                     series.dirty = true;
-                    in_flight.deferred.push((slot, Arc::clone(&name)));
-                    self.dirty.push((slot, name));
+                    in_flight.deferred.push(place);
+                    self.dirty.push(place);
                     continue;
                 }
             };
-            in_flight.undo.push((slot, name, undo));
+            in_flight.undo.push((place, undo));
         }
     }
 

@@ -1,12 +1,11 @@
 //! Taking in messages: native frames here, legacy text in its neighbour.
 
-use hashbrown::hash_map::EntryRef;
 use zibrato_core::frame::{Forwarded, Frame, TOPIC_FORWARDED, TOPIC_STATE};
 use zibrato_core::legacy::Message as LegacyMessage;
 
 use super::points::HeldPoint;
 use super::series::{Arrival, Series};
-use super::stream::{Stream, follows};
+use super::stream::{Place, Stream, follows};
 use super::{Amounts, Ledger, drop_reason, identity, refusal};
 use crate::subscription::{Incoming, Message};
 
@@ -156,32 +155,30 @@ impl Ledger {
             };
             identity::write_entry(scratch, frame.level, frame.prelude.source, &entry);
             let from_zero = stream.counts_from_zero();
-            // Looked up once: this is what a worker does most.
-            let (mut place, known_seq) = match stream.series.entry_ref(&scratch[..]) {
-                EntryRef::Occupied(place) => {
-                    let seq = place.get().seq;
-                    (place, Some(seq))
-                }
-                EntryRef::Vacant(_) if room == 0 => {
+            let known = stream.find(scratch);
+            let at = match known {
+                Some(at) => at,
+                None if room == 0 => {
                     (stream.refused, stream.dirty) = (true, true);
                     counts.refuse(refusal::SERIES_LIMIT);
                     continue;
                 }
-                EntryRef::Vacant(place) => {
+                None => {
                     room -= 1;
                     *native_series += 1;
                     let name = names.get(&scratch[..]).cloned().unwrap_or_else(|| scratch[..].into());
                     names.insert(name.clone());
-                    (place.insert_entry_with_key(name, Series::zero(&entry.state)), None)
+                    stream.series.insert_full(name, Series::zero(&entry.state)).0
                 }
             };
+            let Some((name, series)) = stream.series.get_index_mut(at) else { continue };
+            let known_seq = known.map(|_| series.seq);
             let arrival = Arrival {
                 seq: header.seq,
                 key,
                 follows: follows(&stream.sequence, known_seq, header.seq),
                 awake_ms: *awake_ms,
             };
-            let series = place.get_mut();
             if known_seq.is_some_and(|seq| header.seq <= seq) {
                 counts.old_states += 1;
                 if let Some(key) = key {
@@ -196,7 +193,6 @@ impl Ledger {
             if known_seq.is_none() && !from_zero {
                 series.settle();
             }
-            let name = place.key();
             if known_seq.is_none() && !from_zero {
                 counts.joined_late += change.amounts;
                 counts.joined_late_series += 1;
@@ -212,7 +208,7 @@ impl Ledger {
                 }
             }
             if is_new_in_flush {
-                dirty.push((slot, name.clone()));
+                dirty.push(Place { slot, at });
             }
         }
     }

@@ -123,7 +123,7 @@ impl Ledger {
         if gone.is_empty() {
             return;
         }
-        let waiting: HashSet<usize> = self.dirty.iter().map(|(slot, _)| *slot).collect();
+        let waiting: HashSet<usize> = self.dirty.iter().map(|place| place.slot).collect();
         for slot in gone.into_iter().filter(|slot| !waiting.contains(slot)) {
             self.forget(slot);
         }
