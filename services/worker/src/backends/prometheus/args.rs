@@ -8,7 +8,7 @@ use clap::ValueEnum;
 
 use super::Settings;
 use super::buckets::{BOUNDS_DEFAULT, Bounds};
-use super::labels::{Fixed, Label, RESERVED, is_name};
+use super::labels::{Fixed, RESERVED, is_name};
 use super::scrape::Scrape;
 use super::write::{BODY_BYTES_MAX, POINTS_MAX, RemoteWrite};
 use crate::backend::{Backend, Limits};
@@ -91,7 +91,7 @@ pub enum HistogramKind {
 impl PrometheusArgs {
     fn settings(&self, instance: Option<String>) -> Result<Settings, PrometheusArgsError> {
         let instance = instance.map(|value| (INSTANCE.to_owned(), value));
-        let labels: Vec<Label> = instance.into_iter().chain(self.labels.iter().cloned()).collect();
+        let labels: Vec<_> = instance.into_iter().chain(self.labels.iter().cloned()).collect();
         if self.labels.len() > LABELS_MAX {
             return Err(PrometheusArgsError::TooManyLabels { count: self.labels.len() });
         }
@@ -216,7 +216,7 @@ fn host_name() -> Option<String> {
     })
 }
 
-fn parse_label(text: &str) -> Result<Label, String> {
+fn parse_label(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("give NAME=VALUE, such as job=web")?;
     let name = name.trim();
     if !is_name(name) || RESERVED.contains(&name) {

@@ -3,9 +3,9 @@
 //! Prometheus takes the first sample of a series and time and drops others without a word, so they must be found
 //! before.
 
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::BuildHasher as _;
 
-use hashbrown::HashSet;
+use hashbrown::{DefaultHashBuilder, HashSet};
 
 use super::labels::Label;
 use crate::backend::Encoded;
@@ -15,13 +15,13 @@ use crate::measurement::Measurement;
 /// flushes.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    hashers: [RandomState; 2],
+    hashers: [DefaultHashBuilder; 2],
     hashes: HashSet<[u64; 2]>,
 }
 
 impl Seen {
     /// Adds the samples of a series; false, and nothing is added, if one of them has been there.
-    pub(super) fn add(&mut self, samples: &[String], labels: &[Label]) -> bool {
+    pub(super) fn add(&mut self, samples: &[String], labels: &[Label<'_>]) -> bool {
         let hashes: Vec<_> = samples.iter().map(|sample| self.hash(sample, labels)).collect();
         if hashes.iter().any(|hash| self.hashes.contains(hash)) {
             return false;
@@ -30,7 +30,7 @@ impl Seen {
         true
     }
 
-    fn hash(&self, sample: &str, labels: &[Label]) -> [u64; 2] {
+    fn hash(&self, sample: &str, labels: &[Label<'_>]) -> [u64; 2] {
         self.hashers.each_ref().map(|hasher| hasher.hash_one((sample, labels)))
     }
 }
@@ -60,7 +60,7 @@ mod tests {
     fn a_series_is_seen_if_one_of_its_samples_is() {
         let mut seen = Seen::default();
         let text = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        let label = |name: &str, value: &str| vec![(name.to_owned(), value.to_owned())];
+        let label = |name: &str, value: &str| vec![(name.to_owned().into(), value.to_owned().into())];
         assert!(seen.add(&text(&["a_sum", "a_count"]), &label("x", "1")));
         assert!(!seen.add(&text(&["a_count"]), &label("x", "1")));
         assert!(seen.add(&text(&["a_count"]), &label("x", "2")));

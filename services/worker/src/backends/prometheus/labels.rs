@@ -1,10 +1,12 @@
 //! Labels of series: those that all have, and the tags.
 
+use std::borrow::Cow;
+
 use super::names::spell;
 use crate::measurement::SeriesKey;
 
 /// Name and value of a label.
-pub(super) type Label = (String, String);
+pub(super) type Label<'a> = (Cow<'a, str>, Cow<'a, str>);
 
 /// What stands before the name of a tag that would clash, as Prometheus itself does it.
 const CLASH_PREFIX: &str = "exported_";
@@ -17,28 +19,28 @@ pub(super) const RESERVED: [&str; 3] = [BOUND, LEVEL, SOURCE];
 
 /// Labels that all series have alike, in the order of their names.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Fixed(Vec<Label>);
+pub(super) struct Fixed(Vec<(String, String)>);
 
 impl Fixed {
     /// Labels with names that [`is_name`] accepts, none of them twice or in [`RESERVED`].
-    pub(super) fn new(mut labels: Vec<Label>) -> Self {
+    pub(super) fn new(mut labels: Vec<(String, String)>) -> Self {
         labels.sort_unstable();
         Self(labels)
     }
 
     /// All labels of a series but its name, in the order of their names. An empty value is one that is not there, as
     /// Prometheus has it.
-    pub(super) fn of(&self, series: &SeriesKey) -> Vec<Label> {
-        let mut labels = Vec::with_capacity(self.0.len() + 2 + series.tags.len());
-        labels.extend_from_slice(&self.0);
-        labels.push((LEVEL.to_owned(), series.level.to_string()));
-        labels.push((SOURCE.to_owned(), series.source.to_string()));
+    pub(super) fn of<'a>(&'a self, series: &'a SeriesKey) -> Vec<Label<'a>> {
+        let borrowed = |name: &'a str, value: &'a str| (Cow::Borrowed(name), Cow::Borrowed(value));
+        let mut labels: Vec<Label<'_>> = Vec::with_capacity(self.0.len() + 2 + series.tags.len());
+        labels.extend(self.0.iter().map(|(name, value)| borrowed(name, value)));
+        labels.extend([borrowed(LEVEL, &series.level), borrowed(SOURCE, &series.source)]);
         for (key, value) in &series.tags {
             let mut name = spell(key);
             while name == BOUND || name.starts_with("__") || labels.iter().any(|(taken, _)| *taken == name) {
                 name.insert_str(0, CLASH_PREFIX);
             }
-            labels.push((name, value.clone()));
+            labels.push((name.into(), value.into()));
         }
         labels.retain(|(_, value)| !value.is_empty());
         labels.sort_unstable();
@@ -64,7 +66,8 @@ mod tests {
         let (level, name, source) = ("info".into(), "n".to_owned(), "web".into());
         let series =
             SeriesKey { level, kind: Kind::Gauge, name, source, unit: String::new(), tags: owned(tags) };
-        let all = Fixed::new(owned(fixed)).of(&series);
+        let fixed = Fixed::new(owned(fixed));
+        let all = fixed.of(&series);
         all.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
     }
 

@@ -66,6 +66,9 @@ impl Unit {
 
     /// A unit as it was declared.
     pub(super) fn of(unit: &str) -> Self {
+        if unit.is_empty() {
+            return Self { word: String::new(), times: 1.0, over: 1.0 };
+        }
         match KNOWN.iter().find(|(known, ..)| *known == unit) {
             Some(&(_, word, times, over)) => Self { word: word.to_owned(), times, over },
             None => Self { word: spell(unit), times: 1.0, over: 1.0 },

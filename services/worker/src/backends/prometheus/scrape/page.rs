@@ -12,7 +12,7 @@ use super::super::names::{Family, help};
 use super::super::value::not_stale;
 use super::body::Change;
 use crate::ledger::identity;
-use crate::measurement::{TimerTotal, TotalValue};
+use crate::measurement::{SeriesKey, TimerTotal, TotalValue};
 
 /// All families.
 #[derive(Debug, Default)]
@@ -149,14 +149,14 @@ impl Group {
 }
 
 impl Shown {
-    /// The labels one by one.
-    pub(super) fn labels(&self, settings: &Settings) -> Vec<Label> {
-        identity::read(&self.identity).map(|series| settings.fixed.of(&series)).unwrap_or_default()
+    /// Its series.
+    pub(super) fn series(&self) -> Option<SeriesKey> {
+        identity::read(&self.identity)
     }
 }
 
 /// Labels as they stand between braces.
-fn written(labels: &[Label]) -> String {
+fn written(labels: &[Label<'_>]) -> String {
     let mut text = String::new();
     for (at, (name, value)) in labels.iter().enumerate() {
         // Writing to a String cannot fail.

@@ -7,6 +7,7 @@ use super::super::Settings;
 use super::super::client_proto::{
     self as proto, Bucket, BucketSpan, Histogram, LabelPair, Metric, MetricFamily, Value,
 };
+use super::super::labels::Label;
 use super::super::native::{Native, ZERO_THRESHOLD};
 use super::page::{Group, Number, Page, Shown};
 use crate::measurement::TimerTotal;
@@ -40,9 +41,13 @@ fn family(group: &Group, settings: &Settings) -> MetricFamily {
 }
 
 fn metric(shown: &Shown, kind: i32, settings: &Settings) -> Metric {
-    let pair = |(name, value)| LabelPair { name: Some(name), value: Some(value) };
-    let mut metric =
-        Metric { label: shown.labels(settings).into_iter().map(pair).collect(), ..Metric::default() };
+    let pair = |(name, value): Label<'_>| LabelPair {
+        name: Some(name.into_owned()),
+        value: Some(value.into_owned()),
+    };
+    let series = shown.series();
+    let labels = series.iter().flat_map(|series| settings.fixed.of(series));
+    let mut metric = Metric { label: labels.map(pair).collect(), ..Metric::default() };
     match &shown.value {
         Number::Plain(value) => {
             let value = Some(Value { value: Some(*value) });

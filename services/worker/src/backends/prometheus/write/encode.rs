@@ -1,8 +1,8 @@
 //! Encodes a flush as bodies of remote write.
 
-use std::collections::BTreeMap;
-
-use prost::encoding::message;
+use hashbrown::HashSet;
+use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len, message};
 use zibrato_core::kind::Kind;
 
 use super::super::Settings;
@@ -11,7 +11,7 @@ use super::super::clash::{Seen, encode_in_order};
 use super::super::labels::{BOUND, Label};
 use super::super::names::{Family, help};
 use super::super::native::{Native, ZERO_THRESHOLD};
-use super::super::proto::{self, BucketSpan, Histogram, Metadata, STALE, Sample, TimeSeries};
+use super::super::proto::{self, BucketSpan, Histogram, Metadata, STALE, Sample};
 use super::super::{reason, value};
 use super::CONTENT_TYPE;
 use crate::backend::{Body, Content, Encoded, FlushTime, Limits};
@@ -20,8 +20,14 @@ use crate::units::{PointUnits, Units};
 
 /// The name of the label that holds a sample's name.
 pub(super) const NAME: &str = "__name__";
+// The numbers of fields; prost would want each label in two strings of its own.
 const TIMESERIES_TAG: u32 = 1;
 const METADATA_TAG: u32 = 3;
+const LABELS_TAG: u32 = 1;
+const SAMPLES_TAG: u32 = 2;
+const HISTOGRAMS_TAG: u32 = 4;
+const LABEL_NAME_TAG: u32 = 1;
+const LABEL_VALUE_TAG: u32 = 2;
 /// How often the metadata of a series are told, beside its first flush: they are a third of what a counter costs.
 const METADATA_MS: u64 = 600_000;
 const NS_PER_S: f64 = 1e9;
@@ -49,11 +55,14 @@ struct Encoder<'a> {
     limits: &'a Limits,
     seen: Seen,
     encoded: Encoded,
-    /// The request being built, not compressed.
+    /// The request being built, not compressed, and the metadata that go behind it.
     request: Vec<u8>,
-    metadata: BTreeMap<String, Vec<u8>>,
-    metadata_bytes: usize,
+    metadata: Vec<u8>,
+    /// Families whose metadata this flush has told.
+    told: HashSet<String>,
     points: Vec<PointUnits>,
+    /// The samples of one series.
+    samples: Vec<u8>,
 }
 
 impl<'a> Encoder<'a> {
@@ -65,9 +74,10 @@ impl<'a> Encoder<'a> {
             seen: Seen::default(),
             encoded: Encoded::default(),
             request: Vec::new(),
-            metadata: BTreeMap::new(),
-            metadata_bytes: 0,
+            metadata: Vec::new(),
+            told: HashSet::new(),
             points: Vec::new(),
+            samples: Vec::new(),
         }
     }
 
@@ -88,10 +98,12 @@ impl<'a> Encoder<'a> {
             self.encoded.refused.add(reason::SAME_SERIES, &Units::of(&[units]));
             return false;
         }
-        let mut bytes = Vec::new();
-        self.writer(&family, labels, &mut bytes).total(&family, &total.value);
-        let metadata = self.is_metadata_due(total).then(|| metadata_of(&family, series));
-        self.point(&bytes, metadata, units);
+        let mut samples = std::mem::take(&mut self.samples);
+        self.writer(&family, labels, &mut samples).total(&family, &total.value);
+        let metadata =
+            if self.is_metadata_due(total) { self.metadata_of(&family, series) } else { Vec::new() };
+        self.point(&samples, &metadata, units);
+        self.samples = samples;
         true
     }
 
@@ -101,17 +113,19 @@ impl<'a> Encoder<'a> {
         if !self.seen.add(&self.settings.samples(&family), &labels) {
             return;
         }
-        let mut bytes = Vec::new();
-        self.writer(&family, labels, &mut bytes).stale(&family);
+        let mut samples = std::mem::take(&mut self.samples);
+        self.writer(&family, labels, &mut samples).stale(&family);
         let units = match series.kind {
             Kind::Counter => PointUnits::Counter(0.0),
             Kind::Gauge => PointUnits::Gauge(0),
             Kind::Timer => PointUnits::Timer(0),
         };
-        self.point(&bytes, None, units);
+        self.point(&samples, &[], units);
+        self.samples = samples;
     }
 
-    fn writer<'b>(&'b self, family: &Family, labels: Vec<Label>, out: &'b mut Vec<u8>) -> Writer<'b> {
+    fn writer<'b>(&'b self, family: &Family, labels: Vec<Label<'b>>, out: &'b mut Vec<u8>) -> Writer<'b> {
+        out.clear();
         let time_ms = i64::try_from(self.flush.unix_ms).unwrap_or(i64::MAX);
         Writer::new(self.settings, labels, family.sample(), time_ms, out)
     }
@@ -123,26 +137,35 @@ impl<'a> Encoder<'a> {
         total.since_ms >= before_ms || self.flush.unix_ms / METADATA_MS != before_ms / METADATA_MS
     }
 
-    fn point(&mut self, bytes: &[u8], metadata: Option<Metadata>, units: PointUnits) {
-        let metadata = metadata.map(|metadata| {
-            let mut bytes = Vec::new();
-            message::encode(METADATA_TAG, &metadata, &mut bytes);
-            (metadata.metric_family_name, bytes)
-        });
-        let more = bytes.len() + metadata.as_ref().map_or(0, |(_, bytes)| bytes.len());
-        if self.points.len() >= self.limits.points_max
-            || self.request.len() + self.metadata_bytes + more > self.limits.body_bytes_max
-        {
+    /// What there is to say of a family, if it was not said in this flush.
+    fn metadata_of(&mut self, family: &Family, series: &SeriesKey) -> Vec<u8> {
+        let (mut bytes, metric_family_name) = (Vec::new(), family.sample());
+        if self.told.contains(&metric_family_name) {
+            return bytes;
+        }
+        self.told.insert(metric_family_name.clone());
+        let metadata = Metadata {
+            kind: match family.kind {
+                Kind::Counter => proto::COUNTER,
+                Kind::Gauge => proto::GAUGE,
+                Kind::Timer => proto::HISTOGRAM,
+            },
+            metric_family_name,
+            help: help(series),
+            unit: family.known_unit().unwrap_or_default().to_owned(),
+        };
+        message::encode(METADATA_TAG, &metadata, &mut bytes);
+        bytes
+    }
+
+    fn point(&mut self, samples: &[u8], metadata: &[u8], units: PointUnits) {
+        let bytes = self.request.len() + self.metadata.len() + samples.len() + metadata.len();
+        if self.points.len() >= self.limits.points_max || bytes > self.limits.body_bytes_max {
             self.close_body();
         }
-        self.request.extend_from_slice(bytes);
+        self.request.extend_from_slice(samples);
+        self.metadata.extend_from_slice(metadata);
         self.points.push(units);
-        if let Some((family, bytes)) = metadata
-            && !self.metadata.contains_key(&family)
-        {
-            self.metadata_bytes += bytes.len();
-            self.metadata.insert(family, bytes);
-        }
     }
 
     fn close_body(&mut self) {
@@ -150,8 +173,7 @@ impl<'a> Encoder<'a> {
             return;
         }
         let mut request = std::mem::take(&mut self.request);
-        self.metadata_bytes = 0;
-        std::mem::take(&mut self.metadata).values().for_each(|bytes| request.extend_from_slice(bytes));
+        request.append(&mut self.metadata);
         let points = std::mem::take(&mut self.points);
         match super::compress(&request) {
             Some(bytes) => {
@@ -163,23 +185,11 @@ impl<'a> Encoder<'a> {
     }
 }
 
-fn metadata_of(family: &Family, series: &SeriesKey) -> Metadata {
-    Metadata {
-        kind: match family.kind {
-            Kind::Counter => proto::COUNTER,
-            Kind::Gauge => proto::GAUGE,
-            Kind::Timer => proto::HISTOGRAM,
-        },
-        metric_family_name: family.sample(),
-        help: help(series),
-        unit: family.known_unit().unwrap_or_default().to_owned(),
-    }
-}
-
 /// Writes the samples of one series, which differ in name and bound alone.
 struct Writer<'a> {
     settings: &'a Settings,
-    series: TimeSeries,
+    /// In the order of their names.
+    labels: Vec<Label<'a>>,
     name_at: usize,
     time_ms: i64,
     out: &'a mut Vec<u8>,
@@ -188,17 +198,14 @@ struct Writer<'a> {
 impl<'a> Writer<'a> {
     fn new(
         settings: &'a Settings,
-        labels: Vec<Label>,
+        mut labels: Vec<Label<'a>>,
         name: String,
         time_ms: i64,
         out: &'a mut Vec<u8>,
     ) -> Self {
-        let mut labels: Vec<_> =
-            labels.into_iter().map(|(name, value)| proto::Label { name, value }).collect();
-        let name_at = labels.partition_point(|label| *label.name < *NAME);
-        labels.insert(name_at, proto::Label { name: NAME.to_owned(), value: name });
-        let series = TimeSeries { labels, ..TimeSeries::default() };
-        Self { settings, series, name_at, time_ms, out }
+        let name_at = labels.partition_point(|(label, _)| **label < *NAME);
+        labels.insert(name_at, (NAME.into(), name.into()));
+        Self { settings, labels, name_at, time_ms, out }
     }
 
     fn total(mut self, family: &Family, total: &TotalValue) {
@@ -235,16 +242,16 @@ impl<'a> Writer<'a> {
 
     /// Buckets, the last of them infinite, then sum and count: in this order [`super::points`] finds them again.
     fn classic(&mut self, family: &Family, counts: impl Iterator<Item = (f64, f64)>, sum: f64, count: f64) {
-        let bound_at = self.series.labels.partition_point(|label| *label.name < *BOUND);
+        let bound_at = self.labels.partition_point(|(label, _)| **label < *BOUND);
         self.rename(family, "_bucket");
-        self.series.labels.insert(bound_at, proto::Label { name: BOUND.to_owned(), value: String::new() });
+        self.labels.insert(bound_at, (BOUND.into(), "".into()));
         for (bound, up_to) in counts {
-            self.series.labels[bound_at].value = bound_text(bound);
+            self.labels[bound_at].1 = bound_text(bound).into();
             self.sample(up_to);
         }
-        INFINITE.clone_into(&mut self.series.labels[bound_at].value);
+        self.labels[bound_at].1 = INFINITE.into();
         self.sample(count);
-        self.series.labels.remove(bound_at);
+        self.labels.remove(bound_at);
         self.rename(family, "_sum");
         self.sample(sum);
         self.rename(family, "_count");
@@ -267,16 +274,43 @@ impl<'a> Writer<'a> {
     }
 
     fn rename(&mut self, family: &Family, ending: &str) {
-        self.series.labels[self.name_at].value = format!("{}{ending}", family.name);
+        self.labels[self.name_at].1 = format!("{}{ending}", family.name).into();
     }
 
     fn sample(&mut self, value: f64) {
-        self.series.samples = vec![Sample { value, timestamp: self.time_ms }];
-        message::encode(TIMESERIES_TAG, &self.series, self.out);
+        self.time_series(SAMPLES_TAG, &Sample { value, timestamp: self.time_ms });
     }
 
     fn histogram(&mut self, histogram: Histogram) {
-        self.series.histograms = vec![Histogram { timestamp: self.time_ms, ..histogram }];
-        message::encode(TIMESERIES_TAG, &self.series, self.out);
+        self.time_series(HISTOGRAMS_TAG, &Histogram { timestamp: self.time_ms, ..histogram });
     }
+
+    /// Adds a [`TimeSeries`](proto::TimeSeries) of one sample.
+    fn time_series(&mut self, tag: u32, sample: &impl Message) {
+        let label_bytes = |(name, value): &Label<'_>| {
+            nested_bytes(LABEL_NAME_TAG, name.len()) + nested_bytes(LABEL_VALUE_TAG, value.len())
+        };
+        let labels_bytes = self.labels.iter().map(|label| nested_bytes(LABELS_TAG, label_bytes(label)));
+        let bytes = labels_bytes.sum::<usize>() + nested_bytes(tag, sample.encoded_len());
+        begin(self.out, TIMESERIES_TAG, bytes);
+        for label in &self.labels {
+            begin(self.out, LABELS_TAG, label_bytes(label));
+            for (tag, text) in [(LABEL_NAME_TAG, &label.0), (LABEL_VALUE_TAG, &label.1)] {
+                begin(self.out, tag, text.len());
+                self.out.extend_from_slice(text.as_bytes());
+            }
+        }
+        message::encode(tag, sample, self.out);
+    }
+}
+
+/// Begins a field of so many bytes.
+fn begin(out: &mut Vec<u8>, tag: u32, bytes: usize) {
+    encode_key(tag, WireType::LengthDelimited, out);
+    encode_varint(bytes as u64, out);
+}
+
+/// How long a field of so many bytes is.
+const fn nested_bytes(tag: u32, bytes: usize) -> usize {
+    key_len(tag) + encoded_len_varint(bytes as u64) + bytes
 }
