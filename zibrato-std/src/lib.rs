@@ -48,6 +48,18 @@
 //!
 //! Both make metrics at run time, which count towards [`RUN_TIME_METRICS_MAX`].
 //!
+//! # A wall clock that is set back
+//!
+//! Recording does not see it. But libzmq, as its crate builds it, reconnects by the wall clock: if that is set back by an hour
+//! while a broker is away, the client comes back an hour late. Whoever builds a program that must not can tell libzmq of the
+//! monotonic clock, as this project does, in `.cargo/config.toml`:
+//!
+//! ```toml
+//! [env]
+//! HOST_CXXFLAGS = "-DHAVE_CLOCK_GETTIME"
+//! TARGET_CXXFLAGS = "-DHAVE_CLOCK_GETTIME"
+//! ```
+//!
 //! # Inside
 //!
 //! A record goes through the modules in this order: `zibrato_core` (metric, ring), `publisher`

@@ -30,16 +30,6 @@ pub fn command(program: &str) -> Command {
     command
 }
 
-/// The library that shows another wall clock to a program that it is preloaded into.
-///
-/// # Panics
-/// If it is not installed.
-pub fn libfaketime() -> PathBuf {
-    let architectures = std::fs::read_dir("/usr/lib").unwrap().flatten();
-    let mut paths = architectures.map(|entry| entry.path().join("faketime/libfaketimeMT.so.1"));
-    paths.find(|path| path.exists()).expect("libfaketime is missing: run ci/setup")
-}
-
 /// A running program. Dropping it kills it.
 #[derive(Debug)]
 pub struct Process {

@@ -1,13 +1,14 @@
 //! Broker, worker and local store as processes on ports of their own.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use tempfile::TempDir;
 
 use crate::http::{Metrics, metrics};
 use crate::law::{BrokerSum, number_after};
 use crate::ports::PortPair;
-use crate::process::{Ended, Process, field};
+use crate::process::{Ended, Process, command, field};
 use crate::until::until;
 
 /// Topics a worker subscribes to for each level: native frames, text, and the broker's count of text.
@@ -50,7 +51,15 @@ impl Broker {
 
     /// Starts one with these arguments.
     pub fn with(args: &[&str]) -> Self {
-        let mut process = Process::start("zibrato-broker", &[args, &["--http", "127.0.0.1:0"]].concat());
+        let mut command = command("zibrato-broker");
+        command.args(args);
+        Self::spawn(command)
+    }
+
+    /// Starts a command that becomes a broker; the status endpoint is added to its arguments.
+    pub fn spawn(mut command: Command) -> Self {
+        command.args(["--http", "127.0.0.1:0"]);
+        let mut process = Process::spawn(command);
         let line = process.line("broker started");
         let [publishers, workers, http] =
             ["publishers", "workers", "http"].map(|name| field(&line, name).to_owned());
@@ -194,8 +203,18 @@ impl Worker {
 
     /// Starts the program of another backend likewise.
     pub fn of(program: &str, args: &[&str]) -> Self {
-        let flush: &[&str] = if args.contains(&"--flush") { &[] } else { &["--flush", "1"] };
-        let mut process = Process::start(program, &[args, flush, &["--http", "127.0.0.1:0"]].concat());
+        let mut command = command(program);
+        command.args(args);
+        if !args.contains(&"--flush") {
+            command.args(["--flush", "1"]);
+        }
+        Self::spawn(command)
+    }
+
+    /// Starts a command that becomes a worker; the status endpoint is added to its arguments.
+    pub fn spawn(mut command: Command) -> Self {
+        command.args(["--http", "127.0.0.1:0"]);
+        let mut process = Process::spawn(command);
         let line = process.line("worker started");
         let http = field(&line, "status").to_owned();
         Self { process, http }

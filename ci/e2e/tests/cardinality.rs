@@ -4,15 +4,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "support of tests: what fails here fails a test")]
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 use tempfile::TempDir;
 use zibrato_e2e::{
-    Backend, Broker, Delivery, Format, Metrics, PortPair, Process, Worker, command, directory, each, field,
-    libfaketime, until,
+    Backend, Broker, Clock, Delivery, Format, Metrics, PortPair, Process, Worker, command, directory, each,
+    field, until,
 };
 
 /// Where the worker's clock begins: at a multiple of all intervals here.
@@ -57,43 +56,29 @@ fn each_kind(flush_s: u64, limits: &[&str], test: impl Fn(Rig) + Sync) {
     each(&kinds, |kind| kind.program.to_owned(), |kind| test(Rig::start(kind, flush_s, limits)));
 }
 
-/// A wall clock that goes as fast as the system's and is put forward by a test. ZeroMQ waits by it, so it must not stand
-/// still.
-struct Clock {
-    path: PathBuf,
+/// The worker's clock, which is put forward to the next flush.
+struct FlushClock {
+    clock: Clock,
     flush_s: u64,
     at_s: u64,
 }
 
-impl Clock {
+impl FlushClock {
     fn new(directory: &Path, flush_s: u64) -> Self {
-        let clock = Self { path: directory.join("clock"), flush_s, at_s: START_S };
-        clock.set();
-        clock
-    }
-
-    /// It shows this time now.
-    fn set(&self) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let ahead = Duration::from_secs(self.at_s) - now;
-        // Whoever reads it meanwhile gets the old one or the new one.
-        let new = self.path.with_extension("new");
-        std::fs::write(&new, format!("+{:.3}", ahead.as_secs_f64())).unwrap();
-        std::fs::rename(new, &self.path).unwrap();
+        Self { clock: Clock::new(directory, ahead_s(START_S)), flush_s, at_s: START_S }
     }
 
     /// Goes on to the next flush.
     fn go_on(&mut self) {
         self.at_s += self.flush_s;
-        self.set();
+        self.clock.set(ahead_s(self.at_s));
     }
+}
 
-    fn show_to(&self, command: &mut Command) {
-        command.env("LD_PRELOAD", libfaketime());
-        command.env("FAKETIME_TIMESTAMP_FILE", &self.path).env("FAKETIME_NO_CACHE", "1");
-        // Time-outs and intervals are not to change.
-        command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-    }
+/// How far ahead of now it is, in seconds.
+fn ahead_s(at_s: u64) -> f64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    (Duration::from_secs(at_s) - now).as_secs_f64()
 }
 
 /// What stores know of a series: its name, its source, and all else that tells it from others.
@@ -103,7 +88,7 @@ type Key = (String, String, String);
 struct Rig {
     kind: &'static Kind,
     args: Vec<String>,
-    clock: Clock,
+    clock: FlushClock,
     backend: Backend,
     worker: Worker,
     broker: Broker,
@@ -114,10 +99,10 @@ struct Rig {
 impl Rig {
     fn start(kind: &'static Kind, flush_s: u64, limits: &[&str]) -> Self {
         let (home, ports, backend) = (directory(), PortPair::reserve(), Backend::start([]));
-        let (broker, clock) = (Broker::on(&ports), Clock::new(home.path(), flush_s));
+        let (broker, clock) = (Broker::on(&ports), FlushClock::new(home.path(), flush_s));
         let (spool, flush) = (home.path().join("spool"), flush_s.to_string());
         let own = ["--endpoint", &broker.workers, "--url", &backend.url, "--spool", spool.to_str().unwrap()];
-        let own = own.into_iter().chain(["--flush", &flush, "--http", "127.0.0.1:0"]);
+        let own = own.into_iter().chain(["--flush", &flush]);
         let args: Vec<String> =
             own.chain(kind.flags.iter().chain(limits).copied()).map(str::to_owned).collect();
         let worker = worker(kind, &args, &clock);
@@ -215,12 +200,10 @@ impl Rig {
     }
 }
 
-fn worker(kind: &Kind, args: &[String], clock: &Clock) -> Worker {
+fn worker(kind: &Kind, args: &[String], clock: &FlushClock) -> Worker {
     let mut command = command(kind.program);
-    clock.show_to(command.args(args));
-    let mut process = Process::spawn(command);
-    let http = field(&process.line("worker started"), "status").to_owned();
-    Worker { process, http }
+    clock.clock.show_to(command.args(args));
+    Worker::spawn(command)
 }
 
 fn counter(name: &str, source: &str, value: u64) -> String {

@@ -2,13 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "support of tests: what fails here fails a test")]
 
 use std::ops::RangeInclusive;
-use std::process::Command;
 use std::time::Duration;
 
 use zibrato_core::limits::KEY_FRAME_WINDOWS;
 use zibrato_e2e::{
-    Broker, DEADLINE, Harm, Local, Process, Proxy, Recording, Stored, Tally, TallyWorker, Truth, Truths,
-    arrived, assert_arrives, assert_truths, command, directory, field, libfaketime, now_s, read, settle,
+    Broker, Clock, DEADLINE, Harm, Local, Process, Proxy, Recording, Stored, Tally, TallyWorker, Truth,
+    Truths, Worker, arrived, assert_arrives, assert_truths, command, directory, field, now_s, read, settle,
     until,
 };
 
@@ -16,6 +15,9 @@ use zibrato_e2e::{
 const APART_S: i64 = 300;
 /// Points carry whole seconds, a flush is a second long, and the machine may be busy.
 const LATE_S: i64 = 20;
+/// Jumps of a clock, in seconds, within what a store takes.
+const BACK_S: f64 = 3_600.0;
+const AHEAD_S: f64 = 500.0;
 /// More than the age up to which a worker takes a publisher for one that it saw from the start.
 const OLD: Duration = Duration::from_secs(600);
 /// Frames of a level from one key frame to the next.
@@ -31,13 +33,64 @@ fn a_worker_whose_clock_is_behind_posts_the_same_totals() {
     totals_are_exact_and_points_stamped_by_the_clock_of_who_made_them(-APART_S);
 }
 
+#[test]
+fn a_clock_that_jumps_stops_nothing_and_changes_no_total() {
+    let directory = directory();
+    let (local, clock) = (Local::start(directory.path()), Clock::new(directory.path(), 0.0));
+    let [mut broker, mut worker, mut recorder] =
+        ["zibrato-broker", "zibrato-librato", "recorder"].map(command);
+    for program in [&mut broker, &mut worker, &mut recorder] {
+        clock.show_to(program);
+    }
+    broker.args(["--port", "0"]);
+    let broker = Broker::spawn(broker);
+    let (url, spool) = (local.url(), directory.path().join("spool"));
+    worker.args(["--endpoint", &broker.workers, "--levels", "info,audit", "--flush", "1"]);
+    worker.args(["--url", &url, "--spool", spool.to_str().unwrap()]);
+    let mut worker = Worker::spawn(worker);
+    worker.probed();
+    recorder.args(["--endpoint", &broker.publishers, "--levels", "info,audit", "--window-ms", "50"]);
+    let recording = Recording::spawn(recorder);
+    for ahead_s in [0.0, -BACK_S, AHEAD_S, -BACK_S, 0.0] {
+        clock.set(ahead_s);
+        let seen = || {
+            let metrics = worker.metrics();
+            ["flushes", "messages", "delivered_points"]
+                .map(|name| metrics.sum(&format!("zibrato_worker_{name}_total"), &[]))
+        };
+        // Two flushes: the first may have been under way.
+        let before = seen();
+        until(format!("what came after the clock was {ahead_s} s ahead"), || {
+            let [flushes, messages, points] = seen();
+            (flushes >= before[0] + 2.0 && messages > before[1] + 20.0 && points > before[2]).then_some(())
+        });
+    }
+    // Of gauges the store shows the point whose time is the latest.
+    let totals = |mut truths: Truths| {
+        truths.retain(|_, truth| !matches!(truth, Truth::Gauge(_)));
+        truths
+    };
+    let recorded = totals(recording.finish());
+    let posted = settle(&recorded, DEADLINE, || totals(arrived(&local.db, "recorder")));
+    assert_truths(&recorded, &posted, "after all jumps");
+    assert!(worker.metrics().sum("zibrato_worker_clock_backwards_total", &[]) > 0.0);
+    // Nothing comes any more, so whoever waits by this clock waits for hours.
+    clock.set(-2.0 * BACK_S);
+    let delivery = worker.finish();
+    assert_eq!(delivery.held, 0, "{}", delivery.line);
+    broker.finish();
+    let account = local.finish();
+    assert_eq!((account.accepted, account.duplicate_batches), (account.offered, 0), "{}", account.stderr);
+}
+
 /// Everything runs on the machine's clock but the worker, which is `ahead_s` ahead.
 fn totals_are_exact_and_points_stamped_by_the_clock_of_who_made_them(ahead_s: i64) {
     let directory = directory();
     let (local, broker) = (Local::start(directory.path()), Broker::start());
     let started_s = now_s() as i64;
     let (url, spool) = (local.url(), directory.path().join("spool"));
-    let mut worker = with_clock(command("zibrato-librato"), ahead_s);
+    let mut worker = command("zibrato-librato");
+    Clock::new(directory.path(), ahead_s as f64).show_to(&mut worker);
     worker.args(["--endpoint", &broker.workers, "--levels", "info,audit", "--flush", "1", "--no-http"]);
     worker.args(["--url", &url, "--spool", spool.to_str().unwrap()]);
     let mut worker = Process::spawn(worker);
@@ -126,14 +179,6 @@ fn a_level_that_a_worker_takes_up_later_is_counted_from_then_on_and_its_history_
         "the last flush brought nothing more"
     );
     broker.finish();
-}
-
-/// A program that sees the wall clock `ahead_s` seconds ahead, and time that passes as it does.
-fn with_clock(mut command: Command, ahead_s: i64) -> Command {
-    command.env("LD_PRELOAD", libfaketime()).env("FAKETIME", format!("{ahead_s:+}"));
-    // Time-outs and intervals are not to change; and libfaketime's own handling of them has hung programs.
-    command.env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-    command
 }
 
 fn assert_times(stored: &Stored, kind: &str, times: &RangeInclusive<i64>) {
