@@ -50,9 +50,9 @@
 //!
 //! # A wall clock that is set back
 //!
-//! Recording does not see it. But libzmq, as its crate builds it, reconnects by the wall clock: if that is set back by an hour
-//! while a broker is away, the client comes back an hour late. Whoever builds a program that must not can tell libzmq of the
-//! monotonic clock, as this project does, in `.cargo/config.toml`:
+//! Recording does not see it. But libzmq, as its crate builds it, times reconnects and heartbeats by the wall clock: a client
+//! whose clock is set back by an hour may notice an hour late that a broker is gone, or back. Whoever builds a program that must
+//! not can tell libzmq of the monotonic clock, as this project does, in `.cargo/config.toml`:
 //!
 //! ```toml
 //! [env]

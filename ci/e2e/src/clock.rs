@@ -8,17 +8,20 @@ use std::process::Command;
 pub struct Clock(PathBuf);
 
 impl Clock {
-    /// One that is as far ahead of the system's, in seconds. It is a file of this directory.
+    /// One that is `ahead_s` seconds ahead of the system's. It is a file in this directory.
     ///
     /// # Panics
-    /// If the file cannot be written; so for all here.
+    /// If the file cannot be written.
     pub fn new(directory: &Path, ahead_s: f64) -> Self {
         let clock = Self(directory.join("clock"));
         clock.set(ahead_s);
         clock
     }
 
-    /// From now on it is as far ahead of the system's, in seconds.
+    /// From now on it is `ahead_s` seconds ahead of the system's.
+    ///
+    /// # Panics
+    /// If the file cannot be written.
     pub fn set(&self, ahead_s: f64) {
         // Whoever reads it meanwhile gets the old one or the new one.
         let new = self.0.with_extension("new");
@@ -27,6 +30,9 @@ impl Clock {
     }
 
     /// Makes it the clock of a program that is to be started.
+    ///
+    /// # Panics
+    /// If libfaketime is not installed.
     pub fn show_to(&self, command: &mut Command) {
         command.env("LD_PRELOAD", libfaketime());
         command.env("FAKETIME_TIMESTAMP_FILE", &self.0).env("FAKETIME_NO_CACHE", "1");

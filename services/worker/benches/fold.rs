@@ -30,8 +30,10 @@ const NOW_MS: u64 = 1_700_000_000_000;
 const ROUNDS: u64 = 20;
 /// From a series to the next in a window, as publishers send them.
 const IN_ORDER: u64 = 1;
-/// As if two of three had not changed; as no publisher sends them. Both have no factor in common with [`SERIES`].
+/// As if two of three had not changed. It has no factor in common with [`SERIES`].
 const SPARSE: u64 = 3;
+/// An order far from the one in which the ledger has them, as it is after a restart, when they come from rows. It has no
+/// factor in common either.
 const OUT_OF_ORDER: u64 = 61_803;
 /// Entries of a frame, below its 64 KiB.
 const ENTRIES: u64 = 500;

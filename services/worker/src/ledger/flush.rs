@@ -104,7 +104,7 @@ impl Ledger {
                 let name: Arc<[u8]> =
                     self.names.get(&identity[..]).cloned().unwrap_or_else(|| identity.into());
                 self.names.insert(name.clone());
-                stream.series.insert(name, Series::restored(kept));
+                stream.add(name, Series::restored(kept));
                 self.native_series += 1;
             }
         }
@@ -224,7 +224,7 @@ impl Ledger {
         let Some(in_flight) = self.in_flight.take() else { return };
         for (place, undo) in in_flight.undo {
             let Some(stream) = &mut self.streams[place.slot] else { continue };
-            let series = &mut stream.series[place.at];
+            let Some((_, series)) = stream.series.get_index_mut(place.at) else { continue };
             series.undo(undo);
             if !std::mem::replace(&mut series.dirty, true) {
                 self.dirty.push(place);

@@ -168,7 +168,7 @@ impl Ledger {
                     *native_series += 1;
                     let name = names.get(&scratch[..]).cloned().unwrap_or_else(|| scratch[..].into());
                     names.insert(name.clone());
-                    stream.series.insert_full(name, Series::zero(&entry.state)).0
+                    stream.add(name, Series::zero(&entry.state))
                 }
             };
             let Some((name, series)) = stream.series.get_index_mut(at) else { continue };
@@ -192,8 +192,6 @@ impl Ledger {
             let is_new_in_flush = !std::mem::replace(&mut series.dirty, true);
             if known_seq.is_none() && !from_zero {
                 series.settle();
-            }
-            if known_seq.is_none() && !from_zero {
                 counts.joined_late += change.amounts;
                 counts.joined_late_series += 1;
             } else {

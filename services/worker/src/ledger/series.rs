@@ -42,6 +42,8 @@ pub(super) struct Change {
 pub(super) struct Series {
     /// Number of the frame part that brought the state.
     pub(super) seq: u64,
+    /// Where the series is that came behind it last; see [`Stream::find`](super::stream::Stream::find).
+    pub(super) next: u32,
     /// Whether it is in the list of series that the next flush looks at.
     pub(super) dirty: bool,
     body: Body,
@@ -107,7 +109,7 @@ impl Series {
             State::Gauge { .. } => Body::Gauge { sets: 0 },
             State::Timer { .. } => Body::Timer(Box::default()),
         };
-        Self { seq: 0, dirty: false, body }
+        Self { seq: 0, next: 0, dirty: false, body }
     }
 
     /// Takes in a state that is newer than the one known; all differences wrap.
@@ -209,7 +211,7 @@ impl Series {
             Kept::Gauge { seq, sets } => (seq, Body::Gauge { sets }),
             Kept::Timer(kept) => (kept.seq, Body::Timer(Box::new(Timer::restored(kept)))),
         };
-        Self { seq, dirty: false, body }
+        Self { seq, next: 0, dirty: false, body }
     }
 
     /// Timer records whose buckets are known but whose count was flushed before; lost if the

@@ -24,7 +24,7 @@ const AHEAD: usize = 8;
 pub(super) struct Place {
     /// The slot of its stream.
     pub(super) slot: usize,
-    /// Its place in [`Stream::series`].
+    /// Where it is in [`Stream::series`].
     pub(super) at: usize,
 }
 
@@ -57,10 +57,10 @@ pub(super) struct Stream {
     pub(super) asked_ms: Option<u64>,
     /// Whether its row is to be written.
     pub(super) dirty: bool,
-    /// In the order in which they were first seen. None is taken out, so a place in it stays.
+    /// In the order in which they were added. None is taken out, so each stays where it is.
     pub(super) series: IndexMap<Arc<[u8]>, Series, DefaultHashBuilder>,
-    /// Where the next state's series is expected.
-    expected: usize,
+    /// Where the series of the last state is.
+    last: usize,
 }
 
 impl Stream {
@@ -88,7 +88,7 @@ impl Stream {
             asked_ms: None,
             dirty: true,
             series: IndexMap::default(),
-            expected: 0,
+            last: usize::MAX,
         }
     }
 
@@ -97,15 +97,37 @@ impl Stream {
         self.owed || (self.synced && !self.refused)
     }
 
-    /// The place of the series with this identity. A publisher sends its series in one order and leaves out those that did
-    /// not change, so the [`AHEAD`] behind the last one are looked at first: that is quicker than a hash.
+    /// Where in [`Stream::series`] the one with this identity is. A publisher sends its series in one order and leaves out
+    /// those that did not change, so the [`AHEAD`] that came behind the last one are looked at first: that is quicker than
+    /// a hash. A guess that is wrong costs time alone.
     pub(super) fn find(&mut self, identity: &[u8]) -> Option<usize> {
-        let (from, all) = (self.expected, self.series.len());
-        let ahead = self.series.as_slice().get_range(from..(from + AHEAD).min(all));
-        let by = ahead.and_then(|ahead| ahead.keys().position(|name| **name == *identity));
-        let place = by.map(|by| from + by).or_else(|| self.series.get_index_of(identity));
-        self.expected = place.unwrap_or(all) + 1;
-        place
+        let mut next = self.next_of(self.last);
+        for _ in 0..AHEAD {
+            let Some((name, series)) = self.series.get_index(next) else { break };
+            if **name == *identity {
+                self.last = next;
+                return Some(next);
+            }
+            next = series.next as usize;
+        }
+        let found = self.series.get_index_of(identity);
+        // One that is not known comes to the end.
+        let at = found.unwrap_or(self.series.len());
+        if let Some((_, last)) = self.series.get_index_mut(self.last) {
+            last.next = hint(at);
+        }
+        self.last = at;
+        found
+    }
+
+    /// Adds a series that is not there; returns where it is.
+    pub(super) fn add(&mut self, identity: Arc<[u8]>, mut series: Series) -> usize {
+        series.next = hint(self.series.len() + 1);
+        self.series.insert_full(identity, series).0
+    }
+
+    fn next_of(&self, at: usize) -> usize {
+        self.series.get_index(at).map_or(0, |(_, series)| series.next as usize)
     }
 
     /// Whether nothing more is expected of it.
@@ -248,6 +270,11 @@ impl Stream {
     }
 }
 
+/// What comes behind a series, as it keeps it; beyond 32 bits nothing does.
+fn hint(at: usize) -> u32 {
+    u32::try_from(at).unwrap_or(u32::MAX)
+}
+
 /// Whether no window is missing between the state of a series and part `seq`. `None` is a series that was not seen
 /// before; the last complete key frame says when it was not there.
 pub(super) fn follows(sequence: &Sequence, series_seq: Option<u64>, seq: u64) -> bool {
@@ -261,21 +288,43 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_series_is_found_in_any_order() {
+    fn name(at: usize) -> Vec<u8> {
+        format!("series {at}").into_bytes()
+    }
+
+    fn hundred() -> Stream {
         let mut stream = Stream::new(PublisherId([7; 16]), 0, 0, true, 0);
-        let name = |at: usize| format!("series {at}").into_bytes();
-        assert_eq!(stream.find(&name(0)), None, "none is known");
         for at in 0..100 {
             assert_eq!(stream.find(&name(at)), None);
-            stream.series.insert(name(at).into(), Series::zero(&State::Counter { sum: 0 }));
+            assert_eq!(stream.add(name(at).into(), Series::zero(&State::Counter { sum: 0 })), at);
         }
-        for step in [1, 3, AHEAD, AHEAD + 1, 37, 99] {
+        stream
+    }
+
+    #[test]
+    fn a_series_is_found_in_any_order() {
+        let mut stream = hundred();
+        for step in [1, 3, AHEAD, AHEAD + 1, 37, 99, 1] {
             for at in (0..300).map(|place| place * step % 100) {
                 assert_eq!(stream.find(&name(at)), Some(at), "in steps of {step}");
             }
         }
         assert_eq!(stream.find(&name(100)), None);
         assert_eq!(stream.find(&name(99)), Some(99), "behind an unknown one");
+    }
+
+    #[test]
+    fn an_order_is_learned_and_kept_while_some_are_left_out() {
+        let mut stream = hundred();
+        let order = |place: usize| place * 37 % 100;
+        for place in 0..200 {
+            stream.find(&name(order(place)));
+        }
+        for place in (0..200).step_by(AHEAD) {
+            stream.find(&name(order(place)));
+        }
+        for place in 0..99 {
+            assert_eq!(stream.next_of(order(place)), order(place + 1));
+        }
     }
 }

@@ -11,8 +11,8 @@ use super::labels::Label;
 use crate::backend::Encoded;
 use crate::measurement::Measurement;
 
-/// Names and labels that a flush has had, as hashes of 128 bits: a million series share one by chance once in 10^26
-/// flushes.
+/// Names and labels that a flush has had, as two hashes of 64 bits with keys of their own: that two series share both by chance is
+/// not to be expected.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     hashers: [DefaultHashBuilder; 2],

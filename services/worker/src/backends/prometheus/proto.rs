@@ -1,4 +1,5 @@
-//! Messages of remote write 1.0 (`prometheus/prompb`), as far as they are sent.
+//! Messages of remote write 1.0 (`prometheus/prompb`), as far as they are sent. A [`TimeSeries`] is written by hand, from
+//! labels where they are; here it is read again, when a request has to be cut.
 
 use prost::Message;
 

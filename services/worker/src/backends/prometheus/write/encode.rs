@@ -58,7 +58,7 @@ struct Encoder<'a> {
     /// The request being built, not compressed, and the metadata that go behind it.
     request: Vec<u8>,
     metadata: Vec<u8>,
-    /// Families whose metadata this flush has told.
+    /// The families that they are of.
     told: HashSet<String>,
     points: Vec<PointUnits>,
     /// The samples of one series.
@@ -100,9 +100,8 @@ impl<'a> Encoder<'a> {
         }
         let mut samples = std::mem::take(&mut self.samples);
         self.writer(&family, labels, &mut samples).total(&family, &total.value);
-        let metadata =
-            if self.is_metadata_due(total) { self.metadata_of(&family, series) } else { Vec::new() };
-        self.point(&samples, &metadata, units);
+        let due = self.is_metadata_due(total).then_some((&family, series));
+        self.point(&samples, due, units);
         self.samples = samples;
         true
     }
@@ -120,7 +119,7 @@ impl<'a> Encoder<'a> {
             Kind::Gauge => PointUnits::Gauge(0),
             Kind::Timer => PointUnits::Timer(0),
         };
-        self.point(&samples, &[], units);
+        self.point(&samples, None, units);
         self.samples = samples;
     }
 
@@ -137,35 +136,30 @@ impl<'a> Encoder<'a> {
         total.since_ms >= before_ms || self.flush.unix_ms / METADATA_MS != before_ms / METADATA_MS
     }
 
-    /// What there is to say of a family, if it was not said in this flush.
-    fn metadata_of(&mut self, family: &Family, series: &SeriesKey) -> Vec<u8> {
-        let (mut bytes, metric_family_name) = (Vec::new(), family.sample());
-        if self.told.contains(&metric_family_name) {
-            return bytes;
-        }
-        self.told.insert(metric_family_name.clone());
-        let metadata = Metadata {
-            kind: match family.kind {
-                Kind::Counter => proto::COUNTER,
-                Kind::Gauge => proto::GAUGE,
-                Kind::Timer => proto::HISTOGRAM,
-            },
-            metric_family_name,
-            help: help(series),
-            unit: family.known_unit().unwrap_or_default().to_owned(),
-        };
-        message::encode(METADATA_TAG, &metadata, &mut bytes);
-        bytes
-    }
-
-    fn point(&mut self, samples: &[u8], metadata: &[u8], units: PointUnits) {
+    /// Adds the samples of a series, and what there is to say of its family if that is due.
+    fn point(&mut self, samples: &[u8], due: Option<(&Family, &SeriesKey)>, units: PointUnits) {
+        let mut metadata = self.untold(due);
         let bytes = self.request.len() + self.metadata.len() + samples.len() + metadata.len();
         if self.points.len() >= self.limits.points_max || bytes > self.limits.body_bytes_max {
             self.close_body();
+            metadata = self.untold(due);
         }
         self.request.extend_from_slice(samples);
-        self.metadata.extend_from_slice(metadata);
+        if let Some((family, _)) = due.filter(|_| !metadata.is_empty()) {
+            self.metadata.extend_from_slice(&metadata);
+            self.told.insert(family.sample());
+        }
         self.points.push(units);
+    }
+
+    /// What there is to say of a family, unless this body says it.
+    fn untold(&self, due: Option<(&Family, &SeriesKey)>) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let named = due.map(|(family, series)| (family, series, family.sample()));
+        if let Some((family, series, name)) = named.filter(|(_, _, name)| !self.told.contains(name)) {
+            message::encode(METADATA_TAG, &metadata_of(family, series, name), &mut bytes);
+        }
+        bytes
     }
 
     fn close_body(&mut self) {
@@ -174,6 +168,7 @@ impl<'a> Encoder<'a> {
         }
         let mut request = std::mem::take(&mut self.request);
         request.append(&mut self.metadata);
+        self.told.clear();
         let points = std::mem::take(&mut self.points);
         match super::compress(&request) {
             Some(bytes) => {
@@ -182,6 +177,19 @@ impl<'a> Encoder<'a> {
             // Beyond 4 GiB, which no limit lets through; it is there so that nothing is lost unseen.
             None => self.encoded.refused.add(reason::TOO_LARGE, &Units::of(&points)),
         }
+    }
+}
+
+fn metadata_of(family: &Family, series: &SeriesKey, metric_family_name: String) -> Metadata {
+    Metadata {
+        kind: match family.kind {
+            Kind::Counter => proto::COUNTER,
+            Kind::Gauge => proto::GAUGE,
+            Kind::Timer => proto::HISTOGRAM,
+        },
+        metric_family_name,
+        help: help(series),
+        unit: family.known_unit().unwrap_or_default().to_owned(),
     }
 }
 

@@ -177,6 +177,24 @@ fn bodies_keep_their_limits_and_one_point_may_exceed_them_alone() {
 }
 
 #[test]
+fn every_body_tells_once_of_each_of_its_families_within_its_limit() {
+    let new: Vec<_> =
+        (0..20).map(|at| declared(counted("hits", 1.0, 1.0), "", &[("k", &format!("{at:02}"))])).collect();
+    let bodies = |limits: Limits| -> Vec<WriteRequest> {
+        let encoded = encode(&backend("http://h/", false, limits), &new, &[]);
+        encoded.bodies.iter().map(|body| read(&body.bytes).unwrap()).collect()
+    };
+    let bytes = bodies(Limits { points_max: 4, ..LIMITS })[0].encoded_len();
+    let full = bodies(Limits { body_bytes_max: bytes, ..LIMITS });
+    assert_eq!(full.len(), 5);
+    for body in &full {
+        assert_eq!((body.timeseries.len(), body.metadata.len(), body.encoded_len()), (4, 1, bytes));
+    }
+    let smaller = bodies(Limits { body_bytes_max: bytes - 1, ..LIMITS });
+    assert!(smaller.iter().all(|body| body.timeseries.len() <= 3), "metadata count");
+}
+
+#[test]
 fn every_series_of_what_has_expired_gets_a_stale_marker() {
     let measurements =
         [declared(counted("hits", 1.0, 1.0), "B", &[("k", "v")]), set("depth", 1.0), timed("lat", &[1_000])];
