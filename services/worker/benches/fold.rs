@@ -157,7 +157,7 @@ fn bytes(series: u64, frames: impl Fn(u64, &mut u64) -> Vec<Vec<u8>>) -> (f64, f
             ledger.receive(&message, NOW_MS + round);
         }
         let flush = ledger.prepare_flush(NOW_MS + round);
-        let measurements = merge_series(flush.measurements, true);
+        let measurements = merge_series(flush.changes.measurements(), true);
         let time = FlushTime { unix_ms: NOW_MS + round, interval: Duration::from_secs(10) };
         drop(table.prepare(measurements, time, |identity| ledger.name(identity)));
         table.commit();

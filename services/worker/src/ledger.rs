@@ -33,7 +33,7 @@ use zibrato_core::frame::PublisherId;
 use zibrato_core::limits::KEY_FRAME_WINDOWS;
 
 pub use counts::{Amounts, Counts, drop_reason, refusal};
-pub use flush::Flush;
+pub use flush::{Changes, Flush};
 pub(crate) use publishers::{is_spilled, loss_name};
 pub use receive::Applied;
 pub use replay::REPLAY_INTERVAL_MS;

@@ -11,7 +11,7 @@ mod open;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, params, params_from_iter};
 
 use crate::backend::{Batch, Body};
 use crate::ledger::Rows;
@@ -27,6 +27,8 @@ pub const SPOOL_FILE: &str = "spool.db";
 pub const LOCK_FILE: &str = "spool.lock";
 
 const META_LAST_FLUSH: &str = "last_flush_ms";
+/// Ledger rows that one statement writes: with fewer its start costs more than the rows, with more nothing is gained.
+const ROWS_AT_ONCE: usize = 8;
 
 /// An open spool. It holds the directory's lock until it is dropped or the process dies.
 #[derive(Debug)]
@@ -65,15 +67,23 @@ pub struct Found {
     pub quarantined: Option<PathBuf>,
 }
 
-/// What one flush commits.
+/// A flush that is being written. Nothing of it is kept before [`Writing::commit`].
+#[derive(Debug)]
+pub struct Writing<'a> {
+    transaction: Transaction<'a>,
+    held: &'a mut Held,
+    next_place: &'a mut i64,
+    quota_bytes: u64,
+    has_rows: bool,
+}
+
+/// What one flush commits, beside the rows that were written before.
 #[derive(Clone, Copy, Debug)]
 pub struct Commit<'a> {
     /// Time of the flush, in Unix milliseconds.
     pub flushed_ms: u64,
     /// The bodies with their batch ids, in the order in which they are to be sent.
     pub bodies: &'a [(String, Body)],
-    /// Ledger rows to write.
-    pub rows: &'a [Rows],
     /// Keys of ledger rows to delete.
     pub removed: &'a [Vec<u8>],
 }
@@ -116,46 +126,26 @@ impl Spool {
         Ok((Self { connection, directory, file_id, lock, quota_bytes, next_place, held }, found))
     }
 
-    /// Commits a flush: all of it is on disk when this returns, or nothing.
+    /// Begins to write a flush.
     ///
     /// # Errors
     ///
-    /// [`SpoolError::Full`] beyond the quota, unless nothing is held: a flush larger than the whole quota
-    /// would else never leave. [`SpoolError::Database`] if the disk does not take it.
-    pub fn commit(&mut self, commit: &Commit<'_>) -> Result<(), SpoolError> {
-        let bytes: u64 = commit.bodies.iter().map(|(_, body)| body_bytes(body)).sum();
-        if bytes > 0 && self.held.batches > 0 && self.held.bytes + bytes > self.quota_bytes {
-            return Err(SpoolError::Full { bytes, held: self.held.bytes, quota: self.quota_bytes });
-        }
+    /// [`SpoolError::Database`] if the disk does not take it.
+    pub fn begin(&mut self) -> Result<Writing<'_>, SpoolError> {
         self.restore_file()?;
-        let first_place = self.next_place;
-        let transaction = self.connection.transaction()?;
-        for (place, (id, body)) in (first_place..).zip(commit.bodies) {
-            insert(&transaction, place, id, commit.flushed_ms, body)?;
+        let Self { connection, held, next_place, quota_bytes, .. } = self;
+        let (transaction, quota_bytes) = (connection.transaction()?, *quota_bytes);
+        Ok(Writing { transaction, held, next_place, quota_bytes, has_rows: false })
+    }
+
+    /// Copies what was committed from the log into the file, which takes as long as the commit. Until then it is as safe in the
+    /// log, so a disk that does not take it is tried again with the next flush.
+    pub fn checkpoint(&mut self) {
+        let copied =
+            self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i64>(2));
+        if let Err(error) = copied {
+            tracing::debug!(%error, "the log of the spool was not copied into its file");
         }
-        {
-            let mut write = transaction.prepare(
-                "INSERT INTO ledger (key, value) VALUES (?1, ?2) \
-                 ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            )?;
-            for (key, value) in commit.rows.iter().flat_map(Rows::iter) {
-                write.execute([key, value])?;
-            }
-            let mut delete = transaction.prepare("DELETE FROM ledger WHERE key = ?1")?;
-            for key in commit.removed {
-                delete.execute([key])?;
-            }
-        }
-        transaction.execute(
-            "INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
-            params![META_LAST_FLUSH, commit.flushed_ms as i64],
-        )?;
-        transaction.commit()?;
-        self.next_place = first_place + commit.bodies.len() as i64;
-        for (_, body) in commit.bodies {
-            self.held.add(body_bytes(body), &Units::of(&body.points));
-        }
-        Ok(())
     }
 
     /// The batch that was committed first.
@@ -264,6 +254,67 @@ impl Spool {
             self.lock = lock;
         }
         self.file_id = open::file_id(&self.directory)?;
+        Ok(())
+    }
+}
+
+impl Writing<'_> {
+    /// Writes rows of the ledger, each in the place of an earlier one of its key.
+    ///
+    /// # Errors
+    ///
+    /// [`SpoolError::Database`] if the disk does not take them.
+    pub fn rows(&mut self, rows: &Rows) -> Result<(), SpoolError> {
+        self.has_rows |= !rows.is_empty();
+        let write = |many: usize| {
+            let places = vec!["(?, ?)"; many].join(", ");
+            self.transaction.prepare(&format!("REPLACE INTO ledger (key, value) VALUES {places}"))
+        };
+        let (mut some, mut one) = (write(ROWS_AT_ONCE)?, write(1)?);
+        let (groups, mut rows) = (rows.len() / ROWS_AT_ONCE, rows.iter());
+        for _ in 0..groups {
+            let group = rows.by_ref().take(ROWS_AT_ONCE);
+            some.execute(params_from_iter(group.flat_map(|(key, value)| [key, value])))?;
+        }
+        for (key, value) in rows {
+            one.execute([key, value])?;
+        }
+        Ok(())
+    }
+
+    /// Commits the flush: all of it is on disk when this returns, or nothing. One without any change is not written.
+    ///
+    /// # Errors
+    ///
+    /// [`SpoolError::Full`] beyond the quota, unless nothing is held: a flush larger than the whole quota
+    /// would else never leave. [`SpoolError::Database`] if the disk does not take it.
+    pub fn commit(self, commit: &Commit<'_>) -> Result<(), SpoolError> {
+        let Self { transaction, held, next_place, quota_bytes, has_rows } = self;
+        if commit.bodies.is_empty() && commit.removed.is_empty() && !has_rows {
+            return Ok(());
+        }
+        let bytes: u64 = commit.bodies.iter().map(|(_, body)| body_bytes(body)).sum();
+        if bytes > 0 && held.batches > 0 && held.bytes + bytes > quota_bytes {
+            return Err(SpoolError::Full { bytes, held: held.bytes, quota: quota_bytes });
+        }
+        for (place, (id, body)) in (*next_place..).zip(commit.bodies) {
+            insert(&transaction, place, id, commit.flushed_ms, body)?;
+        }
+        {
+            let mut delete = transaction.prepare("DELETE FROM ledger WHERE key = ?1")?;
+            for key in commit.removed {
+                delete.execute([key])?;
+            }
+        }
+        transaction.execute(
+            "REPLACE INTO meta (key, value) VALUES (?1, ?2)",
+            params![META_LAST_FLUSH, commit.flushed_ms as i64],
+        )?;
+        transaction.commit()?;
+        *next_place += commit.bodies.len() as i64;
+        for (_, body) in commit.bodies {
+            held.add(body_bytes(body), &Units::of(&body.points));
+        }
         Ok(())
     }
 }

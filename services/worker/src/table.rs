@@ -17,6 +17,7 @@ use std::time::Duration;
 use hashbrown::{DefaultHashBuilder, HashMap, HashSet};
 
 use crate::backend::{FlushTime, Shape};
+use crate::ledger::rows::in_pieces;
 use crate::ledger::{Rows, identity};
 use crate::measurement::{Measurement, SeriesKey, Value};
 use crate::merge::join;
@@ -172,9 +173,13 @@ impl SeriesTable {
                 return false;
             }
             let identity = self.identity(series);
-            let identity = shared(&identity).unwrap_or_else(|| identity.into());
-            if self.known.contains_key(&identity[..]) || self.admit(&measurement.series.name, &mut new) {
-                self.add(identity, measurement, flush);
+            if let Some((identity, known)) = self.known(&identity) {
+                self.add(identity, known, measurement, flush);
+                return true;
+            }
+            if self.admit(&measurement.series.name, &mut new) {
+                let identity = shared(&identity).unwrap_or_else(|| identity.into());
+                self.add(identity, Known::new(flush), measurement, flush);
                 return true;
             }
             note(&mut prepared.overflowed, &measurement.series.name);
@@ -183,7 +188,9 @@ impl SeriesTable {
             false
         });
         for (identity, mut measurement) in overflow {
-            self.add(identity.into(), &mut measurement, flush);
+            let (identity, known) =
+                self.known(&identity).unwrap_or_else(|| (identity.into(), Known::new(flush)));
+            self.add(identity, known, &mut measurement, flush);
             measurements.push(measurement);
         }
         prepared.measurements = measurements;
@@ -191,12 +198,11 @@ impl SeriesTable {
         prepared
     }
 
-    /// Rows to keep of what was prepared. They are made only here, as those of the ledger are.
-    #[must_use]
-    pub fn rows(&self) -> Rows {
-        let mut rows = Rows::default();
-        self.staged.changed.iter().for_each(|(identity, known)| known.keep(identity, &mut rows));
-        rows.sorted()
+    /// Rows to keep of what was prepared, piece by piece.
+    pub fn rows(&self) -> impl Iterator<Item = Rows> {
+        let mut changed: Vec<_> = self.staged.changed.iter().collect();
+        changed.sort_unstable_by_key(|(identity, _)| identity);
+        in_pieces(changed, |rows, (identity, known)| known.keep(identity, rows))
     }
 
     /// What was prepared is kept for good; without it nothing happens.
@@ -259,12 +265,19 @@ impl SeriesTable {
         SeriesKey { name, source: OVERFLOW_SOURCE.into(), tags: Vec::new(), ..series.clone() }
     }
 
+    fn known(&self, identity: &[u8]) -> Option<(Arc<[u8]>, Known)> {
+        let (identity, known) = self.known.get_key_value(identity)?;
+        Some((Arc::clone(identity), known.clone()))
+    }
+
     /// Adds a measurement to what its series has come to.
-    fn add(&mut self, identity: Arc<[u8]>, measurement: &mut Measurement, flush: FlushTime) {
-        let (identity, mut known) = match self.known.get_key_value(&identity[..]) {
-            Some((identity, known)) => (Arc::clone(identity), known.clone()),
-            None => (identity, Known::new(flush)),
-        };
+    fn add(
+        &mut self,
+        identity: Arc<[u8]>,
+        mut known: Known,
+        measurement: &mut Measurement,
+        flush: FlushTime,
+    ) {
         (known.changed_ms, known.told_ms) = (flush.unix_ms, flush.unix_ms);
         if self.shape.totals {
             known.add(&measurement.value);
@@ -275,18 +288,21 @@ impl SeriesTable {
 
     /// Forgets series that were idle for too long, and tells those again that are due.
     fn look_at_the_idle(&mut self, flush: FlushTime, prepared: &mut Prepared) {
-        let changed: HashSet<&[u8]> = self.staged.changed.iter().map(|(identity, _)| &identity[..]).collect();
         let (idle_ms, refresh_ms) = (self.limits.idle.as_millis() as u64, REFRESH.as_millis() as u64);
+        let is_idle = |known: &Known| flush.unix_ms.saturating_sub(known.changed_ms) >= idle_ms;
+        let is_due = |known: &Known| {
+            is_idle(known) || (self.shape.totals && flush.unix_ms.saturating_sub(known.told_ms) >= refresh_ms)
+        };
+        let mut due: Vec<_> = self.known.iter().filter(|(_, known)| is_due(known)).collect();
+        // Of most flushes that is all.
+        if due.is_empty() {
+            return;
+        }
+        let changed: HashSet<&[u8]> = self.staged.changed.iter().map(|(identity, _)| &identity[..]).collect();
+        due.retain(|(identity, _)| !changed.contains(&identity[..]));
         let (mut expired, mut refreshed) = (Vec::new(), Vec::new());
-        for (identity, known) in &self.known {
-            if changed.contains(&identity[..]) {
-                continue;
-            }
-            if flush.unix_ms.saturating_sub(known.changed_ms) >= idle_ms {
-                expired.push(Arc::clone(identity));
-            } else if self.shape.totals && flush.unix_ms.saturating_sub(known.told_ms) >= refresh_ms {
-                refreshed.push(Arc::clone(identity));
-            }
+        for (identity, known) in due {
+            if is_idle(known) { &mut expired } else { &mut refreshed }.push(Arc::clone(identity));
         }
         // In a fixed order, so that bodies are.
         expired.sort_unstable();

@@ -131,7 +131,7 @@ impl Feed {
         let flush = self.ledger.prepare_flush(now_ms);
         self.ledger.commit_flush();
         Tick {
-            measurements: flush.measurements,
+            measurements: flush.changes.measurements(),
             gauges: self.gauges.news(),
             counts: self.ledger.counts(),
             series: self.ledger.series(),

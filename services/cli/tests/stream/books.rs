@@ -56,7 +56,8 @@ impl Books {
         });
         let flush = self.ledger.prepare_flush(now_ms());
         self.ledger.commit_flush();
-        let lines = flush.measurements.iter().filter(|measurement| *measurement.series.level != *MARK_LEVEL);
+        let measurements = flush.changes.measurements();
+        let lines = measurements.iter().filter(|measurement| *measurement.series.level != *MARK_LEVEL);
         lines.map(line).collect()
     }
 

@@ -21,10 +21,10 @@ use crate::measurement::{GaugePoint, Measurement, SeriesKey, TimerDelta, Value};
 
 /// What one flush hands over. All of it, and what [`Ledger::rows`] then returns, is to be kept in one transaction before
 /// [`Ledger::commit_flush`].
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Flush {
-    /// Per series what changed, in a fixed order; publishers are merged.
-    pub measurements: Vec<Measurement>,
+    /// What changed.
+    pub changes: Changes,
     /// Keys of rows to remove; none of them is among those to keep.
     pub removed: Vec<Vec<u8>>,
 }
@@ -54,8 +54,40 @@ enum Part {
     Point(GaugePoint),
 }
 
-/// Changes of all series, each of them by its name.
-type Parts = Vec<(Arc<[u8]>, Part)>;
+/// What changed in each series of each publisher. It holds on to nothing of the ledger, which is free for other work while
+/// measurements are made of it.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// Each with the name of its series.
+    parts: Vec<(Arc<[u8]>, Part)>,
+}
+
+impl Changes {
+    /// Per series what changed, in a fixed order; publishers are merged.
+    #[must_use]
+    pub fn measurements(self) -> Vec<Measurement> {
+        let mut parts = self.parts;
+        // Stable, so that of two points of one time the later one stays last.
+        parts.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let mut measurements = Vec::with_capacity(parts.len());
+        let (mut parts, mut reader) = (parts.into_iter().peekable(), identity::Reader::default());
+        while let Some((name, first)) = parts.next() {
+            let mut group = Group::default();
+            group.add(first);
+            while let Some((_, more)) = parts.next_if(|(other, _)| *other == name) {
+                group.add(more);
+            }
+            if let Some(key) = reader.read(&name) {
+                group.into_measurements(Arc::new(key), &mut measurements);
+            }
+        }
+        measurements
+    }
+
+    fn push(&mut self, name: &Arc<[u8]>, part: Part) {
+        self.parts.push((Arc::clone(name), part));
+    }
+}
 
 impl Ledger {
     /// Rebuilds a ledger from the rows of all its committed flushes.
@@ -133,53 +165,43 @@ impl Ledger {
         // Lists that grow into millions would leave holes of half their size behind.
         let (amounts, undo) = (self.held(), Vec::with_capacity(self.dirty.len()));
         let mut in_flight = InFlight { amounts, undo, ..InFlight::default() };
-        let mut parts = Parts::with_capacity(self.dirty.len() + self.legacy.len());
-        self.take_series(&mut in_flight, &mut parts);
-        self.take_legacy(&mut in_flight, &mut parts);
+        let mut changes = Changes { parts: Vec::with_capacity(self.dirty.len() + self.legacy.len()) };
+        self.take_series(&mut in_flight, &mut changes);
+        self.take_legacy(&mut in_flight, &mut changes);
         self.take_dirty(&mut in_flight);
         self.keep_removed_that_came_back(&in_flight);
-        // Stable, so that of two points of one time the later one stays last.
-        parts.sort_by(|(a, _), (b, _)| a.cmp(b));
-        let mut measurements = Vec::with_capacity(parts.len());
-        let (mut parts, mut reader) = (parts.into_iter().peekable(), identity::Reader::default());
-        while let Some((name, first)) = parts.next() {
-            let mut group = Group::default();
-            group.add(first);
-            while let Some((_, more)) = parts.next_if(|(other, _)| *other == name) {
-                group.add(more);
-            }
-            if let Some(key) = reader.read(&name) {
-                group.into_measurements(Arc::new(key), &mut measurements);
-            }
-        }
         // What was left for a later flush is still pending here.
         self.in_flight = None;
         in_flight.amounts -= self.held();
         self.in_flight = Some(in_flight);
-        Flush { measurements, removed: self.removed.clone() }
+        Flush { changes, removed: self.removed.clone() }
     }
 
-    /// Rows that the prepared flush adds or replaces. To be asked for before anything else is received: they are made
-    /// only here, when the measurements may be gone already, since each of both takes as much memory as the ledger.
-    #[must_use]
-    pub fn rows(&self) -> Rows {
-        let mut rows = Rows::default();
-        let Some(in_flight) = &self.in_flight else { return rows };
-        if in_flight.created {
-            rows::meta(&mut rows, self.created_ms);
+    /// Rows that the prepared flush adds or replaces, piece by piece. To be asked for before anything else is received.
+    pub fn rows(&self) -> impl Iterator<Item = Rows> {
+        let (mut first, mut streams, mut series) = (Rows::default(), Vec::new(), Vec::new());
+        if let Some(in_flight) = &self.in_flight {
+            if in_flight.created {
+                rows::meta(&mut first, self.created_ms);
+            }
+            for &level in &in_flight.levels {
+                let level = &self.levels[level];
+                rows::level(&mut first, &level.label, level.horizon_ms);
+            }
+            streams.extend(in_flight.streams.iter().filter_map(|&slot| self.streams[slot].as_ref()));
+            series.reserve_exact(in_flight.undo.len() + in_flight.deferred.len());
+            series.extend(self.series_of(in_flight));
         }
-        for &level in &in_flight.levels {
-            let level = &self.levels[level];
-            rows::level(&mut rows, &level.label, level.horizon_ms);
-        }
-        for stream in in_flight.streams.iter().filter_map(|&slot| self.streams[slot].as_ref()) {
+        streams.sort_unstable_by_key(|stream| (stream.publisher.0, stream.level));
+        series.sort_unstable_by_key(|(publisher, name, _)| (publisher.0, &name[..]));
+        let streams = rows::in_pieces(streams, |rows, stream| {
             let label = &self.levels[stream.level].label;
-            rows::stream(&mut rows, stream.publisher, label, &stream.kept(self.awake_ms));
-        }
-        for (publisher, name, series) in self.series_of(in_flight) {
-            rows::series(&mut rows, publisher, name, &series.kept());
-        }
-        rows.sorted()
+            rows::stream(rows, stream.publisher, label, &stream.kept(self.awake_ms));
+        });
+        let series = rows::in_pieces(series, |rows, (publisher, name, series)| {
+            rows::series(rows, publisher, name, &series.kept());
+        });
+        [first].into_iter().chain(streams).chain(series)
     }
 
     /// The series whose rows a flush writes, with their publishers.
@@ -246,7 +268,7 @@ impl Ledger {
         self.created_dirty |= in_flight.created;
     }
 
-    fn take_series(&mut self, in_flight: &mut InFlight, parts: &mut Parts) {
+    fn take_series(&mut self, in_flight: &mut InFlight, changes: &mut Changes) {
         for place in std::mem::take(&mut self.dirty) {
             let Some(stream) = &mut self.streams[place.slot] else { continue };
             let patience_ms = stream.bucket_patience_ms();
@@ -256,11 +278,11 @@ impl Ledger {
             let undo = match taken {
                 Taken::Nothing => Undo::Nothing,
                 Taken::Counter(delta) => {
-                    parts.push((Arc::clone(name), Part::Counter(delta)));
+                    changes.push(name, Part::Counter(delta));
                     Undo::Counter(delta)
                 }
                 Taken::Timer(delta, undo) => {
-                    parts.push((Arc::clone(name), Part::Timer(delta)));
+                    changes.push(name, Part::Timer(delta));
                     in_flight.buckets_unknown += undo.buckets_unknown;
                     Undo::Timer(Box::new(undo))
                 }
@@ -275,7 +297,7 @@ impl Ledger {
         }
     }
 
-    fn take_legacy(&mut self, in_flight: &mut InFlight, parts: &mut Parts) {
+    fn take_legacy(&mut self, in_flight: &mut InFlight, changes: &mut Changes) {
         in_flight.legacy = std::mem::take(&mut self.legacy);
         for (name, folded) in &in_flight.legacy {
             let part = match folded {
@@ -283,11 +305,11 @@ impl Ledger {
                 Folded::Timer(timer) => Part::Timer(timer.clone()),
                 Folded::Points => continue,
             };
-            parts.push((Arc::clone(name), part));
+            changes.push(name, part);
         }
         (in_flight.points, in_flight.points_amounts) = self.points.take();
         for held in &in_flight.points {
-            parts.push((Arc::clone(&held.series), Part::Point(held.point)));
+            changes.push(&held.series, Part::Point(held.point));
         }
     }
 

@@ -44,7 +44,9 @@ fn push(out: &mut Vec<u8>, text: &str) {
 
 /// The identity of a series.
 pub(crate) fn of(series: &SeriesKey) -> Vec<u8> {
-    let mut out = Vec::new();
+    let texts = [&*series.level, &series.name, &series.source, &series.unit];
+    // With the kind and what separates them. Few series have tags.
+    let mut out = Vec::with_capacity(texts.iter().map(|text| text.len() + 1).sum());
     write(&mut out, &series.level, series.kind, &series.name, &series.source);
     push(&mut out, &series.unit);
     for (key, value) in &series.tags {

@@ -23,6 +23,8 @@ const LEVEL: u8 = b'l';
 const STREAM: u8 = b'p';
 const SERIES: u8 = b's';
 const CHECKSUM_BYTES: usize = 4;
+/// Most rows that are in memory at once while a flush is written: some 1 MiB of counters.
+const PIECE_ROWS: usize = 8_192;
 const PUBLISHER_BYTES: usize = 16;
 /// A count of 64 bits takes at most 10 bytes.
 pub(crate) const BUCKET_BYTES_MAX: usize = HISTOGRAM_BUCKETS_MAX * 10;
@@ -55,13 +57,6 @@ impl Rows {
         self.bounds.is_empty()
     }
 
-    /// The same in the order of their keys, in which a file is written to soonest.
-    pub(crate) fn sorted(mut self) -> Self {
-        let bytes = &self.bytes;
-        self.bounds.sort_unstable_by_key(|&[key, value, _]| &bytes[key..value]);
-        self
-    }
-
     /// Adds a row whose key is these parts behind one another, with a version and a checksum.
     pub(crate) fn seal(&mut self, key: &[&[u8]], fields: &impl Serialize) {
         let key_at = self.bytes.len();
@@ -77,6 +72,19 @@ impl Rows {
         self.bytes.extend_from_slice(&checksum);
         self.bounds.push([key_at, value_at, self.bytes.len()]);
     }
+}
+
+/// Rows of all of these, [`PIECE_ROWS`] at a time: of millions they would take as much memory as the ledger. They come in the
+/// order of the list; a file is written to soonest in that of their keys.
+pub(crate) fn in_pieces<T>(all: Vec<T>, add: impl Fn(&mut Rows, T)) -> impl Iterator<Item = Rows> {
+    let mut all = all.into_iter();
+    std::iter::from_fn(move || {
+        let mut rows = Rows::default();
+        (all.len() > 0).then(|| {
+            all.by_ref().take(PIECE_ROWS).for_each(|one| add(&mut rows, one));
+            rows
+        })
+    })
 }
 
 /// Bytes behind those that are there.
@@ -329,9 +337,19 @@ mod tests {
         }
         assert!(again.iter().eq(examples().iter()));
         assert!(Rows::from_iter(again.iter()).iter().eq(again.iter()));
-        let (sorted, mut keys) = (again.clone().sorted(), Vec::from_iter(again.iter()));
-        keys.sort_unstable();
-        assert!(sorted.iter().eq(keys));
+    }
+
+    #[test]
+    fn rows_in_pieces_are_all_of_them_in_their_order() {
+        for many in [0, 1, PIECE_ROWS, 2 * PIECE_ROWS + 1] {
+            let series = |rows: &mut Rows, seq: u64| series(rows, ID, b"n", &Kept::Gauge { seq, sets: 0 });
+            let mut all = Rows::default();
+            (0..many as u64).for_each(|seq| series(&mut all, seq));
+            let pieces = Vec::from_iter(in_pieces((0..many as u64).collect(), series));
+            assert_eq!(pieces.len(), many.div_ceil(PIECE_ROWS));
+            assert!(pieces.iter().all(|piece| (1..=PIECE_ROWS).contains(&piece.len())));
+            assert!(pieces.iter().flat_map(Rows::iter).eq(all.iter()));
+        }
     }
 
     #[test]

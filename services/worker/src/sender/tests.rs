@@ -147,8 +147,8 @@ impl Setup {
         });
         let offered = self.sender.totals.lock().accepted;
         self.sender.totals.lock().offered = offered;
-        let commit = Commit { flushed_ms: NOW_MS, bodies: &bodies, rows: &[], removed: &[] };
-        self.sender.spool.lock().unwrap().commit(&commit).unwrap();
+        let commit = Commit { flushed_ms: NOW_MS, bodies: &bodies, removed: &[] };
+        self.sender.spool.lock().unwrap().begin().unwrap().commit(&commit).unwrap();
         self.sender.committed.notify_one();
     }
 

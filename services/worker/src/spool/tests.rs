@@ -20,7 +20,7 @@ fn open(directory: &Path) -> (Spool, Found) {
 
 fn commit(spool: &mut Spool, texts: &[&str]) -> Result<(), SpoolError> {
     let bodies: Vec<_> = texts.iter().map(|text| (format!("id-{text}"), body(text))).collect();
-    spool.commit(&Commit { flushed_ms: NOW_MS, bodies: &bodies, rows: &[], removed: &[] })
+    spool.begin()?.commit(&Commit { flushed_ms: NOW_MS, bodies: &bodies, removed: &[] })
 }
 
 fn oldest(spool: &Spool) -> Option<Batch> {
@@ -57,12 +57,14 @@ fn bodies_and_ledger_rows_are_committed_together_or_not_at_all() {
     let directory = tempfile::tempdir().unwrap();
     let (mut spool, _) = open(directory.path());
     let found_rows = |value: &[u8]| vec![(b"k1".to_vec(), value.to_vec()), (b"k2".to_vec(), b"x".to_vec())];
-    let rows = |value| {
+    let write = |spool: &mut Spool, value: &[u8], commit: &Commit<'_>| {
         let rows: Rows = found_rows(value).iter().map(|(key, value)| (&key[..], &value[..])).collect();
-        [rows]
+        let mut writing = spool.begin()?;
+        writing.rows(&rows)?;
+        writing.commit(commit)
     };
-    let first = Commit { flushed_ms: 1, bodies: &[], rows: &rows(b"one"), removed: &[] };
-    spool.commit(&first).unwrap();
+    let first = Commit { flushed_ms: 1, bodies: &[], removed: &[] };
+    write(&mut spool, b"one", &first).unwrap();
     // The disk has no room for the second commit.
     let pages: i64 = spool.connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
     let limit = |spool: &Spool, pages: i64| {
@@ -70,8 +72,8 @@ fn bodies_and_ledger_rows_are_committed_together_or_not_at_all() {
     };
     limit(&spool, pages);
     let bodies = [("id".to_owned(), body(&"x".repeat(9_000)))];
-    let second = Commit { flushed_ms: 2, bodies: &bodies, rows: &rows(b"two"), removed: &[b"k2".to_vec()] };
-    let error = spool.commit(&second).unwrap_err();
+    let second = Commit { flushed_ms: 2, bodies: &bodies, removed: &[b"k2".to_vec()] };
+    let error = write(&mut spool, b"two", &second).unwrap_err();
     assert!(error.is_full(), "{error}");
     assert_eq!(spool.held(), Held::default());
     assert_eq!(oldest(&spool), None);
@@ -80,11 +82,54 @@ fn bodies_and_ledger_rows_are_committed_together_or_not_at_all() {
     drop(spool);
     let (mut spool, found) = open(directory.path());
     assert_eq!((found.last_flush_ms, found.ledger), (1, found_rows(b"one")));
-    spool.commit(&second).unwrap();
+    write(&mut spool, b"two", &second).unwrap();
     drop(spool);
     let (spool, found) = open(directory.path());
     assert_eq!(found.ledger, [(b"k1".to_vec(), b"two".to_vec())]);
     assert_eq!(oldest(&spool).unwrap().id, "id");
+}
+
+#[test]
+fn any_number_of_rows_is_written_and_later_ones_take_the_place_of_earlier_ones() {
+    let directory = tempfile::tempdir().unwrap();
+    for many in [0, 1, ROWS_AT_ONCE - 1, ROWS_AT_ONCE, ROWS_AT_ONCE + 1, 3 * ROWS_AT_ONCE + 5] {
+        let (mut spool, _) = open(directory.path());
+        let keys: Vec<_> = (0..many).map(|row| format!("k{row:03}").into_bytes()).collect();
+        let value = many.to_string().into_bytes();
+        let mut writing = spool.begin().unwrap();
+        writing.rows(&keys.iter().map(|key| (&key[..], &value[..])).collect()).unwrap();
+        writing.commit(&Commit { flushed_ms: NOW_MS, bodies: &[], removed: &[] }).unwrap();
+        drop(spool);
+        let expected: Vec<_> = keys.into_iter().map(|key| (key, value.clone())).collect();
+        assert_eq!(open(directory.path()).1.ledger, expected);
+    }
+}
+
+#[test]
+fn a_flush_that_is_not_committed_or_has_no_change_leaves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut spool, _) = open(directory.path());
+    spool.begin().unwrap().commit(&Commit { flushed_ms: 5, bodies: &[], removed: &[] }).unwrap();
+    spool.begin().unwrap().rows(&[(&b"k"[..], &b"v"[..])].into_iter().collect()).unwrap();
+    drop(spool);
+    let (_, found) = open(directory.path());
+    assert_eq!((found.last_flush_ms, found.ledger.len()), (0, 0));
+}
+
+#[test]
+fn after_a_checkpoint_the_file_alone_has_all_that_was_committed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut spool, _) = open(directory.path());
+    commit(&mut spool, &["a"]).unwrap();
+    // A copy without the log.
+    let held = || {
+        let copy = tempfile::tempdir().unwrap();
+        fs::copy(directory.path().join(SPOOL_FILE), copy.path().join(SPOOL_FILE)).unwrap();
+        open(copy.path()).0.held().batches
+    };
+    assert_eq!(held(), 0);
+    spool.checkpoint();
+    assert_eq!(held(), 1);
 }
 
 #[test]

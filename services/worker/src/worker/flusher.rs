@@ -1,7 +1,9 @@
 //! One flush: what changed since the last one becomes bodies, and bodies and ledger are committed.
 
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -9,7 +11,7 @@ use tokio::sync::Notify;
 use crate::backend::{Backend, Body, Content, Encoded, FlushTime};
 use crate::batch_id::batch_id;
 use crate::flush::FlushClock;
-use crate::ledger::{Flush, Ledger, Rows};
+use crate::ledger::{Flush, Ledger};
 use crate::merge::{keep_last_points, merge_series, units_of};
 use crate::naming::Naming;
 use crate::spool::{Commit, Spool, SpoolError};
@@ -41,6 +43,8 @@ enum FlushError {
     Spool(#[from] SpoolError),
     #[error("no random bits for the ids of batches: {0}")]
     Random(#[from] getrandom::Error),
+    #[error("no thread for a flush: {0}; raise the limit of threads, or run fewer programs as this user")]
+    Thread(std::io::Error),
 }
 
 /// Which metrics had series beyond the limit since they were named last.
@@ -83,7 +87,6 @@ impl Flusher {
             Ok(()) => {
                 self.ledger.commit_flush();
                 self.table.commit();
-                self.committed.notify_one();
             }
             Err(error) => {
                 self.ledger.abort_flush();
@@ -92,20 +95,25 @@ impl Flusher {
             }
         }
         let counts = self.ledger.counts();
-        let mut totals = self.totals.lock();
-        totals.ledger = counts;
-        totals.clock_backwards = self.clock.backwards();
-        totals.is_aborting = result.is_err();
-        match result {
-            Ok(()) => {
-                totals.flushes += 1;
-                totals.last_flush_ms = Some(now_ms);
-            }
-            Err(error) => {
-                totals.flushes_aborted += 1;
-                totals.spool_full += u64::from(matches!(error, FlushError::Spool(error) if error.is_full()));
+        {
+            let mut totals = self.totals.lock();
+            totals.ledger = counts;
+            totals.clock_backwards = self.clock.backwards();
+            totals.is_aborting = result.is_err();
+            match result {
+                Ok(()) => {
+                    totals.flushes += 1;
+                    totals.last_flush_ms = Some(now_ms);
+                }
+                Err(error) => {
+                    totals.flushes_aborted += 1;
+                    totals.spool_full +=
+                        u64::from(matches!(error, FlushError::Spool(error) if error.is_full()));
+                }
             }
         }
+        // The sender waits for an answer meanwhile, or for nothing.
+        self.spool.lock().unwrap_or_else(PoisonError::into_inner).checkpoint();
     }
 
     /// Takes a message in.
@@ -128,37 +136,40 @@ impl Flusher {
     }
 
     fn commit(&mut self, flush: Flush, stamp_ms: u64) -> Result<(), FlushError> {
-        let offered = units_of(&flush.measurements);
+        let Self { ledger, table, naming, backend, spool, .. } = self;
+        let Flush { changes, removed: gone } = flush;
         let flush_time = FlushTime { unix_ms: stamp_ms, interval: self.interval };
-        let (mut named, mut left_out) = (flush.measurements, ByReason::default());
-        self.naming.apply(&mut named, &mut left_out);
-        let merged = merge_series(named, self.backend.shape().keeps_levels);
-        let Prepared { mut measurements, expired, forgotten, removed, overflowed } =
-            self.table.prepare(merged, flush_time, |identity| self.ledger.name(identity));
-        let merged_sets = keep_last_points(&mut measurements, self.backend.limits().points_per_series_max);
-        let content = Content { measurements: &measurements, expired: &expired, flush: flush_time };
-        let Encoded { bodies, refused, clashes, merged_sets: overwritten } = self.backend.encode(&content);
+        let (mut offered, mut left_out) = (Units::default(), ByReason::default());
+        let mut spool = spool.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writing = spool.begin()?;
+        // A flush is half bodies and half rows, and a store waits for the first of them until both are there.
+        let (prepared, written) = beside(
+            || {
+                let mut measurements = changes.measurements();
+                offered = units_of(&measurements);
+                naming.apply(&mut measurements, &mut left_out);
+                let merged = merge_series(measurements, backend.shape().keeps_levels);
+                table.prepare(merged, flush_time, |identity| ledger.name(identity))
+            },
+            || ledger.rows().try_for_each(|rows| writing.rows(&rows)),
+        )?;
+        written?;
+        let Prepared { mut measurements, expired, forgotten, removed, overflowed } = prepared;
+        let merged_sets = keep_last_points(&mut measurements, backend.limits().points_per_series_max);
+        let (encoded, written) = beside(
+            || backend.encode(&Content { measurements: &measurements, expired: &expired, flush: flush_time }),
+            || table.rows().try_for_each(|rows| writing.rows(&rows)),
+        )?;
+        written?;
+        let Encoded { bodies, refused, clashes, merged_sets: overwritten } = encoded;
         let bodies = bodies
             .into_iter()
             .map(|body| Ok((batch_id()?, body)))
             .collect::<Result<Vec<(String, Body)>, getrandom::Error>>()?;
-        // Rows take as much memory again.
-        drop((measurements, expired));
-        let rows = [self.ledger.rows(), self.table.rows()];
-        let removed = [flush.removed, removed].concat();
         let mut accepted = Units::default();
         bodies.iter().for_each(|(_, body)| accepted.add(&Units::of(&body.points)));
-
-        let mut spool = self.spool.lock().unwrap_or_else(PoisonError::into_inner);
-        // A flush without any change would only cost a write.
-        if !(bodies.is_empty() && rows.iter().all(Rows::is_empty) && removed.is_empty()) {
-            spool.commit(&Commit {
-                flushed_ms: stamp_ms,
-                bodies: &bodies,
-                rows: &rows,
-                removed: &removed,
-            })?;
-        }
+        let removed = [gone, removed].concat();
+        writing.commit(&Commit { flushed_ms: stamp_ms, bodies: &bodies, removed: &removed })?;
         let oldest_ms = spool.oldest_ms().unwrap_or(None);
         // Still under the spool's lock, so that the sender cannot deliver what is not yet accepted.
         let mut totals = self.totals.lock();
@@ -173,6 +184,7 @@ impl Flusher {
         totals.expired += forgotten;
         drop(totals);
         drop(spool);
+        self.committed.notify_one();
         for (reason, units) in refused.iter() {
             tracing::warn!(reason, %units, "points that the backend would refuse were left out");
         }
@@ -187,4 +199,23 @@ impl Flusher {
         }
         Ok(())
     }
+}
+
+/// Does both at once, the first on a thread of its own.
+///
+/// # Errors
+///
+/// [`FlushError::Thread`] if there cannot be one more.
+fn beside<A: Send, B>(
+    first: impl FnOnce() -> A + Send,
+    second: impl FnOnce() -> B,
+) -> Result<(A, B), FlushError> {
+    thread::scope(|scope| {
+        let first = thread::Builder::new()
+            .name("flush".to_owned())
+            .spawn_scoped(scope, first)
+            .map_err(FlushError::Thread)?;
+        let second = second();
+        Ok((first.join().unwrap_or_else(|panic| resume_unwind(panic)), second))
+    })
 }

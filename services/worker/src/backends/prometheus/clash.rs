@@ -20,6 +20,11 @@ pub(super) struct Seen {
 }
 
 impl Seen {
+    /// With room for so many samples, since growing costs as much as filling.
+    pub(super) fn with_capacity(samples: usize) -> Self {
+        Self { hashes: HashSet::with_capacity(samples), ..Self::default() }
+    }
+
     /// Adds the samples of a series; false, and nothing is added, if one of them has been there.
     pub(super) fn add(&mut self, samples: &[String], labels: &[Label<'_>]) -> bool {
         let hashes: Vec<_> = samples.iter().map(|sample| self.hash(sample, labels)).collect();

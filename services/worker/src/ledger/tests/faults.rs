@@ -199,7 +199,7 @@ fn what_arrives_between_prepare_and_commit_belongs_to_the_next_flush() {
     };
     window(&mut worker, 5, T0 + 1_000);
     let first = worker.ledger.prepare_flush(T0 + 1_500);
-    assert_eq!(first.measurements.len(), 3);
+    assert_eq!(first.changes.measurements().len(), 3);
     window(&mut worker, 7, T0 + 2_000);
     let held = worker.ledger.counts().held;
     assert_eq!((held.counters, held.timers, held.gauges), (12, 2, 2));

@@ -355,8 +355,10 @@ impl Worker {
 
     pub(super) fn flush(&mut self, fate: Fate, now_ms: u64) -> Flushed {
         assert_law(&self.ledger);
-        let Flush { measurements, removed } = self.ledger.prepare_flush(now_ms);
-        let flush = Flushed { measurements, rows: self.ledger.rows(), removed };
+        let Flush { changes, removed } = self.ledger.prepare_flush(now_ms);
+        let pieces = Vec::from_iter(self.ledger.rows());
+        let rows = pieces.iter().flat_map(Rows::iter).collect();
+        let flush = Flushed { measurements: changes.measurements(), rows, removed };
         assert_law(&self.ledger);
         if matches!(fate, Fate::Committed | Fate::KilledAfter) {
             self.keep(&flush);

@@ -84,7 +84,7 @@ pub(super) struct Change {
 pub(super) fn encode(content: &Content<'_>, settings: &Settings, limits: &Limits) -> Encoded {
     encode_in_order(content.measurements, |order, is_final| {
         let mut encoder = Encoder { limits, bodies: Vec::new(), bytes: Vec::new(), points: Vec::new() };
-        let (mut encoded, mut seen) = (Encoded::default(), Seen::default());
+        let (mut encoded, mut seen) = (Encoded::default(), Seen::with_capacity(order.len()));
         for measurement in order {
             let (series, units) = (&*measurement.series, measurement.value.units());
             match value::check(measurement.total.as_ref(), series) {

@@ -35,7 +35,7 @@ const NS_PER_S: f64 = 1e9;
 /// Encodes a flush.
 pub(super) fn encode(content: &Content<'_>, settings: &Settings, limits: &Limits) -> Encoded {
     encode_in_order(content.measurements, |order, is_final| {
-        let mut encoder = Encoder::new(content.flush, settings, limits);
+        let mut encoder = Encoder::new(content, settings, limits);
         for measurement in order {
             if !encoder.measurement(measurement) && !is_final {
                 return None;
@@ -66,12 +66,12 @@ struct Encoder<'a> {
 }
 
 impl<'a> Encoder<'a> {
-    fn new(flush: FlushTime, settings: &'a Settings, limits: &'a Limits) -> Self {
+    fn new(content: &Content<'_>, settings: &'a Settings, limits: &'a Limits) -> Self {
         Self {
-            flush,
+            flush: content.flush,
             settings,
             limits,
-            seen: Seen::default(),
+            seen: Seen::with_capacity(content.measurements.len()),
             encoded: Encoded::default(),
             request: Vec::new(),
             metadata: Vec::new(),
