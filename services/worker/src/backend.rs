@@ -16,7 +16,8 @@ use crate::units::{ByReason, PointUnits, Units};
 ///   names and limits applied. If the spool does not take the bodies, the same changes come with the next flush.
 /// - **Frozen bytes**: what was encoded is committed to disk before it is sent, and each attempt sends exactly these bytes,
 ///   also after a restart. A body that points are cut out of is another one, with an id of its own.
-/// - **Order**: batches go out in the order of their flushes, one at a time; the next one begins when this one is settled.
+/// - **Order**: batches go out in the order of their flushes, one at a time; the next one begins when this one is settled. Where
+///   [`Backend::requests_max`] allows it several are under way at a time, but all of one flush, in which each series is once.
 /// - **At least once**: a batch is sent until [`Backend::classify`] says that it arrived or never will, or it is older than
 ///   [`Limits::age_max`]. One whose answer was lost is sent again, and counted as ambiguous.
 /// - **Bounded**: waits between attempts grow with jitter up to a minute, a Retry-After is capped, and what does not fit the
@@ -40,6 +41,11 @@ pub trait Backend: Send + Sync + 'static {
 
     /// What the store accepts.
     fn limits(&self) -> Limits;
+
+    /// Most batches that are sent at a time, which are of one flush; 0 is as 1.
+    fn requests_max(&self) -> usize {
+        1
+    }
 
     /// The shape in which a flush is handed to [`Backend::encode`].
     fn shape(&self) -> Shape {
@@ -152,8 +158,8 @@ pub struct Batch {
     pub id: String,
     /// When it was flushed, in Unix milliseconds.
     pub flushed_ms: u64,
-    /// How many earlier attempts may have stored it, those for a batch that it is a part of included. The
-    /// first batch that a restarted worker finds has one: nobody knows what the process before came to.
+    /// How many earlier attempts may have stored it, those for a batch that it is a part of included. Those that a
+    /// restarted worker finds and sends first have one: nobody knows what the process before came to.
     pub attempts_unknown: u32,
     /// What is sent.
     pub body: Body,

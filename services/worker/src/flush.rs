@@ -40,12 +40,12 @@ impl FlushClock {
     }
 
     /// The time that a flush made now carries: now, or the second after the last flush if that is
-    /// later. With an interval below a second several flushes share one. [`FlushClock::made`] says that
-    /// it was made.
+    /// later. With an interval below a second several flushes share one, and are a millisecond apart at least.
+    /// [`FlushClock::made`] says that it was made.
     pub fn stamp_ms(&self, now_ms: u64) -> u64 {
         let next_second_ms = (self.last_ms / SECOND_MS).saturating_add(1).saturating_mul(SECOND_MS);
-        let earliest_ms =
-            if self.interval < Duration::from_millis(SECOND_MS) { self.last_ms } else { next_second_ms };
+        let is_quick = self.interval < Duration::from_millis(SECOND_MS);
+        let earliest_ms = if is_quick { self.last_ms.saturating_add(1) } else { next_second_ms };
         now_ms.max(earliest_ms)
     }
 
@@ -119,7 +119,7 @@ mod tests {
         assert_eq!(clock.backwards(), 0);
         let quick = FlushClock::new(NOON_MS, NOON_MS + 200, Duration::from_millis(50));
         assert_eq!(quick.stamp_ms(NOON_MS + 700), NOON_MS + 700);
-        assert_eq!(quick.stamp_ms(NOON_MS + 100), NOON_MS + 200);
+        assert_eq!(quick.stamp_ms(NOON_MS + 100), NOON_MS + 201);
     }
 
     #[test]

@@ -1,11 +1,15 @@
-//! Takes batches from the spool, oldest first, and sends each until the backend decided about it.
+//! Takes batches from the spool, oldest first, and sends each until the backend decided about it: one at a time, or as many of
+//! one flush as the backend wants.
 
 mod settle;
 mod unknown;
 
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
+use hashbrown::HashMap;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use zibrato_service::Shutdown;
@@ -62,17 +66,16 @@ pub(crate) struct Sender {
     pub(crate) unknown: Unknown,
 }
 
-/// What is known about the batch at the head.
+/// What is known about a batch that is not settled.
 #[derive(Clone, Copy, Debug, Default)]
 struct Attempts {
-    row: i64,
     failures: u32,
     few: u32,
 }
 
-/// Whether to go on.
-type Go = std::ops::ControlFlow<()>;
-const ON: Go = Go::Continue(());
+/// Whether to go on, and after how long.
+type Go = ControlFlow<(), Duration>;
+const ON: Go = Go::Continue(Duration::ZERO);
 const STOP: Go = Go::Break(());
 
 impl Sender {
@@ -80,24 +83,29 @@ impl Sender {
     /// requested. A batch that was not settled stays in the spool.
     pub(crate) async fn run(mut self) {
         self.probe().await;
-        let mut attempts = Attempts::default();
-        // The first batch of an earlier process may have been on its way when that ended.
+        // By the rows of batches.
+        let mut attempts = HashMap::new();
+        // The first batches of an earlier process may have been on their way when that ended.
         let mut is_restored = self.totals.lock().restored.points > 0;
         loop {
             if self.is_over() {
                 return;
             }
             let go = match self.oldest().await {
-                Ok(Some(Next::Batch(mut batch))) => {
-                    if std::mem::take(&mut is_restored) {
-                        self.unknown.add(&batch.id);
+                Ok(Some(Next::Batches(mut batches))) => {
+                    let is_restored = std::mem::take(&mut is_restored);
+                    for batch in &mut batches {
+                        if is_restored {
+                            self.unknown.add(&batch.id);
+                        }
+                        batch.attempts_unknown = self.unknown.of(&batch.id);
                     }
-                    batch.attempts_unknown = self.unknown.of_head(&batch.id);
-                    self.advance(&batch, &mut attempts).await
+                    attempts.retain(|row, _| batches.iter().any(|batch| batch.row == *row));
+                    self.advance(&batches, &mut attempts).await
                 }
                 Ok(Some(Next::Damaged { row, units })) => {
                     tracing::error!(%units, "a batch in the spool is damaged and was dropped");
-                    self.drop_row(row, units, reason::SPOOL_DAMAGED).await
+                    self.give_up_row(row, units, reason::SPOOL_DAMAGED).await
                 }
                 Ok(None) => self.wait_for_work().await,
                 Err(error) => {
@@ -105,35 +113,54 @@ impl Sender {
                     self.sleep(DISK_RETRY).await
                 }
             };
-            if go.is_break() {
-                return;
+            match go {
+                Go::Continue(Duration::ZERO) => {}
+                Go::Continue(delay) => {
+                    if self.sleep(delay).await.is_break() {
+                        return;
+                    }
+                }
+                Go::Break(()) => return,
             }
         }
     }
 
-    /// Makes one attempt for the batch and does what the verdict says.
-    async fn advance(&mut self, batch: &Batch, attempts: &mut Attempts) -> Go {
-        if attempts.row != batch.row {
-            *attempts = Attempts { row: batch.row, ..Attempts::default() };
-        }
+    /// Makes one attempt for each of the batches, which are of one flush, and does what the verdicts say.
+    async fn advance(&mut self, batches: &[Batch], attempts: &mut HashMap<i64, Attempts>) -> Go {
         let now_ms = self.clock.now_ms();
-        let age = Duration::from_millis(now_ms.saturating_sub(batch.flushed_ms));
+        let [first, ..] = batches else { return ON };
+        let age = Duration::from_millis(now_ms.saturating_sub(first.flushed_ms));
         if age > self.backend.limits().age_max {
             let age_s = age.as_secs();
-            tracing::error!(batch = batch.id, age_s, units = %batch.units(), "a batch is older than the backend takes and was dropped");
-            return self.drop_row(batch.row, batch.units(), reason::TOO_OLD).await;
+            tracing::error!(batch = first.id, age_s, units = %first.units(), "a batch is older than the backend takes and was dropped");
+            return self.give_up(first, reason::TOO_OLD).await;
         }
-        self.totals.lock().attempts += 1;
-        let Some(answer) = self.send(batch).await else {
-            self.totals.lock().ambiguous += 1;
-            tracing::warn!(batch = batch.id, "stopped while a batch was being sent; it stays in the spool");
+        self.totals.lock().attempts += batches.len() as u64;
+        let Some(answers) = self.send(batches).await else {
+            self.totals.lock().ambiguous += batches.len() as u64;
+            for batch in batches {
+                tracing::warn!(
+                    batch = batch.id,
+                    "stopped while a batch was being sent; it stays in the spool"
+                );
+            }
             return STOP;
         };
-        match answer {
-            Answer::NotSent(error) => self.retry(batch, attempts, &error, None, false).await,
-            Answer::Lost(error) => self.retry(batch, attempts, &error, None, true).await,
-            Answer::Response(response) => self.obey(batch, attempts, &response, now_ms).await,
+        // All were answered, so all are settled before anything is waited for.
+        let mut go = ON;
+        for (batch, answer) in batches.iter().zip(answers) {
+            let attempts = attempts.entry(batch.row).or_default();
+            let next = match answer {
+                Answer::NotSent(error) => self.retry(batch, attempts, &error, None, false),
+                Answer::Lost(error) => self.retry(batch, attempts, &error, None, true),
+                Answer::Response(response) => self.obey(batch, attempts, &response, now_ms).await,
+            };
+            go = match (go, next) {
+                (Go::Continue(one), Go::Continue(other)) => Go::Continue(one.max(other)),
+                _ => STOP,
+            };
         }
+        go
     }
 
     async fn obey(&mut self, batch: &Batch, attempts: &mut Attempts, response: &Response, now_ms: u64) -> Go {
@@ -160,19 +187,19 @@ impl Sender {
                 self.deliver_in_part(batch, rejected, &one_line(&said)).await
             }
             Verdict::Retry { after, outcome_unknown } => {
-                self.retry(batch, attempts, &said, after, outcome_unknown).await
+                self.retry(batch, attempts, &said, after, outcome_unknown)
             }
             Verdict::RetryFew => {
                 attempts.few += 1;
                 if attempts.few < RETRY_FEW_MAX {
-                    return self.retry(batch, attempts, &said, None, false).await;
+                    return self.retry(batch, attempts, &said, None, false);
                 }
                 tracing::error!(
                     batch = batch.id,
                     said,
                     "a batch was refused on the way to the backend and was dropped"
                 );
-                self.drop_row(batch.row, batch.units(), reason::REFUSED_ON_THE_WAY).await
+                self.give_up(batch, reason::REFUSED_ON_THE_WAY).await
             }
             Verdict::Hold => {
                 {
@@ -189,7 +216,7 @@ impl Sender {
                     wait_s,
                     "the backend refuses credentials or address; batches are kept"
                 );
-                self.sleep(delay).await
+                Go::Continue(delay)
             }
             Verdict::Stop => {
                 tracing::info!(target = self.backend.target(), said, "nobody takes batches any more; ending");
@@ -203,12 +230,12 @@ impl Sender {
             Verdict::Bisect => self.bisect(batch, &said).await,
             Verdict::Drop { reason } => {
                 tracing::error!(batch = batch.id, said, reason, units = %batch.units(), "the backend refuses a batch for good; it was dropped");
-                self.drop_row(batch.row, batch.units(), reason).await
+                self.give_up(batch, reason).await
             }
         }
     }
 
-    async fn retry(
+    fn retry(
         &mut self,
         batch: &Batch,
         attempts: &mut Attempts,
@@ -236,15 +263,15 @@ impl Sender {
             may_be_stored = unknown,
             "a batch was not delivered; trying again"
         );
-        self.sleep(delay).await
+        Go::Continue(delay)
     }
 
-    /// Sends, unless the end comes first.
-    async fn send(&mut self, batch: &Batch) -> Option<Answer> {
+    /// Sends, unless the end comes first; the answers are in the order of the batches.
+    async fn send(&mut self, batches: &[Batch]) -> Option<Vec<Answer>> {
         let (backend, mut phase, shutdown) =
             (Arc::clone(&self.backend), self.phase.clone(), self.shutdown.clone());
         tokio::select! {
-            answer = backend.send(batch) => Some(answer),
+            answers = join_all(batches.iter().map(|batch| backend.send(batch))) => Some(answers),
             () = shutdown.immediate() => None,
             () = deadline(&mut phase) => None,
         }
@@ -309,7 +336,8 @@ impl Sender {
     }
 
     async fn oldest(&self) -> Result<Option<Next>, SpoolError> {
-        self.with_spool(|spool| spool.oldest()).await.unwrap_or(Ok(None))
+        let max = self.backend.requests_max();
+        self.with_spool(move |spool| spool.oldest(max)).await.unwrap_or(Ok(None))
     }
 
     /// Runs a piece of work on the spool where it may block; `None` if the runtime is ending.

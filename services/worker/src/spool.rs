@@ -11,7 +11,7 @@ mod open;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Transaction, params, params_from_iter};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, Transaction, params, params_from_iter};
 
 use crate::backend::{Batch, Body};
 use crate::ledger::Rows;
@@ -88,11 +88,11 @@ pub struct Commit<'a> {
     pub removed: &'a [Vec<u8>],
 }
 
-/// The next batch to send.
+/// What to send next.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Next {
-    /// A batch as it was committed.
-    Batch(Batch),
+    /// Batches of one flush as they were committed, at least one.
+    Batches(Vec<Batch>),
     /// A row whose content is not what was committed: it cannot be sent.
     Damaged {
         /// The row.
@@ -148,34 +148,30 @@ impl Spool {
         }
     }
 
-    /// The batch that was committed first.
+    /// The batches that were committed first: at most `max` of one flush, in their order.
     ///
     /// # Errors
     ///
     /// [`SpoolError::Database`] if it cannot be read.
-    pub fn oldest(&self) -> Result<Option<Next>, SpoolError> {
-        let next = self
-            .connection
-            .query_row(
-                "SELECT row, id, flushed_ms, content_type, body, points, digest FROM batch ORDER BY place, row LIMIT 1",
-                [],
-                |row| {
-                    let (number, id, flushed_ms): (i64, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-                    let (content_type, bytes): (String, Vec<u8>) = (row.get(3)?, row.get(4)?);
-                    let (points, expected): (Vec<u8>, i64) = (row.get(5)?, row.get(6)?);
-                    let flushed_ms = flushed_ms as u64;
-                    let is_sound = expected == batch_digest(&id, flushed_ms, &content_type, &bytes, &points);
-                    Ok(match decode_units(&points) {
-                        Some(points) if is_sound => {
-                            let body = Body { bytes, content_type, points };
-                            Next::Batch(Batch { row: number, id, flushed_ms, attempts_unknown: 0, body })
-                        }
-                        points => Next::Damaged { row: number, units: Units::of(&points.unwrap_or_default()) },
-                    })
-                },
-            )
-            .optional()?;
-        Ok(next)
+    pub fn oldest(&self, max: usize) -> Result<Option<Next>, SpoolError> {
+        let mut select = self.connection.prepare(
+            "SELECT row, id, flushed_ms, content_type, body, points, digest FROM batch ORDER BY place, row LIMIT ?1",
+        )?;
+        let (mut rows, mut batches) = (select.query([max.max(1) as i64])?, Vec::new());
+        while let Some(row) = rows.next()? {
+            match read_batch(row)? {
+                Ok(batch) => {
+                    if batches.first().is_some_and(|first: &Batch| first.flushed_ms != batch.flushed_ms) {
+                        break;
+                    }
+                    batches.push(batch);
+                }
+                // It waits until it is the first.
+                Err(_) if !batches.is_empty() => break,
+                Err(damaged) => return Ok(Some(damaged)),
+            }
+        }
+        Ok((!batches.is_empty()).then_some(Next::Batches(batches)))
     }
 
     /// Deletes a batch.
@@ -401,6 +397,22 @@ fn insert(
         )?
         .execute(params![place, id, flushed_ms as i64, body.content_type, body.bytes, points, digest])?;
     Ok(())
+}
+
+/// A row as it was committed, or what there is to say of one that is damaged.
+fn read_batch(row: &Row<'_>) -> Result<Result<Batch, Next>, rusqlite::Error> {
+    let (number, id, flushed_ms): (i64, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+    let (content_type, bytes): (String, Vec<u8>) = (row.get(3)?, row.get(4)?);
+    let (points, expected): (Vec<u8>, i64) = (row.get(5)?, row.get(6)?);
+    let flushed_ms = flushed_ms as u64;
+    let is_sound = expected == batch_digest(&id, flushed_ms, &content_type, &bytes, &points);
+    Ok(match decode_units(&points) {
+        Some(points) if is_sound => {
+            let body = Body { bytes, content_type, points };
+            Ok(Batch { row: number, id, flushed_ms, attempts_unknown: 0, body })
+        }
+        points => Err(Next::Damaged { row: number, units: Units::of(&points.unwrap_or_default()) }),
+    })
 }
 
 fn body_bytes(body: &Body) -> u64 {

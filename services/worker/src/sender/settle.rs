@@ -11,7 +11,7 @@ const NAMED_MAX: usize = 5;
 impl Sender {
     pub(super) async fn deliver(&mut self, batch: &Batch) -> Go {
         self.totals.lock().last_success_ms = Some(self.clock.now_ms());
-        self.settle(batch.row, Vec::new(), Outcome::Delivered(batch.units())).await
+        self.settle(batch, Vec::new(), Outcome::Delivered(batch.units())).await
     }
 
     /// Counts as many points as the backend refused as dropped, from the end, and the others as delivered.
@@ -27,7 +27,7 @@ impl Sender {
         }
         if rejected == 0 {
             tracing::warn!(batch = batch.id, said, "delivered, and the backend has something to say");
-            return self.settle(batch.row, Vec::new(), Outcome::Delivered(delivered)).await;
+            return self.settle(batch, Vec::new(), Outcome::Delivered(delivered)).await;
         }
         tracing::error!(
             batch = batch.id,
@@ -41,11 +41,16 @@ impl Sender {
         } else {
             Outcome::Partial { delivered, dropped }
         };
-        self.settle(batch.row, Vec::new(), outcome).await
+        self.settle(batch, Vec::new(), outcome).await
     }
 
-    pub(super) async fn drop_row(&mut self, row: i64, units: Units, reason: &'static str) -> Go {
-        self.settle(row, Vec::new(), Outcome::Dropped(reason, units)).await
+    pub(super) async fn give_up(&mut self, batch: &Batch, reason: &'static str) -> Go {
+        self.settle(batch, Vec::new(), Outcome::Dropped(reason, batch.units())).await
+    }
+
+    /// Gives up what cannot be read any more.
+    pub(super) async fn give_up_row(&mut self, row: i64, units: Units, reason: &'static str) -> Go {
+        self.settle_row(row, Vec::new(), Outcome::Dropped(reason, units)).await
     }
 
     /// Drops the points and keeps the rest as a batch of its own, with its own id: its content is
@@ -61,20 +66,20 @@ impl Sender {
         let keep: Vec<bool> = (0..count).map(|at| !points.contains(&at)).collect();
         let dropped = chosen(&batch.body.points, &keep, false);
         if dropped.is_empty() {
-            return self.drop_row(batch.row, batch.units(), reason::UNREADABLE).await;
+            return self.give_up(batch, reason::UNREADABLE).await;
         }
         let units = Units::of(&dropped);
         let named = self.names(batch, points);
         tracing::error!(batch = batch.id, reason, named, %units, said, "the backend refuses some points; they were dropped");
         if dropped.len() == count {
-            return self.drop_row(batch.row, units, reason).await;
+            return self.give_up(batch, reason).await;
         }
         match self.part(batch, &keep) {
             Some(rest) => {
                 self.unknown.split(&batch.id, [&rest.0[..]]);
-                self.settle(batch.row, vec![rest], Outcome::Dropped(reason, units)).await
+                self.settle(batch, vec![rest], Outcome::Dropped(reason, units)).await
             }
-            None => self.drop_row(batch.row, batch.units(), reason::UNREADABLE).await,
+            None => self.give_up(batch, reason::UNREADABLE).await,
         }
     }
 
@@ -84,7 +89,7 @@ impl Sender {
         if count <= 1 {
             let named = self.names(batch, &[0]);
             tracing::error!(batch = batch.id, named, said, "the backend refuses a point; it was dropped");
-            return self.drop_row(batch.row, batch.units(), reason::REFUSED).await;
+            return self.give_up(batch, reason::REFUSED).await;
         }
         tracing::warn!(
             batch = batch.id,
@@ -97,9 +102,9 @@ impl Sender {
         match (self.part(batch, &first), self.part(batch, &second)) {
             (Some(first), Some(second)) => {
                 self.unknown.split(&batch.id, [&first.0[..], &second.0]);
-                self.settle(batch.row, vec![first, second], Outcome::Split).await
+                self.settle(batch, vec![first, second], Outcome::Split).await
             }
-            _ => self.drop_row(batch.row, batch.units(), reason::UNREADABLE).await,
+            _ => self.give_up(batch, reason::UNREADABLE).await,
         }
     }
 
@@ -122,9 +127,17 @@ impl Sender {
         names.join(", ")
     }
 
+    async fn settle(&mut self, batch: &Batch, bodies: Vec<(String, Body)>, outcome: Outcome) -> Go {
+        let go = self.settle_row(batch.row, bodies, outcome).await;
+        if go.is_continue() {
+            self.unknown.forget(&batch.id);
+        }
+        go
+    }
+
     /// Replaces the row and counts the outcome, both or none. A disk that does not take it stops the
     /// queue: the batch must neither be sent twice for that reason nor be counted twice.
-    async fn settle(&mut self, row: i64, bodies: Vec<(String, Body)>, outcome: Outcome) -> Go {
+    async fn settle_row(&mut self, row: i64, bodies: Vec<(String, Body)>, outcome: Outcome) -> Go {
         loop {
             let (bodies, totals) = (bodies.clone(), self.totals.clone());
             let settled = self

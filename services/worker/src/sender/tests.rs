@@ -27,6 +27,11 @@ struct Words {
     names: bool,
     /// What each batch that was answered said about attempts before.
     unknown: Mutex<Vec<(String, u32)>>,
+    /// How many may be sent at a time; 0 is as 1.
+    requests_max: usize,
+    /// What is on its way, and what was when each was answered.
+    flying: Mutex<Vec<String>>,
+    together: Mutex<Vec<String>>,
 }
 
 impl Words {
@@ -53,6 +58,9 @@ impl Backend for Words {
     fn limits(&self) -> Limits {
         Limits { points_max: 300, body_bytes_max: 1 << 20, age_max: AGE_MAX, points_per_series_max: 1 }
     }
+    fn requests_max(&self) -> usize {
+        self.requests_max
+    }
     fn probe(&self) -> Pending<'_, Probe> {
         Box::pin(async { Probe::NotNeeded })
     }
@@ -62,9 +70,16 @@ impl Backend for Words {
     fn send<'a>(&'a self, batch: &'a Batch) -> Pending<'a, Answer> {
         let text = String::from_utf8(batch.body.bytes.clone()).unwrap();
         let refused = text.contains('x');
-        self.sent.lock().unwrap().push((batch.id.clone(), text));
+        self.sent.lock().unwrap().push((batch.id.clone(), text.clone()));
+        self.flying.lock().unwrap().push(text.clone());
         let scripted = self.script.lock().unwrap().pop_front();
-        Box::pin(async move { scripted.unwrap_or_else(|| status(if refused { 400 } else { 200 })) })
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            let mut flying = self.flying.lock().unwrap();
+            self.together.lock().unwrap().push(flying.join("+"));
+            flying.retain(|other| *other != text);
+            scripted.unwrap_or_else(|| status(if refused { 400 } else { 200 }))
+        })
     }
     fn classify(&self, response: &Response, batch: &Batch, _: u64) -> Verdict {
         let text = String::from_utf8(batch.body.bytes.clone()).unwrap();
@@ -131,6 +146,10 @@ fn setup(directory: &Path, backend: Words) -> Setup {
 
 impl Setup {
     fn commit(&self, texts: &[&str]) {
+        self.commit_at(NOW_MS, texts);
+    }
+
+    fn commit_at(&self, flushed_ms: u64, texts: &[&str]) {
         let bodies: Vec<_> = texts
             .iter()
             .map(|text| {
@@ -147,7 +166,7 @@ impl Setup {
         });
         let offered = self.sender.totals.lock().accepted;
         self.sender.totals.lock().offered = offered;
-        let commit = Commit { flushed_ms: NOW_MS, bodies: &bodies, removed: &[] };
+        let commit = Commit { flushed_ms, bodies: &bodies, removed: &[] };
         self.sender.spool.lock().unwrap().begin().unwrap().commit(&commit).unwrap();
         self.sender.committed.notify_one();
     }
@@ -187,6 +206,63 @@ async fn batches_are_sent_in_order_and_each_retry_carries_the_same_bytes_and_id(
     assert_eq!((totals.attempts, totals.retries, totals.ambiguous), (7, 5, 2));
     assert_eq!((totals.delivered.timer_records, totals.batches_delivered, totals.held.batches), (3, 2, 0));
     assert_eq!(totals.last_success_ms, Some(NOW_MS));
+}
+
+#[tokio::test]
+async fn batches_of_one_flush_are_sent_together_as_far_as_the_backend_wants_it() {
+    let at_a_time = |requests_max| async move {
+        let directory = temporary();
+        let setup = setup(directory.path(), Words { requests_max, ..Words::default() });
+        setup.commit_at(NOW_MS, &["a", "b", "c"]);
+        setup.commit_at(NOW_MS + 1, &["d", "e"]);
+        let (backend, totals) = setup.drain().await;
+        assert_eq!((totals.batches_delivered, totals.attempts), (5, 5));
+        backend.together.lock().unwrap().join(" ")
+    };
+    assert_eq!(at_a_time(0).await, "a b c d e");
+    assert_eq!(at_a_time(1).await, "a b c d e");
+    assert_eq!(at_a_time(2).await, "a+b b c d+e e");
+    assert_eq!(at_a_time(9).await, "a+b+c b+c c d+e e");
+}
+
+#[tokio::test]
+async fn of_batches_sent_together_one_that_fails_holds_up_the_next_flush_alone() {
+    let directory = temporary();
+    let setup = setup(directory.path(), Words { requests_max: 2, ..Words::default() });
+    let lost = || Answer::Lost("reset".to_owned());
+    setup.backend.script.lock().unwrap().extend([status(500), status(200), lost(), lost(), status(503)]);
+    setup.commit_at(NOW_MS, &["a", "b", "c"]);
+    setup.commit_at(NOW_MS + 1, &["d"]);
+    let (backend, totals) = setup.drain().await;
+    let sent: Vec<_> = backend.sent().into_iter().map(|(_, text)| text).collect();
+    assert_eq!(sent, ["a", "b", "a", "c", "a", "c", "a", "d"]);
+    assert_eq!((totals.batches_delivered, totals.retries, totals.ambiguous), (4, 4, 2));
+    let told = backend.unknown.lock().unwrap().clone();
+    let expected = [("a", 0), ("b", 0), ("a", 1), ("c", 1), ("a", 1), ("d", 0)];
+    assert_eq!(told, expected.map(|(text, attempts)| (text.to_owned(), attempts)));
+}
+
+#[tokio::test]
+async fn after_a_restart_all_that_may_have_been_on_the_way_may_have_been_stored() {
+    let directory = temporary();
+    let words = || Words { requests_max: 2, ..Words::default() };
+    let first = setup(directory.path(), words());
+    first.commit(&["a", "b", "c"]);
+    drop(first);
+    let (backend, _) = setup(directory.path(), words()).drain().await;
+    let told = backend.unknown.lock().unwrap().clone();
+    assert_eq!(told, [("a", 1), ("b", 1), ("c", 0)].map(|(text, attempts)| (text.to_owned(), attempts)));
+}
+
+#[tokio::test]
+async fn what_is_settled_is_not_remembered() {
+    let directory = temporary();
+    let setup = setup(directory.path(), Words::default());
+    setup.commit(&["a"]);
+    let mut sender = setup.sender;
+    let Ok(Some(Next::Batches(batches))) = sender.oldest().await else { panic!() };
+    sender.unknown.add("id-a");
+    assert_eq!((sender.deliver(&batches[0]).await, sender.unknown.of("id-a")), (ON, 0));
 }
 
 #[tokio::test]

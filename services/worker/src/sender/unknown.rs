@@ -1,33 +1,34 @@
-//! How often the batches at the head of the queue may have been stored already.
+//! How often batches that are being sent may have been stored already.
 
-/// Batches with attempts whose outcome is unknown, in the order of the queue.
-///
-/// Parts of a batch have what the whole had. A batch that is not at the head any more is forgotten, so this holds no
-/// more than the head and the parts that wait behind it.
+use hashbrown::HashMap;
+
+/// Batches with attempts whose outcome is unknown, until they are settled: no more than are sent at a time, and the parts
+/// that they were cut into. Parts of a batch have what the whole had.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Unknown(Vec<(String, u32)>);
+pub(crate) struct Unknown(HashMap<String, u32>);
 
 impl Unknown {
-    /// Of the batch that is at the head now; those that were before it are settled.
-    pub(super) fn of_head(&mut self, id: &str) -> u32 {
-        let place = self.0.iter().position(|(known, _)| known == id).unwrap_or(self.0.len());
-        self.0.drain(..place);
-        self.0.first().map_or(0, |(_, attempts)| *attempts)
+    /// Of a batch.
+    pub(super) fn of(&self, id: &str) -> u32 {
+        self.0.get(id).copied().unwrap_or(0)
     }
 
-    /// Notes an attempt for the batch at the head.
+    /// Notes an attempt.
     pub(super) fn add(&mut self, id: &str) {
-        let attempts = self.of_head(id).saturating_add(1);
-        self.0.splice(..self.0.len().min(1), [(id.to_owned(), attempts)]);
+        let attempts = self.0.entry_ref(id).or_default();
+        *attempts = attempts.saturating_add(1);
     }
 
-    /// The batch at the head is split; its parts come behind those of a batch that both were part of.
+    /// A batch becomes its parts.
     pub(super) fn split<'a>(&mut self, id: &str, parts: impl IntoIterator<Item = &'a str>) {
-        let attempts = self.of_head(id);
-        if attempts > 0 {
-            self.0.remove(0);
+        if let Some(attempts) = self.0.remove(id) {
             self.0.extend(parts.into_iter().map(|part| (part.to_owned(), attempts)));
         }
+    }
+
+    /// A batch is settled.
+    pub(super) fn forget(&mut self, id: &str) {
+        self.0.remove(id);
     }
 }
 
@@ -38,17 +39,17 @@ mod tests {
     #[test]
     fn parts_have_what_the_whole_had_and_what_is_settled_is_forgotten() {
         let mut unknown = Unknown::default();
-        assert_eq!(unknown.of_head("a"), 0);
+        assert_eq!(unknown.of("a"), 0);
         unknown.split("a", ["b", "c"]);
-        assert_eq!(unknown.of_head("b"), 0);
+        assert_eq!(unknown.of("b"), 0);
         unknown.add("b");
         unknown.add("b");
+        unknown.add("g");
         unknown.split("b", ["d", "e"]);
         unknown.add("d");
         unknown.split("d", ["f"]);
-        assert_eq!((unknown.of_head("e"), unknown.of_head("e")), (2, 2));
-        assert_eq!((unknown.of_head("f"), unknown.0.len()), (3, 1));
-        assert_eq!((unknown.of_head("c"), unknown.0.len()), (0, 0));
-        assert_eq!(unknown.of_head("f"), 0, "it was settled");
+        assert_eq!(["b", "d", "e", "f", "g"].map(|id| unknown.of(id)), [0, 0, 2, 3, 1]);
+        ["e", "f", "c"].iter().for_each(|id| unknown.forget(id));
+        assert_eq!((unknown.of("f"), unknown.of("g"), unknown.0.len()), (0, 1, 1));
     }
 }

@@ -24,8 +24,8 @@ fn commit(spool: &mut Spool, texts: &[&str]) -> Result<(), SpoolError> {
 }
 
 fn oldest(spool: &Spool) -> Option<Batch> {
-    match spool.oldest().unwrap()? {
-        Next::Batch(batch) => Some(batch),
+    match spool.oldest(1).unwrap()? {
+        Next::Batches(batches) => batches.into_iter().next(),
         damaged @ Next::Damaged { .. } => panic!("{damaged:?}"),
     }
 }
@@ -229,7 +229,11 @@ fn a_flipped_bit_inside_a_body_is_found() {
     let (mut spool, _) = open(directory.path());
     commit(&mut spool, &["a", "b"]).unwrap();
     spool.connection.execute_batch("UPDATE batch SET body = x'62' WHERE id = 'id-a'").unwrap();
-    let Some(Next::Damaged { row, units }) = spool.oldest().unwrap() else { panic!() };
+    let Some(Next::Damaged { row, units }) = spool.oldest(2).unwrap() else { panic!() };
+    spool.connection.execute_batch("UPDATE batch SET place = 9 WHERE id = 'id-a'").unwrap();
+    let Some(Next::Batches(batches)) = spool.oldest(2).unwrap() else { panic!() };
+    assert_eq!(batches.len(), 1, "what is damaged waits until it is the first");
+    spool.connection.execute_batch("UPDATE batch SET place = 0 WHERE id = 'id-a'").unwrap();
     assert_eq!(units.timer_records, 3);
     spool.remove(row).unwrap();
     assert_eq!(oldest(&spool).unwrap().id, "id-b");

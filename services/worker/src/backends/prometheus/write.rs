@@ -24,6 +24,9 @@ pub(super) const BODY_BYTES_MAX: usize = 4 << 20;
 /// What a body of the spool may come to; one point may exceed [`BODY_BYTES_MAX`] alone.
 const READ_BYTES_MAX: usize = 64 << 20;
 
+/// Requests at a time. What a store does for one of new series keeps little more than a core busy.
+const REQUESTS_MAX: usize = 2;
+
 const CONTENT_TYPE: &str = "application/x-protobuf";
 
 /// The backend of `zibrato-prometheus --url`.
@@ -56,6 +59,10 @@ impl Backend for RemoteWrite {
 
     fn limits(&self) -> Limits {
         self.limits
+    }
+
+    fn requests_max(&self) -> usize {
+        REQUESTS_MAX
     }
 
     fn shape(&self) -> Shape {
