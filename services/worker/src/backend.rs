@@ -59,7 +59,7 @@ pub trait Backend: Send + Sync + 'static {
     }
 
     /// Encodes a flush. Points that the store would refuse are left out and counted, so that they
-    /// cannot poison a body. A body is never empty.
+    /// cannot poison a body. A body is never empty. The spool waits for it, and so does what was flushed before.
     fn encode(&self, content: &Content<'_>) -> Encoded;
 
     /// Makes one attempt to send a batch, bounded in time and in bytes of the answer.

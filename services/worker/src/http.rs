@@ -19,6 +19,8 @@ pub const ANSWER_BYTES_MAX: usize = 65_536;
 /// How long an idle connection is kept. Short, because a connection that the other side has closed
 /// meanwhile loses the request sent into it.
 const IDLE_MAX: Duration = Duration::from_secs(5);
+/// Most idle connections that are kept: as many as a backend's `requests_max` comes to at most.
+const CONNECTIONS_IDLE_MAX: usize = 2;
 
 /// Who we are for a store: a secret, and how it is sent.
 ///
@@ -148,7 +150,7 @@ impl HttpClient {
             .timeout(REQUEST_TIMEOUT)
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(IDLE_MAX)
-            .pool_max_idle_per_host(1);
+            .pool_max_idle_per_host(CONNECTIONS_IDLE_MAX);
         if url.scheme() == "http" {
             // Plain HTTP must also work on a machine without any certificates.
             builder = builder.tls_certs_only([]);

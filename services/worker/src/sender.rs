@@ -2,14 +2,14 @@
 //! one flush as the backend wants.
 
 mod settle;
-mod unknown;
+mod tried;
 
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::join_all;
-use hashbrown::HashMap;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use zibrato_service::Shutdown;
@@ -20,7 +20,7 @@ use crate::retry::{RETRY_FEW_MAX, RetryPolicy};
 use crate::spool::{Next, Spool, SpoolError};
 use crate::totals::Shared;
 
-pub(crate) use unknown::Unknown;
+pub(crate) use tried::Tried;
 
 /// Why batches or points of them are given up, beside what a backend's verdict names.
 pub(crate) mod reason {
@@ -63,14 +63,7 @@ pub(crate) struct Sender {
     pub(crate) phase: watch::Receiver<Phase>,
     pub(crate) shutdown: Shutdown,
     /// Begins empty.
-    pub(crate) unknown: Unknown,
-}
-
-/// What is known about a batch that is not settled.
-#[derive(Clone, Copy, Debug, Default)]
-struct Attempts {
-    failures: u32,
-    few: u32,
+    pub(crate) tried: Tried,
 }
 
 /// Whether to go on, and after how long.
@@ -83,8 +76,6 @@ impl Sender {
     /// requested. A batch that was not settled stays in the spool.
     pub(crate) async fn run(mut self) {
         self.probe().await;
-        // By the rows of batches.
-        let mut attempts = HashMap::new();
         // The first batches of an earlier process may have been on their way when that ended.
         let mut is_restored = self.totals.lock().restored.points > 0;
         loop {
@@ -96,12 +87,11 @@ impl Sender {
                     let is_restored = std::mem::take(&mut is_restored);
                     for batch in &mut batches {
                         if is_restored {
-                            self.unknown.add(&batch.id);
+                            self.tried.of_mut(&batch.id).unknown += 1;
                         }
-                        batch.attempts_unknown = self.unknown.of(&batch.id);
+                        batch.attempts_unknown = self.tried.of(&batch.id).unknown;
                     }
-                    attempts.retain(|row, _| batches.iter().any(|batch| batch.row == *row));
-                    self.advance(&batches, &mut attempts).await
+                    self.advance(&batches).await
                 }
                 Ok(Some(Next::Damaged { row, units })) => {
                     tracing::error!(%units, "a batch in the spool is damaged and was dropped");
@@ -126,7 +116,7 @@ impl Sender {
     }
 
     /// Makes one attempt for each of the batches, which are of one flush, and does what the verdicts say.
-    async fn advance(&mut self, batches: &[Batch], attempts: &mut HashMap<i64, Attempts>) -> Go {
+    async fn advance(&mut self, batches: &[Batch]) -> Go {
         let now_ms = self.clock.now_ms();
         let [first, ..] = batches else { return ON };
         let age = Duration::from_millis(now_ms.saturating_sub(first.flushed_ms));
@@ -135,64 +125,85 @@ impl Sender {
             tracing::error!(batch = first.id, age_s, units = %first.units(), "a batch is older than the backend takes and was dropped");
             return self.give_up(first, reason::TOO_OLD).await;
         }
-        self.totals.lock().attempts += batches.len() as u64;
-        let Some(answers) = self.send(batches).await else {
-            self.totals.lock().ambiguous += batches.len() as u64;
-            for batch in batches {
-                tracing::warn!(
-                    batch = batch.id,
-                    "stopped while a batch was being sent; it stays in the spool"
-                );
-            }
-            return STOP;
+        let delivered = {
+            let mut totals = self.totals.lock();
+            totals.attempts += batches.len() as u64;
+            totals.batches_delivered
         };
-        // All were answered, so all are settled before anything is waited for.
-        let mut go = ON;
-        for (batch, answer) in batches.iter().zip(answers) {
-            let attempts = attempts.entry(batch.row).or_default();
-            let next = match answer {
-                Answer::NotSent(error) => self.retry(batch, attempts, &error, None, false),
-                Answer::Lost(error) => self.retry(batch, attempts, &error, None, true),
-                Answer::Response(response) => self.obey(batch, attempts, &response, now_ms).await,
+        let (backend, mut phase, shutdown) =
+            (Arc::clone(&self.backend), self.phase.clone(), self.shutdown.clone());
+        let mut sending: FuturesUnordered<_> = batches
+            .iter()
+            .map(|batch| {
+                let answer = backend.send(batch);
+                async move { (batch, answer.await) }
+            })
+            .collect();
+        let (mut go, mut is_first) = (ON, true);
+        loop {
+            let answered = tokio::select! {
+                answered = sending.next() => answered,
+                () = shutdown.immediate() => return self.stop(sending.len()),
+                () = deadline(&mut phase) => return self.stop(sending.len()),
             };
+            let Some((batch, answer)) = answered else { break };
+            let next = match answer {
+                Answer::NotSent(error) => self.retry(batch, &error, None, false),
+                Answer::Lost(error) => self.retry(batch, &error, None, true),
+                Answer::Response(response) => {
+                    // Of batches sent together one that arrives says nothing about what was wrong with another one.
+                    if is_first {
+                        let mut totals = self.totals.lock();
+                        (totals.is_rejected, totals.backend_error) = (false, None);
+                    }
+                    self.obey(batch, &response, now_ms).await
+                }
+            };
+            is_first = false;
             go = match (go, next) {
                 (Go::Continue(one), Go::Continue(other)) => Go::Continue(one.max(other)),
                 _ => STOP,
             };
         }
+        let wants_probe = {
+            let totals = self.totals.lock();
+            totals.batches_delivered > delivered && !totals.probed
+        };
+        if wants_probe && go.is_continue() {
+            self.probe().await;
+        }
         go
     }
 
-    async fn obey(&mut self, batch: &Batch, attempts: &mut Attempts, response: &Response, now_ms: u64) -> Go {
+    /// The end came while so many batches were being sent.
+    fn stop(&self, sending: usize) -> Go {
+        self.totals.lock().ambiguous += sending as u64;
+        tracing::warn!(batches = sending, "stopped while batches were being sent; they stay in the spool");
+        STOP
+    }
+
+    async fn obey(&mut self, batch: &Batch, response: &Response, now_ms: u64) -> Go {
         let said = said(response);
         let verdict = self.backend.classify(response, batch, now_ms);
-        {
-            let mut totals = self.totals.lock();
-            totals.is_rejected = false;
-            let is_delivered = matches!(verdict, Verdict::Delivered { .. });
-            totals.backend_error = (!is_delivered).then(|| said.clone());
+        if !matches!(verdict, Verdict::Delivered { .. }) {
+            self.totals.lock().backend_error = Some(said.clone());
         }
         match verdict {
             Verdict::Delivered { odd } => {
                 if odd {
                     tracing::warn!(batch = batch.id, said, "delivered, with a status that is not documented");
                 }
-                let go = self.deliver(batch).await;
-                if !self.totals.lock().probed {
-                    self.probe().await;
-                }
-                go
+                self.deliver(batch).await
             }
             Verdict::Partial { rejected, said } => {
                 self.deliver_in_part(batch, rejected, &one_line(&said)).await
             }
-            Verdict::Retry { after, outcome_unknown } => {
-                self.retry(batch, attempts, &said, after, outcome_unknown)
-            }
+            Verdict::Retry { after, outcome_unknown } => self.retry(batch, &said, after, outcome_unknown),
             Verdict::RetryFew => {
+                let attempts = self.tried.of_mut(&batch.id);
                 attempts.few += 1;
                 if attempts.few < RETRY_FEW_MAX {
-                    return self.retry(batch, attempts, &said, None, false);
+                    return self.retry(batch, &said, None, false);
                 }
                 tracing::error!(
                     batch = batch.id,
@@ -235,26 +246,19 @@ impl Sender {
         }
     }
 
-    fn retry(
-        &mut self,
-        batch: &Batch,
-        attempts: &mut Attempts,
-        why: &str,
-        after: Option<Duration>,
-        unknown: bool,
-    ) -> Go {
+    fn retry(&mut self, batch: &Batch, why: &str, after: Option<Duration>, unknown: bool) -> Go {
+        let attempts = self.tried.of_mut(&batch.id);
         attempts.failures = attempts.failures.saturating_add(1);
-        if unknown {
-            self.unknown.add(&batch.id);
-        }
+        attempts.unknown = attempts.unknown.saturating_add(unknown.into());
+        let failures = attempts.failures;
         {
             let mut totals = self.totals.lock();
             totals.retries += 1;
             totals.ambiguous += u64::from(unknown);
             totals.backend_error = Some(one_line(why));
         }
-        let delay = self.policy.delay(attempts.failures, after, random());
-        let (wait_ms, failures) = (delay.as_millis() as u64, attempts.failures);
+        let delay = self.policy.delay(failures, after, random());
+        let wait_ms = delay.as_millis() as u64;
         tracing::warn!(
             batch = batch.id,
             why,
@@ -264,17 +268,6 @@ impl Sender {
             "a batch was not delivered; trying again"
         );
         Go::Continue(delay)
-    }
-
-    /// Sends, unless the end comes first; the answers are in the order of the batches.
-    async fn send(&mut self, batches: &[Batch]) -> Option<Vec<Answer>> {
-        let (backend, mut phase, shutdown) =
-            (Arc::clone(&self.backend), self.phase.clone(), self.shutdown.clone());
-        tokio::select! {
-            answers = join_all(batches.iter().map(|batch| backend.send(batch))) => Some(answers),
-            () = shutdown.immediate() => None,
-            () = deadline(&mut phase) => None,
-        }
     }
 
     async fn probe(&mut self) {

@@ -154,21 +154,23 @@ impl Spool {
     ///
     /// [`SpoolError::Database`] if it cannot be read.
     pub fn oldest(&self, max: usize) -> Result<Option<Next>, SpoolError> {
-        let mut select = self.connection.prepare(
-            "SELECT row, id, flushed_ms, content_type, body, points, digest FROM batch ORDER BY place, row LIMIT ?1",
+        let mut heads = self
+            .connection
+            .prepare_cached("SELECT row, flushed_ms FROM batch ORDER BY place, row LIMIT ?1")?;
+        let mut read = self.connection.prepare_cached(
+            "SELECT row, id, flushed_ms, content_type, body, points, digest FROM batch WHERE row = ?1",
         )?;
-        let (mut rows, mut batches) = (select.query([max.max(1) as i64])?, Vec::new());
-        while let Some(row) = rows.next()? {
-            match read_batch(row)? {
-                Ok(batch) => {
-                    if batches.first().is_some_and(|first: &Batch| first.flushed_ms != batch.flushed_ms) {
-                        break;
-                    }
-                    batches.push(batch);
-                }
+        let heads = heads.query_map([max.max(1) as i64], |head| Ok((head.get(0)?, head.get(1)?)))?;
+        let heads: Vec<(i64, i64)> = heads.collect::<Result<_, _>>()?;
+        let mut batches = Vec::new();
+        // No two flushes have the same time.
+        for (row, _) in heads.iter().take_while(|(_, flushed_ms)| *flushed_ms == heads[0].1) {
+            match read.query_row([row], read_batch) {
+                Ok(Ok(batch)) => batches.push(batch),
                 // It waits until it is the first.
-                Err(_) if !batches.is_empty() => break,
-                Err(damaged) => return Ok(Some(damaged)),
+                _ if !batches.is_empty() => break,
+                Ok(Err(damaged)) => return Ok(Some(damaged)),
+                Err(error) => return Err(error.into()),
             }
         }
         Ok((!batches.is_empty()).then_some(Next::Batches(batches)))

@@ -76,7 +76,7 @@ impl Sender {
         }
         match self.part(batch, &keep) {
             Some(rest) => {
-                self.unknown.split(&batch.id, [&rest.0[..]]);
+                self.tried.split(&batch.id, [&rest.0[..]]);
                 self.settle(batch, vec![rest], Outcome::Dropped(reason, units)).await
             }
             None => self.give_up(batch, reason::UNREADABLE).await,
@@ -101,7 +101,7 @@ impl Sender {
         let second: Vec<bool> = first.iter().map(|keep| !keep).collect();
         match (self.part(batch, &first), self.part(batch, &second)) {
             (Some(first), Some(second)) => {
-                self.unknown.split(&batch.id, [&first.0[..], &second.0]);
+                self.tried.split(&batch.id, [&first.0[..], &second.0]);
                 self.settle(batch, vec![first, second], Outcome::Split).await
             }
             _ => self.give_up(batch, reason::UNREADABLE).await,
@@ -130,7 +130,7 @@ impl Sender {
     async fn settle(&mut self, batch: &Batch, bodies: Vec<(String, Body)>, outcome: Outcome) -> Go {
         let go = self.settle_row(batch.row, bodies, outcome).await;
         if go.is_continue() {
-            self.unknown.forget(&batch.id);
+            self.tried.forget(&batch.id);
         }
         go
     }

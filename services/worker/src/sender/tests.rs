@@ -2,6 +2,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::tried::Attempts;
 use super::*;
 use crate::backend::{Body, Content, Encoded, Limits, Pending};
 use crate::spool::Commit;
@@ -16,6 +17,9 @@ const POLICY: RetryPolicy = RetryPolicy {
 };
 const LONG: Duration = Duration::from_secs(30);
 
+/// What the store never answers to.
+const HANGS: &str = "hangs";
+
 /// A store of words: a body is words separated by commas, a point is a word.
 #[derive(Default)]
 struct Words {
@@ -29,9 +33,9 @@ struct Words {
     unknown: Mutex<Vec<(String, u32)>>,
     /// How many may be sent at a time; 0 is as 1.
     requests_max: usize,
-    /// What is on its way, and what was when each was answered.
-    flying: Mutex<Vec<String>>,
-    together: Mutex<Vec<String>>,
+    /// How many are on their way, and how many were when each was answered.
+    flying: AtomicU64,
+    together: Mutex<Vec<u64>>,
 }
 
 impl Words {
@@ -71,13 +75,14 @@ impl Backend for Words {
         let text = String::from_utf8(batch.body.bytes.clone()).unwrap();
         let refused = text.contains('x');
         self.sent.lock().unwrap().push((batch.id.clone(), text.clone()));
-        self.flying.lock().unwrap().push(text.clone());
+        self.flying.fetch_add(1, Ordering::SeqCst);
         let scripted = self.script.lock().unwrap().pop_front();
         Box::pin(async move {
             tokio::task::yield_now().await;
-            let mut flying = self.flying.lock().unwrap();
-            self.together.lock().unwrap().push(flying.join("+"));
-            flying.retain(|other| *other != text);
+            if text == HANGS {
+                std::future::pending::<()>().await;
+            }
+            self.together.lock().unwrap().push(self.flying.fetch_sub(1, Ordering::SeqCst));
             scripted.unwrap_or_else(|| status(if refused { 400 } else { 200 }))
         })
     }
@@ -139,7 +144,7 @@ fn setup(directory: &Path, backend: Words) -> Setup {
         committed: Arc::new(Notify::new()),
         phase: receiver,
         shutdown: Shutdown::new(),
-        unknown: Unknown::default(),
+        tried: Tried::default(),
     };
     Setup { backend, sender, phase, now_ms }
 }
@@ -217,12 +222,12 @@ async fn batches_of_one_flush_are_sent_together_as_far_as_the_backend_wants_it()
         setup.commit_at(NOW_MS + 1, &["d", "e"]);
         let (backend, totals) = setup.drain().await;
         assert_eq!((totals.batches_delivered, totals.attempts), (5, 5));
-        backend.together.lock().unwrap().join(" ")
+        backend.together.lock().unwrap().clone()
     };
-    assert_eq!(at_a_time(0).await, "a b c d e");
-    assert_eq!(at_a_time(1).await, "a b c d e");
-    assert_eq!(at_a_time(2).await, "a+b b c d+e e");
-    assert_eq!(at_a_time(9).await, "a+b+c b+c c d+e e");
+    assert_eq!(at_a_time(0).await, [1; 5]);
+    assert_eq!(at_a_time(1).await, [1; 5]);
+    assert_eq!(at_a_time(2).await, [2, 1, 1, 2, 1], "two of three, the third, and those of the next flush");
+    assert_eq!(at_a_time(9).await, [3, 2, 1, 2, 1]);
 }
 
 #[tokio::test]
@@ -237,8 +242,9 @@ async fn of_batches_sent_together_one_that_fails_holds_up_the_next_flush_alone()
     let sent: Vec<_> = backend.sent().into_iter().map(|(_, text)| text).collect();
     assert_eq!(sent, ["a", "b", "a", "c", "a", "c", "a", "d"]);
     assert_eq!((totals.batches_delivered, totals.retries, totals.ambiguous), (4, 4, 2));
-    let told = backend.unknown.lock().unwrap().clone();
-    let expected = [("a", 0), ("b", 0), ("a", 1), ("c", 1), ("a", 1), ("d", 0)];
+    let mut told = backend.unknown.lock().unwrap().clone();
+    told.sort();
+    let expected = [("a", 0), ("a", 1), ("a", 1), ("b", 0), ("c", 1), ("d", 0)];
     assert_eq!(told, expected.map(|(text, attempts)| (text.to_owned(), attempts)));
 }
 
@@ -250,8 +256,53 @@ async fn after_a_restart_all_that_may_have_been_on_the_way_may_have_been_stored(
     first.commit(&["a", "b", "c"]);
     drop(first);
     let (backend, _) = setup(directory.path(), words()).drain().await;
-    let told = backend.unknown.lock().unwrap().clone();
+    let mut told = backend.unknown.lock().unwrap().clone();
+    told.sort();
     assert_eq!(told, [("a", 1), ("b", 1), ("c", 0)].map(|(text, attempts)| (text.to_owned(), attempts)));
+}
+
+#[tokio::test]
+async fn what_was_answered_is_settled_while_its_neighbour_hangs() {
+    let directory = temporary();
+    let setup = setup(directory.path(), Words { requests_max: 2, ..Words::default() });
+    setup.commit(&[HANGS, "b"]);
+    let (spool, totals) = (Arc::clone(&setup.sender.spool), setup.sender.totals.clone());
+    let shutdown = setup.sender.shutdown.clone();
+    let running = tokio::spawn(setup.sender.run());
+    let settled = async {
+        while totals.lock().batches_delivered == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LONG, settled).await.unwrap();
+    shutdown.request();
+    shutdown.request();
+    tokio::time::timeout(LONG, running).await.unwrap().unwrap();
+    let totals = totals.snapshot();
+    assert_eq!((totals.ambiguous, totals.held.batches, spool.lock().unwrap().held().batches), (1, 1, 1));
+    assert!(totals.law_holds(), "{totals}");
+}
+
+#[tokio::test]
+async fn of_batches_sent_together_one_that_arrives_does_not_hide_what_is_wrong_with_another() {
+    for (answers, is_rejected) in
+        [([401, 200], true), ([200, 401], true), ([500, 200], false), ([200, 200], false)]
+    {
+        let directory = temporary();
+        let setup = setup(directory.path(), Words { requests_max: 2, ..Words::default() });
+        setup.backend.script.lock().unwrap().extend(answers.map(status));
+        setup.commit(&["a", "b"]);
+        let mut sender = setup.sender;
+        (sender.totals.lock().is_rejected, sender.totals.lock().backend_error) =
+            (true, Some("old".to_owned()));
+        let Ok(Some(Next::Batches(batches))) = sender.oldest().await else { panic!() };
+        let is_well = answers == [200, 200];
+        assert_eq!(sender.advance(&batches).await == ON, is_well);
+        let totals = sender.totals.snapshot();
+        assert_eq!(totals.is_rejected, is_rejected, "{answers:?}");
+        let worst = answers.into_iter().max().map(|status| format!("status {status}:"));
+        assert_eq!(totals.backend_error, worst.filter(|_| !is_well), "{answers:?}");
+    }
 }
 
 #[tokio::test]
@@ -261,8 +312,8 @@ async fn what_is_settled_is_not_remembered() {
     setup.commit(&["a"]);
     let mut sender = setup.sender;
     let Ok(Some(Next::Batches(batches))) = sender.oldest().await else { panic!() };
-    sender.unknown.add("id-a");
-    assert_eq!((sender.deliver(&batches[0]).await, sender.unknown.of("id-a")), (ON, 0));
+    sender.tried.of_mut("id-a").unknown += 1;
+    assert_eq!((sender.deliver(&batches[0]).await, sender.tried.of("id-a")), (ON, Attempts::default()));
 }
 
 #[tokio::test]

@@ -112,7 +112,7 @@ impl Flusher {
                 }
             }
         }
-        // The sender waits for an answer meanwhile, or for nothing.
+        // A sender whose store is slower than the disk waits for an answer meanwhile.
         self.spool.lock().unwrap_or_else(PoisonError::into_inner).checkpoint();
     }
 

@@ -24,7 +24,7 @@ use crate::ledger::{self, Ledger};
 use crate::naming::Naming;
 use crate::report::About;
 use crate::retry::RetryPolicy;
-use crate::sender::{Phase, Sender, Unknown};
+use crate::sender::{Phase, Sender, Tried};
 use crate::spool::{Found, LedgerRow, SPOOL_MIB_DEFAULT, Spool};
 use crate::status;
 use crate::subscription::{Incoming, Subscription};
@@ -182,7 +182,7 @@ impl Ready {
             committed: Arc::clone(&committed),
             phase: phase_seen,
             shutdown: shutdown.clone(),
-            unknown: Unknown::default(),
+            tried: Tried::default(),
         };
         let now_ms = source.clock.now_ms();
         let (of_table, of_ledger) = found.ledger.into_iter().partition(|(key, _)| table::is_row(key));
