@@ -138,16 +138,6 @@ impl Spool {
         Ok(Writing { transaction, held, next_place, quota_bytes, has_rows: false })
     }
 
-    /// Copies what was committed from the log into the file, which takes as long as the commit. Until then it is as safe in the
-    /// log, so a disk that does not take it is tried again with the next flush.
-    pub fn checkpoint(&mut self) {
-        let copied =
-            self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get::<_, i64>(2));
-        if let Err(error) = copied {
-            tracing::debug!(%error, "the log of the spool was not copied into its file");
-        }
-    }
-
     /// The batches that were committed first: at most `max` of one flush, in their order.
     ///
     /// # Errors

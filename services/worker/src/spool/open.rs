@@ -18,9 +18,6 @@ const APPLICATION_ID: i64 = 0x5A62_5370;
 const CACHE_KIB: i64 = 8_192;
 /// The log is cut back to this after a checkpoint, so that one large flush does not keep the disk.
 const WAL_BYTES_KEPT: i64 = 4 << 20;
-/// Pages of the log, of 4 KiB, with which a commit copies it into the file by itself. It is above what a flush of 100 000 series
-/// writes, whose log [`super::Spool::checkpoint`] copies when nobody waits for it.
-const WAL_PAGES_MAX: i64 = 16_384;
 
 const SCHEMA: &str = "
     CREATE TABLE batch (
@@ -122,7 +119,6 @@ pub(super) fn open(path: &Path) -> Result<Connection, SpoolError> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     connection.pragma_update_and_check(None, "journal_size_limit", WAL_BYTES_KEPT, |_| Ok(()))?;
-    connection.pragma_update_and_check(None, "wal_autocheckpoint", WAL_PAGES_MAX, |_| Ok(()))?;
     if is_new {
         connection.execute_batch(&format!(
             "BEGIN; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"

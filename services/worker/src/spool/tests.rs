@@ -117,22 +117,6 @@ fn a_flush_that_is_not_committed_or_has_no_change_leaves_nothing() {
 }
 
 #[test]
-fn after_a_checkpoint_the_file_alone_has_all_that_was_committed() {
-    let directory = tempfile::tempdir().unwrap();
-    let (mut spool, _) = open(directory.path());
-    commit(&mut spool, &["a"]).unwrap();
-    // A copy without the log.
-    let held = || {
-        let copy = tempfile::tempdir().unwrap();
-        fs::copy(directory.path().join(SPOOL_FILE), copy.path().join(SPOOL_FILE)).unwrap();
-        open(copy.path()).0.held().batches
-    };
-    assert_eq!(held(), 0);
-    spool.checkpoint();
-    assert_eq!(held(), 1);
-}
-
-#[test]
 fn the_quota_refuses_a_flush_and_recovers_when_batches_leave() {
     let directory = tempfile::tempdir().unwrap();
     let (mut spool, _) = open(directory.path());

@@ -95,25 +95,20 @@ impl Flusher {
             }
         }
         let counts = self.ledger.counts();
-        {
-            let mut totals = self.totals.lock();
-            totals.ledger = counts;
-            totals.clock_backwards = self.clock.backwards();
-            totals.is_aborting = result.is_err();
-            match result {
-                Ok(()) => {
-                    totals.flushes += 1;
-                    totals.last_flush_ms = Some(now_ms);
-                }
-                Err(error) => {
-                    totals.flushes_aborted += 1;
-                    totals.spool_full +=
-                        u64::from(matches!(error, FlushError::Spool(error) if error.is_full()));
-                }
+        let mut totals = self.totals.lock();
+        totals.ledger = counts;
+        totals.clock_backwards = self.clock.backwards();
+        totals.is_aborting = result.is_err();
+        match result {
+            Ok(()) => {
+                totals.flushes += 1;
+                totals.last_flush_ms = Some(now_ms);
+            }
+            Err(error) => {
+                totals.flushes_aborted += 1;
+                totals.spool_full += u64::from(matches!(error, FlushError::Spool(error) if error.is_full()));
             }
         }
-        // A sender whose store is slower than the disk waits for an answer meanwhile.
-        self.spool.lock().unwrap_or_else(PoisonError::into_inner).checkpoint();
     }
 
     /// Takes a message in.
