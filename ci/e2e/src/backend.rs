@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::ports::listen;
 use crate::until::until;
 
 /// The longest body that has nothing in it: what Snappy makes of no bytes.
@@ -105,7 +106,7 @@ impl Backend {
     /// # Panics
     /// If it is taken.
     pub fn on(addr: &str, script: impl IntoIterator<Item = Step>) -> Self {
-        let listener = TcpListener::bind(addr).unwrap();
+        let listener = listen(addr);
         let url = format!("http://{}/v1/metrics", listener.local_addr().unwrap());
         let script = script.into_iter().collect();
         let shared = Arc::new(Mutex::new(Shared { script, ..Shared::default() }));

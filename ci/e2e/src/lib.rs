@@ -39,7 +39,7 @@ pub use http::{Answer, Metrics, encoded, get, metrics, request};
 pub use law::{BrokerSum, ClientLaw, Flow};
 pub use legacy::{Publisher, now_s};
 pub use peer::{Peer, PeerStep};
-pub use ports::PortPair;
+pub use ports::{PortPair, listen};
 pub use process::{Ended, Process, command, field};
 pub use proxy::{Done, Harm, Proxy, Random};
 pub use receiver::Receiver;

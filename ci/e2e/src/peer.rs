@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use crate::ports::listen;
 use crate::until::until;
 
 /// What the receiver does with a connection.
@@ -42,7 +43,7 @@ impl Peer {
     /// # Panics
     /// If it is taken.
     pub fn on(addr: &str, script: impl IntoIterator<Item = PeerStep>) -> Self {
-        let listener = TcpListener::bind(addr).unwrap();
+        let listener = listen(addr);
         let addr = listener.local_addr().unwrap().to_string();
         let script = script.into_iter().collect();
         let shared = Arc::new(Mutex::new(Shared { script, connections: Vec::new() }));

@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::net::TcpListener;
 
+use crate::until::until;
+
 /// Range of the reserved ports: below the system's ephemeral ones, so that nobody who asks for port
 /// 0 is given one of them.
 const FIRST: u16 = 10_240;
@@ -49,6 +51,15 @@ impl PortPair {
     pub fn workers(&self) -> String {
         format!("tcp://127.0.0.1:{}", self.port + 1)
     }
+}
+
+/// Listens at a port that was reserved, or was listened at before.
+///
+/// # Panics
+/// If it does not become free. A program that another test is starting holds all sockets of this process until it runs,
+/// so a port that was just closed may be taken for a moment.
+pub fn listen(addr: &str) -> TcpListener {
+    until(format!("listening at {addr}"), || TcpListener::bind(addr).ok())
 }
 
 fn is_free(port: u16) -> bool {

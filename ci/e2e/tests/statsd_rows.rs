@@ -4,12 +4,11 @@
 #![allow(clippy::unwrap_used, reason = "what fails here fails a test")]
 
 use std::io::Read;
-use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
 use zibrato_e2e::{
-    Broker, DEADLINE, Peer, PortPair, STATSD, Worker, directory, field, record, until, worker_of,
+    Broker, DEADLINE, Peer, PortPair, STATSD, Worker, directory, field, listen, record, until, worker_of,
 };
 
 /// Series of which a flush is more than the kernel keeps for a socket that nobody reads.
@@ -56,7 +55,7 @@ fn finish(worker: Worker) {
 fn a_statsd_over_tcp_that_goes_away_gets_each_batch_once() {
     let (home, broker, ports) = (directory(), Broker::start(), PortPair::reserve());
     let addr = format!("127.0.0.1:{}", ports.port);
-    let server = TcpListener::bind(&addr).unwrap();
+    let server = listen(&addr);
     let worker = worker_of(STATSD.program, &(STATSD.flags)(&addr), &broker, home.path());
     broker.subscribed(1);
     record(&broker, &["hits=1"]);
