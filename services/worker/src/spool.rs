@@ -11,7 +11,7 @@ mod open;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, Transaction, params, params_from_iter};
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, Row, params, params_from_iter};
 
 use crate::backend::{Batch, Body};
 use crate::ledger::Rows;
@@ -70,12 +70,17 @@ pub struct Found {
 /// A flush that is being written. Nothing of it is kept before [`Writing::commit`].
 #[derive(Debug)]
 pub struct Writing<'a> {
-    transaction: Transaction<'a>,
+    transaction: Begun<'a>,
     held: &'a mut Held,
     next_place: &'a mut i64,
     quota_bytes: u64,
     has_rows: bool,
 }
+
+/// A transaction that, unlike [`rusqlite::Transaction`], may be written to by another thread: it has its connection for itself. Dropped
+/// it is rolled back.
+#[derive(Debug)]
+struct Begun<'a>(&'a mut Connection);
 
 /// What one flush commits, beside the rows that were written before.
 #[derive(Clone, Copy, Debug)]
@@ -134,7 +139,7 @@ impl Spool {
     pub fn begin(&mut self) -> Result<Writing<'_>, SpoolError> {
         self.restore_file()?;
         let Self { connection, held, next_place, quota_bytes, .. } = self;
-        let (transaction, quota_bytes) = (connection.transaction()?, *quota_bytes);
+        let (transaction, quota_bytes) = (Begun::new(connection)?, *quota_bytes);
         Ok(Writing { transaction, held, next_place, quota_bytes, has_rows: false })
     }
 
@@ -256,7 +261,7 @@ impl Writing<'_> {
         self.has_rows |= !rows.is_empty();
         let write = |many: usize| {
             let places = vec!["(?, ?)"; many].join(", ");
-            self.transaction.prepare(&format!("REPLACE INTO ledger (key, value) VALUES {places}"))
+            self.transaction.0.prepare(&format!("REPLACE INTO ledger (key, value) VALUES {places}"))
         };
         let (mut some, mut one) = (write(ROWS_AT_ONCE)?, write(1)?);
         let (groups, mut rows) = (rows.len() / ROWS_AT_ONCE, rows.iter());
@@ -286,15 +291,15 @@ impl Writing<'_> {
             return Err(SpoolError::Full { bytes, held: held.bytes, quota: quota_bytes });
         }
         for (place, (id, body)) in (*next_place..).zip(commit.bodies) {
-            insert(&transaction, place, id, commit.flushed_ms, body)?;
+            insert(transaction.0, place, id, commit.flushed_ms, body)?;
         }
         {
-            let mut delete = transaction.prepare("DELETE FROM ledger WHERE key = ?1")?;
+            let mut delete = transaction.0.prepare("DELETE FROM ledger WHERE key = ?1")?;
             for key in commit.removed {
                 delete.execute([key])?;
             }
         }
-        transaction.execute(
+        transaction.0.execute(
             "REPLACE INTO meta (key, value) VALUES (?1, ?2)",
             params![META_LAST_FLUSH, commit.flushed_ms as i64],
         )?;
@@ -304,6 +309,29 @@ impl Writing<'_> {
             held.add(body_bytes(body), &Units::of(&body.points));
         }
         Ok(())
+    }
+}
+
+impl<'a> Begun<'a> {
+    fn new(connection: &'a mut Connection) -> Result<Self, rusqlite::Error> {
+        connection.execute_batch("BEGIN")?;
+        Ok(Self(connection))
+    }
+
+    fn commit(self) -> Result<(), rusqlite::Error> {
+        self.0.execute_batch("COMMIT")
+    }
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        // Committed, or rolled back by an error already.
+        if self.0.is_autocommit() {
+            return;
+        }
+        if let Err(error) = self.0.execute_batch("ROLLBACK") {
+            tracing::error!(%error, "a flush that failed could not be taken back in the spool");
+        }
     }
 }
 
@@ -374,7 +402,7 @@ impl SpoolError {
 }
 
 fn insert(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     place: i64,
     id: &str,
     flushed_ms: u64,

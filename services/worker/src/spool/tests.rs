@@ -112,8 +112,14 @@ fn a_flush_that_is_not_committed_or_has_no_change_leaves_nothing() {
     spool.begin().unwrap().commit(&Commit { flushed_ms: 5, bodies: &[], removed: &[] }).unwrap();
     spool.begin().unwrap().rows(&[(&b"k"[..], &b"v"[..])].into_iter().collect()).unwrap();
     drop(spool);
-    let (_, found) = open(directory.path());
+    let (mut spool, found) = open(directory.path());
     assert_eq!((found.last_flush_ms, found.ledger.len()), (0, 0));
+    // Nor does it become part of the next one.
+    spool.begin().unwrap().rows(&[(&b"k"[..], &b"v"[..])].into_iter().collect()).unwrap();
+    commit(&mut spool, &["next"]).unwrap();
+    drop(spool);
+    let (_, found) = open(directory.path());
+    assert_eq!((found.last_flush_ms, found.ledger.len()), (NOW_MS, 0));
 }
 
 #[test]

@@ -137,8 +137,10 @@ impl Flusher {
         let (mut offered, mut left_out) = (Units::default(), ByReason::default());
         let mut spool = spool.lock().unwrap_or_else(PoisonError::into_inner);
         let mut writing = spool.begin()?;
-        // A flush is half bodies and half rows, and a store waits for the first of them until both are there.
-        let (prepared, written) = beside(
+        // A flush is half bodies and half rows, and a store waits for the first of them until both are there. What is large or
+        // lives long is allocated by this thread, so that it comes from one heap.
+        let (written, prepared) = beside(
+            || ledger.rows().try_for_each(|rows| writing.rows(&rows)),
             || {
                 let mut measurements = changes.measurements();
                 offered = units_of(&measurements);
@@ -146,14 +148,13 @@ impl Flusher {
                 let merged = merge_series(measurements, backend.shape().keeps_levels);
                 table.prepare(merged, flush_time, |identity| ledger.name(identity))
             },
-            || ledger.rows().try_for_each(|rows| writing.rows(&rows)),
         )?;
         written?;
         let Prepared { mut measurements, expired, forgotten, removed, overflowed } = prepared;
         let merged_sets = keep_last_points(&mut measurements, backend.limits().points_per_series_max);
-        let (encoded, written) = beside(
-            || backend.encode(&Content { measurements: &measurements, expired: &expired, flush: flush_time }),
+        let (written, encoded) = beside(
             || table.rows().try_for_each(|rows| writing.rows(&rows)),
+            || backend.encode(&Content { measurements: &measurements, expired: &expired, flush: flush_time }),
         )?;
         written?;
         let Encoded { bodies, refused, clashes, merged_sets: overwritten } = encoded;
