@@ -77,8 +77,8 @@ pub struct Writing<'a> {
     has_rows: bool,
 }
 
-/// A transaction that, unlike [`rusqlite::Transaction`], may be written to by another thread: it has its connection for itself. Dropped
-/// it is rolled back.
+/// A transaction that, unlike [`rusqlite::Transaction`], may be written to by another thread: it has its connection for
+/// itself. Dropped it is rolled back.
 #[derive(Debug)]
 struct Begun<'a>(&'a mut Connection);
 
